@@ -1,0 +1,3 @@
+"""Reverie: diffusion and flow models in reinforcement learning."""
+
+__version__ = "0.1.0"
