@@ -1,0 +1,21 @@
+"""Offline data: checked arrays, where they come from, how they are normalised and how batches are drawn."""
+
+from reverie.data.dataset import Dataset
+from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
+from reverie.data.spec import Spec
+from reverie.data.views import Transitions, Windows, rewards_to_go, transitions, windows
+
+__all__ = [
+    "CDF",
+    "Dataset",
+    "Gaussian",
+    "Identity",
+    "MinMax",
+    "Normaliser",
+    "Spec",
+    "Transitions",
+    "Windows",
+    "rewards_to_go",
+    "transitions",
+    "windows",
+]

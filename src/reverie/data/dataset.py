@@ -1,0 +1,344 @@
+"""Offline data on the host: whole episodes of numpy arrays, checked once, when they come in."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reverie.errors import DataError
+
+Attribute = str | int | float | bool | list
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """N steps, whole episodes laid one after another. Build one with `from_arrays`, which checks everything.
+
+    An episode ends where `terminals` or `timeouts` is true. A terminal is the end of the task (nothing comes
+    after it, so nothing is bootstrapped); a timeout is only a cut. A row may carry both; it then counts as a
+    terminal. The arrays are read-only.
+
+    - `observations`: float32 `[N, observation_dim]`
+    - `actions`: float32 `[N, action_dim]`, in the environment's units
+    - `terminals`, `timeouts`: bool `[N]`
+    - `rewards`: float32 `[N]`, or None
+    - `next_observations`: float32 `[N, observation_dim]`, or None
+    - `infos`: any further arrays `[N, ...]`, such as `"goal"`
+    - `action_low`, `action_high`: float32 `[action_dim]`, or None where the source does not say
+    - `attributes`: what the source tells about itself (name, environment, ...), plain values
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    terminals: NDArray[np.bool_]
+    timeouts: NDArray[np.bool_]
+    rewards: NDArray[np.float32] | None = None
+    next_observations: NDArray[np.float32] | None = None
+    infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    action_low: NDArray[np.float32] | None = None
+    action_high: NDArray[np.float32] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: ArrayLike,
+        actions: ArrayLike,
+        rewards: ArrayLike | None = None,
+        terminals: ArrayLike | None = None,
+        timeouts: ArrayLike | None = None,
+        *,
+        next_observations: ArrayLike | None = None,
+        infos: Mapping[str, ArrayLike] | None = None,
+        action_low: ArrayLike | None = None,
+        action_high: ArrayLike | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> "Dataset":
+        """Checks and casts; arrays that already have the right type are not copied.
+
+        `terminals` and `timeouts` hold 0 and 1 (or booleans); one that is left out is all false. A trailing
+        unfinished episode is kept and counts as cut by a timeout. The action bounds are scalars or
+        `[action_dim]`, both or neither; actions are checked against them.
+
+        Raises DataError, naming key, row and column: a wrong shape, lengths that differ, an empty array, a type
+        that is not a number, NaN or infinity, an action outside its bounds, no finished episode at all.
+        """
+        observed = _floats("observations", observations, 2)
+        steps = len(observed)
+        acted = _same_length(_floats("actions", actions, 2), "actions", steps)
+        terminal, timeout = _flags("terminals", terminals, steps), _flags("timeouts", timeouts, steps)
+        rewarded = None
+        if rewards is not None:
+            rewarded = _same_length(_floats("rewards", rewards, 1), "rewards", steps)
+        following = None
+        if next_observations is not None:
+            following = _same_length(_floats("next_observations", next_observations, 2), "next_observations", steps)
+            _check_width(following, observed)
+        extra = {key: _same_length(_info(key, value), f"infos/{key}", steps) for key, value in (infos or {}).items()}
+        low, high = _bounds(action_low, action_high, acted)
+        return cls(
+            observations=_frozen(observed),
+            actions=_frozen(acted),
+            terminals=_frozen(terminal),
+            timeouts=_frozen(_closed(terminal, timeout)),
+            rewards=None if rewarded is None else _frozen(rewarded),
+            next_observations=None if following is None else _frozen(following),
+            infos={key: _frozen(value) for key, value in extra.items()},
+            action_low=low,
+            action_high=high,
+            attributes=dict(attributes or {}),
+        )
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.attributes.get('name', 'unnamed')}: {len(self)} steps, {len(self.episodes)} episodes, "
+            f"observations {self.observation_dim}, actions {self.action_dim})"
+        )
+
+    @property
+    def observation_dim(self) -> int:
+        return self.observations.shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        return self.actions.shape[1]
+
+    @cached_property
+    def episodes(self) -> NDArray[np.int64]:
+        """Every episode's first row and the row after its last: int64 `[E, 2]`."""
+        stops = np.flatnonzero(self.terminals | self.timeouts) + 1
+        return np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
+
+    @cached_property
+    def returns(self) -> NDArray[np.float64]:
+        """Every episode's undiscounted return: float64 `[E]`. Raises DataError where there are no rewards."""
+        return np.add.reduceat(self.require_rewards().astype(np.float64), self.episodes[:, 0])
+
+    @property
+    def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lowest and highest action, each float32 `[action_dim]`.
+
+        The declared bounds; without them -1 and 1 where the data keep to these, else the data's own extremes.
+        """
+        if self.action_low is not None and self.action_high is not None:
+            return self.action_low, self.action_high
+        low, high = self.actions.min(axis=0), self.actions.max(axis=0)
+        if low.min() >= -1 and high.max() <= 1:
+            return np.full_like(low, -1), np.full_like(high, 1)
+        return low, high
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all arrays with their names, types and shapes (hex); attributes do not count."""
+        digest = hashlib.sha256()
+        for key, array in sorted(self.arrays().items()):
+            digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array that is there, by name; infos as `infos/KEY`."""
+        named = {
+            "observations": self.observations,
+            "actions": self.actions,
+            "rewards": self.rewards,
+            "next_observations": self.next_observations,
+            "terminals": self.terminals,
+            "timeouts": self.timeouts,
+            "action_low": self.action_low,
+            "action_high": self.action_high,
+        }
+        named |= {f"infos/{key}": value for key, value in self.infos.items()}
+        return {key: value for key, value in named.items() if value is not None}
+
+    def require_rewards(self) -> NDArray[np.float32]:
+        """The rewards `[N]`; raises DataError where there are none."""
+        if self.rewards is None:
+            name = self.attributes.get("name", "this data set")
+            raise DataError(
+                f"{name!r} has no rewards; choose a method that needs none, or give rewards to from_arrays."
+            )
+        return self.rewards
+
+    def take_episodes(self, indices: Sequence[int] | NDArray[np.integer]) -> "Dataset":
+        """A data set of these episodes, in this order. Raises DataError for an index that is not there."""
+        chosen = np.asarray(indices, dtype=np.int64).reshape(-1)
+        count = len(self.episodes)
+        if chosen.size == 0:
+            raise DataError("No episode was chosen; give at least one index.")
+        outside = chosen[(chosen < 0) | (chosen >= count)]
+        if outside.size:
+            raise DataError(f"There is no episode {outside[0]}; the data set has {count}, counted from 0.")
+        rows = np.concatenate([np.arange(start, stop) for start, stop in self.episodes[chosen]])
+        per_step = {key: _frozen(value[rows]) for key, value in self.arrays().items() if "action_" not in key}
+        infos = {key: per_step.pop(f"infos/{key}") for key in self.infos}
+        return Dataset(
+            **per_step,
+            infos=infos,
+            action_low=self.action_low,
+            action_high=self.action_high,
+            attributes=self.attributes,
+        )
+
+    def save(self, target: str) -> None:
+        """Writes to `"d4rl:PATH.hdf5"` (replaced in one step where it exists) or `"minari:ID"`.
+
+        Raises DataError for an unknown scheme or where the target cannot hold this data.
+        """
+        from reverie.data.sources import save
+
+        save(self, target)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values that describe the data: sizes, returns, lengths, ends, action range, attributes."""
+        lengths = self.episodes[:, 1] - self.episodes[:, 0]
+        return {
+            "steps": len(self),
+            "episodes": len(lengths),
+            "observation_dim": self.observation_dim,
+            "action_dim": self.action_dim,
+            "return": None if self.rewards is None else _spread(self.returns),
+            "episode_length": _spread(lengths),
+            "terminals": int(self.terminals.sum()),
+            "timeouts": int(self.timeouts.sum()),
+            "action_range": [float(self.actions.min()), float(self.actions.max())],
+            "action_bounds": [bound.tolist() for bound in self.action_bounds],
+            "next_observations": self.next_observations is not None,
+            "infos": {key: list(value.shape[1:]) for key, value in self.infos.items()},
+            "attributes": dict(self.attributes),
+        }
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {name: float(getattr(np, name)(values)) for name in ("mean", "median", "min", "max")}
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _numbers(key: str, value: ArrayLike) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{key!r} has rows of differing lengths; give one rectangular array.") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{key!r} has type {array.dtype}; give an array of numbers.")
+    return array
+
+
+def _floats(key: str, value: ArrayLike, dimensions: int) -> NDArray[np.float32]:
+    array = _numbers(key, value)
+    expected = "[steps, dim]" if dimensions == 2 else "[steps]"
+    if array.ndim != dimensions:
+        raise DataError(f"{key!r} has shape {array.shape}; give {expected}, episodes one after another.")
+    if array.size == 0:
+        raise DataError(f"{key!r} is empty (shape {array.shape}); give at least one step of at least one number.")
+    return _finite(key, array)
+
+
+def _finite(key: str, array: np.ndarray) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        cast = np.asarray(array, dtype=np.float32)
+    finite = np.isfinite(cast)
+    if not finite.all():
+        row, *column = (int(i) for i in np.argwhere(~finite)[0])
+        where = f"row {row}" + (f", column {', '.join(map(str, column))}" if column else "")
+        count = int(finite.size - np.count_nonzero(finite))
+        raise DataError(
+            f"{key!r} holds {array[(row, *column)]} at {where} ({count} such in all), which is not a finite "
+            f"32-bit number; repair it or leave out its episode."
+        )
+    return cast
+
+
+def _flags(key: str, value: ArrayLike | None, steps: int) -> NDArray[np.bool_]:
+    if value is None:
+        return np.zeros(steps, dtype=bool)
+    array = _numbers(key, value)
+    if array.ndim != 1:
+        raise DataError(f"{key!r} has shape {array.shape}; give [steps], one flag a step.")
+    _same_length(array, key, steps)
+    if array.dtype != bool:
+        wrong = np.flatnonzero((array != 0) & (array != 1))
+        if wrong.size:
+            raise DataError(f"{key!r} holds {array[wrong[0]]} at row {wrong[0]}; give 0 or 1 (or booleans).")
+    return array.astype(bool, copy=False)
+
+
+def _info(key: str, value: ArrayLike) -> np.ndarray:
+    array = _numbers(f"infos/{key}", value)
+    if array.ndim == 0:
+        raise DataError(f"'infos/{key}' is one number; give [steps, ...], or put it into attributes.")
+    return _finite(f"infos/{key}", array) if array.dtype.kind == "f" else array
+
+
+def _same_length(array: np.ndarray, key: str, steps: int) -> np.ndarray:
+    if len(array) != steps:
+        raise DataError(
+            f"{key!r} has {len(array)} rows where 'observations' has {steps}; give every key one row a step."
+        )
+    return array
+
+
+def _check_width(following: np.ndarray, observed: np.ndarray) -> None:
+    if following.shape[1] != observed.shape[1]:
+        raise DataError(
+            f"'next_observations' has {following.shape[1]} columns where 'observations' has {observed.shape[1]}; "
+            f"give both the same."
+        )
+
+
+def _closed(terminals: NDArray[np.bool_], timeouts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The timeouts, with the last row cut where an episode is still open."""
+    if not (terminals.any() or timeouts.any()):
+        raise DataError(
+            f"No episode ends: 'terminals' and 'timeouts' are false in all {len(terminals)} rows; "
+            f"set 'timeouts' at the last row of every episode that was cut and 'terminals' where the task ended."
+        )
+    if terminals[-1] or timeouts[-1]:
+        return timeouts
+    closed = timeouts.copy()
+    closed[-1] = True
+    return closed
+
+
+def _bounds(
+    low: ArrayLike | None, high: ArrayLike | None, actions: np.ndarray
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    if low is None and high is None:
+        return None, None
+    if low is None or high is None:
+        raise DataError("Only one of 'action_low' and 'action_high' is given; give both or neither.")
+    lowest, highest = (_bound(key, value, actions) for key, value in (("action_low", low), ("action_high", high)))
+    if (lowest >= highest).any():
+        column = int(np.argmax(lowest >= highest))
+        raise DataError(
+            f"'action_low' {lowest[column]} is not below 'action_high' {highest[column]} in column {column}; "
+            f"exchange or correct them."
+        )
+    outside = (actions < lowest) | (actions > highest)
+    if outside.any():
+        row, column = (int(i) for i in np.argwhere(outside)[0])
+        raise DataError(
+            f"'actions' holds {actions[row, column]} at row {row}, column {column}, outside its bounds "
+            f"[{lowest[column]}, {highest[column]}] ({int(outside.sum())} such in all); "
+            f"clip the actions or widen the bounds."
+        )
+    return _frozen(lowest), _frozen(highest)
+
+
+def _bound(key: str, value: ArrayLike, actions: np.ndarray) -> NDArray[np.float32]:
+    array = _numbers(key, value)
+    if array.shape not in ((), actions.shape[1:]):
+        raise DataError(f"{key!r} has shape {array.shape}; give one number or {actions.shape[1]}, one an action.")
+    return np.array(np.broadcast_to(_finite(key, array), actions.shape[1:]))

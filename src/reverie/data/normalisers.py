@@ -1,0 +1,142 @@
+"""Per-dimension maps from data to a network's units and back.
+
+Every normaliser is fitted on an array `[N, d]` of valid steps, holds arrays only, works on `[..., d]`, and can be
+jitted, vmapped and differentiated. A dimension that is constant in the data maps to 0 and comes back exactly.
+"""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+class Normaliser(eqx.Module):
+    """`norm(x)` and `norm.inverse(y)`, on `[..., d]`."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, x: np.ndarray) -> "Normaliser":
+        """Fitted on `x`: `[N, d]`."""
+
+    @abstractmethod
+    def __call__(self, x: ArrayLike) -> Array:
+        """Data to network units: `[..., d]`."""
+
+    @abstractmethod
+    def inverse(self, y: ArrayLike) -> Array:
+        """Network units to data: `[..., d]`."""
+
+
+class Identity(Normaliser):
+    """Leaves everything as it is."""
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "Identity":
+        return cls()
+
+    def __call__(self, x: ArrayLike) -> Array:
+        return jnp.asarray(x)
+
+    def inverse(self, y: ArrayLike) -> Array:
+        return jnp.asarray(y)
+
+
+class Gaussian(Normaliser):
+    """Mean 0 and standard deviation 1 in every dimension (population statistics)."""
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "Gaussian":
+        # A constant's mean in floating point may differ from the constant, and its deviation from 0.
+        low, high = x.min(axis=0), x.max(axis=0)
+        mean = np.where(low == high, low, x.mean(axis=0, dtype=np.float64))
+        std = np.where(low == high, 1.0, x.std(axis=0, dtype=np.float64))
+        return cls(_float32(mean), _float32(std))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        return (jnp.asarray(x) - self.mean) / self.std
+
+    def inverse(self, y: ArrayLike) -> Array:
+        return jnp.asarray(y) * self.std + self.mean
+
+
+class MinMax(Normaliser):
+    """The data's range in every dimension to `[-1, 1]`; what lies outside the range is not clipped."""
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "MinMax":
+        return cls(_float32(x.min(axis=0)), _float32(x.max(axis=0)))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        span = self.high - self.low
+        unit = (jnp.asarray(x) - self.low) / jnp.where(span > 0, span, 1)
+        return jnp.where(span > 0, 2 * unit - 1, 0)
+
+    def inverse(self, y: ArrayLike) -> Array:
+        return self.low + (jnp.asarray(y) + 1) / 2 * (self.high - self.low)
+
+
+class CDF(Normaliser):
+    """Uniform on `[-1, 1]` in every dimension, by the empirical distribution function.
+
+    The function is piecewise linear through at most `KNOTS` of the data's values, evenly spread in probability
+    (the smallest and the largest among them). A value that occurs often takes the middle of its jump, so that the
+    map stays invertible on clipped or discrete dimensions. Beyond the data's range it is constant: `norm` gives
+    -1 or 1, and `inverse` gives the smallest or largest value. After Decision Diffuser (Ajay et al. 2023).
+    """
+
+    values: Array
+    """Knots in data units, increasing, the last one repeated as padding: `[d, K]`."""
+    levels: Array
+    """The knots' images in [-1, 1]: `[d, K]`."""
+
+    KNOTS = 2048
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "CDF":
+        knots = [_knots(np.asarray(column, np.float32), cls.KNOTS) for column in x.T]
+        longest = max(len(values) for values, _ in knots)
+        # One repetition more than needed: interpolation then returns the last knot exactly.
+        values, levels = (
+            np.stack([np.pad(pair[i], (0, longest + 1 - len(pair[i])), mode="edge") for pair in knots]) for i in (0, 1)
+        )
+        return cls(jnp.asarray(values), jnp.asarray(levels))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        return _interpolate(jnp.asarray(x), self.values, self.levels)
+
+    def inverse(self, y: ArrayLike) -> Array:
+        return _interpolate(jnp.asarray(y), self.levels, self.values)
+
+
+KINDS: dict[str, type[Normaliser]] = {kind.__name__: kind for kind in (Identity, Gaussian, MinMax, CDF)}
+
+
+def _float32(x: np.ndarray) -> Array:
+    return jnp.asarray(np.asarray(x, dtype=np.float32))
+
+
+def _knots(column: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    values, counts = np.unique(column, return_counts=True)
+    if len(values) == 1:
+        return values, np.zeros(1, np.float32)
+    middles = np.cumsum(counts) - counts / 2
+    levels = (2 * (middles - middles[0]) / (middles[-1] - middles[0]) - 1).astype(np.float32)
+    if len(values) > most:
+        nearest = np.searchsorted(levels, np.linspace(-1, 1, most, dtype=np.float32))
+        chosen = np.unique(np.clip(nearest, 0, len(values) - 1))
+        values, levels = values[chosen], levels[chosen]
+    return values, levels
+
+
+def _interpolate(x: Array, knots: Array, images: Array) -> Array:
+    return jax.vmap(jnp.interp, in_axes=(-1, 0, 0), out_axes=-1)(x, knots, images)
