@@ -1,3 +1,31 @@
 """Reverie: diffusion and flow models in reinforcement learning."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Imported at first use, so that `import reverie` stays light: name -> module that has it.
+_EXPORTS = {
+    "Dataset": "reverie.data",
+    "load_dataset": "reverie.data",
+    "evaluate": "reverie.evaluation",
+    "fit": "reverie.training",
+    "load": "reverie.training",
+    "resume": "reverie.training",
+}
+_MODULES = ("data", "diffusion", "environments", "errors", "evaluation", "networks", "planners", "training")
+
+__all__ = [*_EXPORTS, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    if name in _MODULES:
+        return import_module(f"reverie.{name}")
+    raise AttributeError(f"module 'reverie' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,129 @@
+"""A run's folder: config.json, spec, metrics.csv, checkpoints/, and the lock of the process that writes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from reverie.errors import RunError
+
+CONFIG = "config.json"
+SPEC = "spec"
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of the run in the folder. Raises RunError when there is none, or it cannot be read."""
+    try:
+        return json.loads((path / CONFIG).read_text())
+    except FileNotFoundError:
+        raise RunError(f"There is no run in {str(path)!r}: it has no {CONFIG}.") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{str(path / CONFIG)!r} is not JSON ({error}).") from None
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write config.json, whole or not at all."""
+    fresh = path / f"{CONFIG}.tmp"
+    fresh.write_text(json.dumps(config, indent=2, default=lambda number: number.item()) + "\n")
+    os.replace(fresh, path / CONFIG)
+
+
+def holds_run(path: Path) -> bool:
+    return (path / CONFIG).exists()
+
+
+def check_vacant(path: Path) -> None:
+    """Raise RunError when the folder has files that are not of a run that died before its config.json."""
+    ours = {LOCK, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS}
+    for entry in sorted(path.iterdir()) if path.is_dir() else []:
+        if entry.name not in ours and not entry.name.startswith(f"{SPEC}."):
+            raise RunError(
+                f"{str(path)!r} is not empty (it has {entry.name!r}) and holds no run; give an empty folder."
+            )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the folder, which is made if need be. The end of the process lets go of it, however it ends.
+
+    Raises RunError when another process holds it, or when it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path / LOCK, timeout=0)
+        held.acquire()
+    except Timeout:
+        raise RunError(f"Another process is training in {str(path)!r}; wait for it or give another folder.") from None
+    except OSError as error:
+        raise RunError(f"The folder {str(path)!r} cannot be written to: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+class Checkpoints:
+    """States of a run as orbax files, the newest `keep` of them; a save is there in whole or not at all.
+
+    Only the list of the leaves is stored, so that no class of ours is in a file.
+    """
+
+    def __init__(self, path: Path, keep: int = 2, *, write: bool = False):
+        import orbax.checkpoint as ocp
+
+        # It reports every save at level INFO and each folder it only reads as a warning.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(
+            path.absolute() / CHECKPOINTS,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=write,
+                cleanup_tmp_directories=write,
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def save(self, step: int, states: Any) -> None:
+        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(states))]
+        self._manager.save(step, args=self._ocp.args.PyTreeSave(leaves), force=True)
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The states of that step on the host, in the structure, shapes and types of `like`.
+
+        Raises RunError when the file's are others.
+        """
+        shapes, structure = jax.tree.flatten(like)
+        blank = [np.empty(leaf.shape, leaf.dtype) for leaf in shapes]
+        as_numpy = [self._ocp.RestoreArgs(restore_type=np.ndarray)] * len(blank)
+        restore = self._ocp.args.PyTreeRestore(item=blank, restore_args=as_numpy)
+        try:
+            leaves = self._manager.restore(step, args=restore)
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise RunError(f"Checkpoint {step} cannot be read: {str(error).splitlines()[0]}") from None
+        for leaf, shape in zip(leaves, shapes, strict=True):
+            if leaf.shape != shape.shape or leaf.dtype != shape.dtype:
+                raise RunError(
+                    f"Checkpoint {step} holds an array {leaf.dtype}{list(leaf.shape)} where the algorithm has "
+                    f"{shape.dtype}{list(shape.shape)}: it was written by another version of it."
+                )
+        return jax.tree.unflatten(structure, leaves)
+
+    def close(self) -> None:
+        self._manager.close()

@@ -1,0 +1,115 @@
+"""The compiled part of training: pure functions of keys and arrays, for all seeds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from reverie.errors import RunError
+
+SeedsBy = Literal["auto", "vmap", "map"]
+
+
+def seed_keys(seeds: tuple[int, ...]) -> jax.Array:
+    """One key a seed, [S]. Number 0 folded in draws the initial state, number i update i (from 1)."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def initial_states(algorithm: Any, keys: jax.Array, spec: Any) -> Any:
+    """The states of all seeds, every leaf with a leading axis [S]."""
+
+    def one(key: jax.Array) -> Any:
+        state = algorithm.init(jax.random.fold_in(key, 0), spec)
+        # A weak type (of a Python number) would be lost in a checkpoint, and the resumed run compile anew.
+        return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf)), state)
+
+    # One after another, not vmap: batched decompositions (orthogonal initialisation) may round otherwise.
+    return jax.lax.map(one, keys)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "split"), donate_argnames="states")
+def advance(
+    algorithm: Any,
+    states: Any,
+    keys: jax.Array,
+    done: jax.Array,
+    view: Any,
+    *,
+    length: int,
+    seeds_by: SeedsBy = "map",
+    split: NamedSharding | None = None,
+) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+    """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
+
+    `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar. `split` shards
+    the leading axis of the batch. Returns the new states, the metrics [S, length] of every update, and whether
+    all of a seed's state is finite [S].
+    """
+
+    def train(state: Any, key: jax.Array) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+        def update(state: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+            draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
+            batch = _sharded(view.draw(draw_key, algorithm.batch_size), split)
+            return algorithm.update(state, batch, update_key)
+
+        state, metrics = jax.lax.scan(update, state, done + 1 + jnp.arange(length, dtype=jnp.uint32))
+        return state, metrics, _finite(state)
+
+    return _over_seeds(train, seeds_by)(states, keys)
+
+
+def _over_seeds(train: Callable, seeds_by: SeedsBy) -> Callable:
+    if seeds_by == "vmap":
+        return jax.vmap(train)
+    return lambda states, keys: jax.lax.map(lambda pair: train(*pair), (states, keys))
+
+
+def _sharded(batch: Any, split: NamedSharding | None) -> Any:
+    if split is None:
+        return batch
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, split), batch)
+
+
+def _finite(state: Any) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]))
+
+
+def chosen_seeds_by(seeds_by: SeedsBy, seeds: int) -> SeedsBy:
+    """How several seeds are trained when the choice is ours."""
+    if seeds_by != "auto":
+        return seeds_by
+    return "map" if seeds == 1 or jax.default_backend() == "cpu" else "vmap"
+
+
+def device_mesh(devices: int, batch_size: int) -> Mesh | None:
+    """The 1-D mesh over which a batch is split; None for one device.
+
+    Raises RunError when there are fewer devices, or when the batch does not divide among them.
+    """
+    if devices == 1:
+        return None
+    present = jax.devices()
+    if not 1 <= devices <= len(present):
+        raise RunError(f"devices={devices} was asked for, and JAX sees {len(present)} ({present[0].platform}).")
+    if batch_size % devices:
+        raise RunError(f"batch_size={batch_size} does not divide among devices={devices}; choose a multiple.")
+    return Mesh(np.array(present[:devices]), ("batch",))
+
+
+def batch_split(mesh: Mesh | None) -> NamedSharding | None:
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec("batch"))
+
+
+def replicated(tree: Any, mesh: Mesh | None) -> Any:
+    """The tree on every device of the mesh (on the default device without one)."""
+    if mesh is None:
+        return jax.device_put(tree)
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

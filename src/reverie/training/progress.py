@@ -1,0 +1,104 @@
+"""What a person sees of a training, and how they stop it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any, Self
+
+import numpy as np
+
+LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
+SHOWN = 4  # metrics beside the bar
+
+
+class Progress:
+    """A bar with rate, time left and the last metrics on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self, title: str, steps: int, done: int, *, show: bool):
+        self.title, self.steps, self.show = title, steps, show
+        self.bar: Any = None
+        self.spoke = time.monotonic()
+        if show and sys.stderr.isatty():
+            self.bar = _rich_bar()
+            self.task = self.bar.add_task(title, total=steps, completed=done, losses="compiling", rate="")
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, rows: list[dict[str, float]]) -> None:
+        """Show the rows (one a seed) of the segment that has just ended."""
+        done, rate, losses = rows[0]["step"], f"{rows[0]['updates_per_second']:.4g}/s", _losses(rows)
+        if self.bar:
+            self.bar.update(self.task, completed=done, losses=losses, rate=rate)
+        elif self.show and (done == self.steps or time.monotonic() - self.spoke > LINE_EVERY):
+            self.spoke = time.monotonic()
+            say(f"{self.title}: {done}/{self.steps} updates, {rate}, {losses}")
+
+
+def _rich_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[losses]}"),
+    )
+    return Bar(*columns, console=Console(stderr=True))
+
+
+def _losses(rows: list[dict[str, float]]) -> str:
+    names = [name for name in rows[0] if name not in ("seed", "step", "seconds", "updates_per_second")]
+    return "  ".join(f"{name} {np.mean([row[name] for row in rows]):.4g}" for name in names[:SHOWN])
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM, held back until the segment is done; a second one is a KeyboardInterrupt at once.
+
+    Only the main thread receives signals; elsewhere, and when not `active`, nothing is held back.
+    """
+
+    def __init__(self, *, active: bool):
+        self.active = active and threading.current_thread() is threading.main_thread()
+        self.asked = False
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if self.active:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("Stopping after this segment of updates; once more to give it up.")
+
+
+def wait(array: Any) -> None:
+    """Until the array is computed. Unlike JAX's own wait it lets signals be handled in the meantime."""
+    while not array.is_ready():
+        time.sleep(0.001)

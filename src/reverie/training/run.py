@@ -1,0 +1,118 @@
+"""A finished (or interrupted) training: its states, policies and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.errors import RunError
+from reverie.training import folder
+from reverie.training.loop import initial_states, seed_keys
+from reverie.training.metrics import Table
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `fit` returns and `load` reads.
+
+    states: the algorithm's state, every leaf with a leading axis [S] for the seeds.
+    step: updates made.  seeds: the numbers of the seeds [S], as in the column `seed` of the metrics.
+    path: the run's folder, or None.
+    """
+
+    algorithm: Any
+    spec: Any
+    states: Any
+    step: int
+    seeds: tuple[int, ...]
+    path: Path | None = None
+    table: Table = field(default_factory=Table, repr=False)
+
+    def state(self, seed: int | None = None) -> Any:
+        """The state of one seed (the first one when none is named). Raises RunError for a seed not trained."""
+        seed = self.seeds[0] if seed is None else seed
+        if seed not in self.seeds:
+            raise RunError(f"Seed {seed} is not in this run; it has {list(self.seeds)}.")
+        at = self.seeds.index(seed)
+        return jax.tree.map(lambda leaf: leaf[at], self.states)
+
+    def policy(self, seed: int | None = None) -> Policy:
+        """How the trained seed acts. Raises RunError when the algorithm makes data instead."""
+        if not hasattr(self.algorithm, "act"):
+            raise RunError(f"{self.algorithm.name} is a {self.algorithm.role}: it generates data and does not act.")
+        return Policy(self.algorithm, self.spec, self.state(seed))
+
+    def generate(self, n: int, seed: int | None = None, key: int = 0) -> Any:
+        """A Dataset of n steps made by the trained seed; another `key` makes other data.
+
+        Raises RunError when the algorithm does not make data.
+        """
+        if not hasattr(self.algorithm, "generate"):
+            raise RunError(f"{self.algorithm.name} is a {self.algorithm.role}: it acts and does not generate data.")
+        return self.algorithm.generate(self.state(seed), self.spec, jax.random.key(key), n)
+
+    def metrics(self) -> dict[str, np.ndarray]:
+        """The columns of metrics.csv: seed, step, the metrics, seconds, updates_per_second."""
+        return self.table.as_columns()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One seed acting in one environment. Pure: all that changes is in the carry, the random key as well."""
+
+    algorithm: Any
+    spec: Any
+    state: Any
+
+    def reset(self, seed: int = 0) -> Any:
+        """The carry before the first step of an episode."""
+        return jax.random.key(seed), self.algorithm.reset(self.spec, 1)
+
+    def act(self, observation: Any, carry: Any) -> tuple[np.ndarray, Any]:
+        """The action [act], in the environment's units, for one observation [obs] or a dict of such."""
+        batched = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32)[None], observation)
+        action, carry = _act(self.algorithm, self.state, self.spec, carry, batched)
+        return np.asarray(action[0]), carry
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _act(algorithm: Any, state: Any, spec: Any, carry: Any, observation: Any) -> tuple[jax.Array, Any]:
+    key, own = carry
+    key, now = jax.random.split(key)
+    action, own = algorithm.act(state, spec, own, observation, now)
+    return action, (key, own)
+
+
+def load(path: str | Path) -> Run:
+    """The run in a folder as of its last checkpoint.
+
+    An algorithm that is not reverie's must be in `reverie.catalogue.ALGORITHMS` first. Raises RunError when the
+    folder holds no run, or none of its checkpoints is complete yet.
+    """
+    from reverie.catalogue import from_config
+    from reverie.data.spec import Spec
+
+    path = Path(path)
+    config = folder.read_config(path)
+    algorithm, seeds = from_config(config["algorithm"]), tuple(config["training"]["seeds"])
+    spec = Spec.load(path / folder.SPEC)
+    checkpoints = folder.Checkpoints(path)
+    step = checkpoints.latest()
+    if step is None:
+        raise RunError(f"The run in {str(path)!r} has no checkpoint yet; resume it or wait for its first one.")
+    states = checkpoints.restore(step, state_shapes(algorithm, spec, seeds))
+    checkpoints.close()
+    table = Table(path / folder.METRICS)
+    table.keep_until(step)
+    return Run(algorithm, spec, jax.device_put(states), step, seeds, path, table)
+
+
+def state_shapes(algorithm: Any, spec: Any, seeds: tuple[int, ...]) -> Any:
+    """Structure, shapes and types of the states of all seeds, at no cost."""
+    return jax.eval_shape(partial(initial_states, algorithm), seed_keys(seeds), spec)

@@ -1,0 +1,77 @@
+"""What the states of algorithms are made of: parameters with their optimiser's state, and running averages."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def optimiser(
+    lr: float,
+    *,
+    clip: float | None = None,
+    schedule: Literal["constant", "cosine"] = "constant",
+    steps: int | None = None,
+    warmup: int = 0,
+    weight_decay: float = 0.0,
+    accumulate: int = 1,
+) -> optax.GradientTransformation:
+    """Adam, or AdamW when `weight_decay` is positive, with what the papers of this field put around it.
+
+    `clip` bounds the global norm of the gradients. The rate rises linearly from 0 over the first `warmup`
+    steps; "cosine" then takes it to 0 at step `steps` (required for it). With `accumulate` = k the mean
+    gradient of k calls makes one step, and `steps` and `warmup` count those. The result is no pytree: rebuild
+    it from the configuration where it is needed, and keep only its state.
+
+    Raises ValueError when "cosine" has no `steps`, or `steps` is not above `warmup`.
+    """
+    if schedule == "cosine" and (steps is None or steps <= warmup):
+        raise ValueError(f"The cosine schedule needs steps > warmup = {warmup}; steps is {steps}.")
+    decayed = optax.cosine_decay_schedule(lr, steps - warmup) if schedule == "cosine" and steps else lr
+    rate = optax.warmup_constant_schedule(0.0, lr, warmup) if warmup else decayed
+    if warmup and callable(decayed):
+        rate = optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), decayed], [warmup])
+    step = optax.adamw(rate, weight_decay=weight_decay) if weight_decay else optax.adam(rate)
+    if clip is not None:
+        step = optax.chain(optax.clip_by_global_norm(clip), step)
+    if accumulate > 1:
+        step = optax.MultiSteps(step, accumulate).gradient_transformation()
+    return step
+
+
+class Optimised(eqx.Module):
+    """Parameters and the state of the optimiser that moves them."""
+
+    params: Any
+    moments: optax.OptState
+
+    @classmethod
+    def create(cls, params: Any, by: optax.GradientTransformation) -> Self:
+        return cls(params, by.init(params))
+
+    def apply(self, grads: Any, by: optax.GradientTransformation) -> Self:
+        """One step of the optimiser `by` down the gradients `grads` (of the structure of `params`)."""
+        updates, moments = by.update(grads, self.moments, self.params)
+        return type(self)(optax.apply_updates(self.params, updates), moments)
+
+
+def ema(average: Any, params: Any, decay: float | jax.Array) -> Any:
+    """decay * average + (1 - decay) * params, leaf by leaf. A target network's tau is 1 - decay."""
+    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+
+
+def delayed_ema(
+    average: Any, params: Any, step: jax.Array, *, decay: float = 0.995, every: int = 10, start: int = 2000
+) -> Any:
+    """Diffuser's average (Janner et al., 2022, released code): moved on every `every`-th step only, and until
+    step `start` a plain copy of the parameters.
+
+    `step` (scalar integer) counts the updates before this one, so that the first one copies.
+    """
+    moving = jnp.where(step < start, 0.0, decay)
+    # Where nothing moves decay is exactly 1, where it copies exactly 0: both keep their operand bit for bit.
+    return ema(average, params, jnp.where(step % every == 0, moving, 1.0))
