@@ -2,6 +2,7 @@
 
 from reverie.data.dataset import Dataset
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
+from reverie.data.sources import load_dataset
 from reverie.data.spec import Spec
 from reverie.data.views import Transitions, Windows, rewards_to_go, transitions, windows
 
@@ -15,6 +16,7 @@ __all__ = [
     "Spec",
     "Transitions",
     "Windows",
+    "load_dataset",
     "rewards_to_go",
     "transitions",
     "windows",

@@ -56,7 +56,7 @@ class Dataset:
         infos: Mapping[str, ArrayLike] | None = None,
         action_low: ArrayLike | None = None,
         action_high: ArrayLike | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> "Dataset":
         """Checks and casts; arrays that already have the right type are not copied.
 
@@ -90,7 +90,7 @@ class Dataset:
             infos={key: _frozen(value) for key, value in extra.items()},
             action_low=low,
             action_high=high,
-            attributes=dict(attributes or {}),
+            attributes={key: _attribute(key, value) for key, value in (attributes or {}).items()},
         )
 
     def __len__(self) -> int:
@@ -280,6 +280,14 @@ def _info(key: str, value: ArrayLike) -> np.ndarray:
     if array.ndim == 0:
         raise DataError(f"'infos/{key}' is one number; give [steps, ...], or put it into attributes.")
     return _finite(f"infos/{key}", array) if array.dtype.kind == "f" else array
+
+
+def _attribute(key: str, value: Any) -> Attribute:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if not isinstance(value, Attribute):
+        raise DataError(f"The attribute {key!r} is a {type(value).__name__}; give a text, a number or a list of these.")
+    return value
 
 
 def _same_length(array: np.ndarray, key: str, steps: int) -> np.ndarray:
