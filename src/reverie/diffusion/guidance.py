@@ -1,0 +1,90 @@
+"""Guidance maps a denoiser to a denoiser, and composes. Hooks map x to x between the sampler's steps.
+
+A denoiser is (x, t) -> x0_hat. Guidance in x0 is guidance in the score: score = (alpha x0_hat - x) / sigma^2.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from reverie.diffusion.process import Process
+
+
+def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], null) -> Callable:
+    """eps_u + sum_i w_i (eps_i - eps_u): several conditions at once, in one batch (Ajay et al. 2023, eq. 9).
+
+    predict: (x, t, condition) -> x0_hat, for any leading batch shape. `null` is the condition that stands for none, of
+    the conditions' structure. With a single condition, w = 1 is the conditional model and w = 0 the unconditional (the
+    convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
+    """
+    if len(conditions) != len(scales):
+        raise ValueError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
+    stacked = jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
+
+    def denoiser(x, t):
+        base, *guided = predict(jnp.broadcast_to(x, (len(scales) + 1, *x.shape)), t, stacked)
+        return base + sum(w * (x0 - base) for w, x0 in zip(scales, guided, strict=True))
+
+    return denoiser
+
+
+def classifier_free(predict: Callable, condition, null, scale: float) -> Callable:
+    """Classifier-free guidance (Ho & Salimans 2022) in one doubled batch: eps_u + scale (eps_c - eps_u)."""
+    return compose(predict, [condition], [scale], null)
+
+
+def energy(process: Process, denoiser: Callable, log_density: Callable, scale: float = 1.0) -> Callable:
+    """Classifier guidance (Dhariwal & Nichol 2021): eps - scale sigma grad log p(y|x_t).
+
+    log_density: (x, t) -> log p(y|x_t) or -energy, [batch]. It must know noisy inputs: the exact one is
+    log E[p(y|x0) | x_t]. At pure noise with alpha = 0, where x_t says nothing of y, there is no guidance.
+    """
+
+    def guided(x, t):
+        gradient = jax.grad(lambda x: log_density(x, t).sum())(x)
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return denoiser(x, t) + scale * jnp.where(alpha > 0, sigma**2 / jnp.maximum(alpha, 1e-12), 0) * gradient
+
+    return guided
+
+
+def value_gradient(value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project=None) -> Callable:
+    """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before a call,
+    x <- x + scale * (posterior variance of the step) * grad_x value(x, t), `steps` times, projected after each.
+
+    value: (x, t) -> [batch], trained on noisy x. At times below `stop` x is left alone. The paper shifts the
+    posterior's mean; its code, and this, shift the step's input.
+    """
+
+    def ascend(x, row):
+        def once(_, x):
+            x = x + scale * row.posterior_variance * jax.grad(lambda x: value(x, row.start.t).sum())(x)
+            return project(x, row.start.t) if project else x
+
+        return jax.lax.fori_loop(0, steps, once, x)
+
+    def guide(x, row):
+        return jax.lax.cond(row.start.t >= stop, ascend, lambda x, row: x, x, row)
+
+    return guide
+
+
+def in_paint(mask, values) -> Callable:
+    """Hook (x, t) -> x that holds entries at known clean values (Janner et al. 2022, section 4.3).
+
+    mask (bool) and values broadcast to x. The values are written clean at every noise level, as Diffuser does, and
+    must be so in training too (`Process.loss(project=...)`).
+    """
+    return lambda x, t: jnp.where(mask, values, x)
+
+
+def chain(*hooks: Callable) -> Callable:
+    """One hook that applies several, in order."""
+
+    def hook(x, t):
+        for each in hooks:
+            x = each(x, t)
+        return x
+
+    return hook

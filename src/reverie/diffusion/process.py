@@ -1,0 +1,338 @@
+"""The path between data (t = 0) and noise (t = 1), and what a network predicts along it.
+
+A process is x_t = alpha(t) x0 + sigma(t) eps with eps ~ N(0, I). Everything else follows from alpha and sigma: the
+probability-flow velocity alpha' x0 + sigma' eps, the forward diffusion g^2 = 2 sigma sigma' - 2 (alpha'/alpha) sigma^2,
+the log signal-to-noise ratio log(alpha / sigma). So a new schedule is one row of `PROCESSES`, and a new way for the
+network to express its answer one row of `PREDICTIONS`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+Time = Callable[[Array], Array]
+
+
+def expand(coefficient, x):
+    """Append axes to a coefficient of a leading batch shape (or a scalar), so that it multiplies x."""
+    coefficient = jnp.asarray(coefficient)
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
+
+
+class Level(NamedTuple):
+    """A process at one time. `log_snr` is log(alpha/sigma), `rate` is g^2; the `d_` are derivatives by t."""
+
+    t: Any
+    alpha: Any
+    sigma: Any
+    log_snr: Any
+    d_alpha: Any
+    d_sigma: Any
+    rate: Any
+
+
+DATA = Level(0.0, 1.0, 0.0, np.inf, 0.0, 0.0, 0.0)
+"""The end of every chain: the sample itself, without noise."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A noising process, the network's prediction along it, and where training draws its times.
+
+    `steps` is None for continuous time; otherwise the times are 1/steps, 2/steps, ..., 1, in training and in sampling,
+    and the network sees the index steps*t - 1. `[t_min, t_max]` is where the process is sampled. `rate` replaces the
+    forward process's g^2 in stochastic solvers where that is singular (any g^2 >= 0 leaves the marginals unchanged).
+    `feature` is what the network's time embedding sees. `draw` draws training times of a given shape.
+    """
+
+    alpha: Time
+    sigma: Time
+    t_min: float = 1e-3
+    t_max: float = 1.0
+    steps: int | None = None
+    prediction: str = "eps"
+    sigma_data: float = 1.0
+    rate: Time | None = None
+    feature: Time | None = None
+    draw: Callable[[Array, tuple[int, ...]], Array] | None = None
+
+    def __post_init__(self):
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction {self.prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"a process of {self.steps} steps has no time to train at; give steps >= 1 or None")
+        with jax.ensure_compile_time_eval():
+            if self.prediction == "eps" and not self.alpha(jnp.float32(self.t_max)) > 0:
+                raise ValueError(f"eps says nothing of x0 at t_max = {self.t_max}, where alpha is 0; predict another")
+
+    def level(self, t) -> Level:
+        """Every coefficient at times t (any shape), all of t's shape."""
+        t = jnp.asarray(t, jnp.float32)
+        (alpha, sigma), (d_alpha, d_sigma) = jax.jvp(
+            lambda t: (self.alpha(t), self.sigma(t)), (t,), (jnp.ones_like(t),)
+        )
+        rate = self.rate(t) if self.rate else 2 * sigma * (d_sigma - d_alpha / alpha * sigma)
+        return Level(t, alpha, sigma, self.log_snr(t), d_alpha, d_sigma, rate)
+
+    def log_snr(self, t):
+        return jnp.log(self.alpha(t)) - jnp.log(self.sigma(t))
+
+    def time_of(self, log_snr) -> Array:
+        """The times in [t_min, t_max] of given log signal-to-noise ratios, by bisection in log t."""
+        low = jnp.full(jnp.shape(log_snr), math.log(self.t_min), jnp.float32)
+        high = jnp.full(jnp.shape(log_snr), math.log(self.t_max), jnp.float32)
+        for _ in range(40):
+            middle = (low + high) / 2
+            too_clean = self.log_snr(jnp.exp(middle)) > log_snr
+            low, high = jnp.where(too_clean, middle, low), jnp.where(too_clean, high, middle)
+        return jnp.exp((low + high) / 2)
+
+    @property
+    def prior_scale(self) -> float:
+        """Standard deviation of the initial noise: that of x at t_max for data of unit variance.
+
+        It is 1 for the variance-preserving rows, whatever signal is left at t_max, as the papers have it.
+        """
+        with jax.ensure_compile_time_eval():
+            return float(jnp.hypot(self.alpha(jnp.float32(self.t_max)), self.sigma(jnp.float32(self.t_max))))
+
+    def perturb(self, x0, t, eps):
+        """x_t of shape x0, for times t of x0's leading batch shape (or a scalar)."""
+        return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
+
+    def network(self, net, x, t, cond=None):
+        """The network's raw output at x_t: input scaled, time turned into the feature that the embedding sees."""
+        return net(x * expand(PREDICTIONS[self.prediction].scale(self, t), x), self.time_feature(t), cond)
+
+    def denoise(self, net, x, t, cond=None):
+        """x0_hat of x's shape from `net(x, feature, cond)`; t a scalar or of x's leading batch shape."""
+        return PREDICTIONS[self.prediction].denoise(self, self.network(net, x, t, cond), x, t)
+
+    def denoiser(self, net, cond=None):
+        """The denoiser (x_t, t) -> x0_hat that samplers and guidance work with."""
+        return lambda x, t: self.denoise(net, x, t, cond)
+
+    def draw_times(self, key, shape) -> Array:
+        """Training times: uniform over the steps, or over [t_min, t_max], or as the row says."""
+        if self.steps is not None:
+            return jax.random.randint(key, shape, 1, self.steps + 1) / self.steps
+        if self.draw is not None:
+            return self.draw(key, shape)
+        return jax.random.uniform(key, shape, minval=self.t_min, maxval=self.t_max)
+
+    def time_feature(self, t):
+        if self.steps is not None:
+            return self.steps * jnp.asarray(t) - 1
+        return self.feature(t) if self.feature else 1000 * jnp.asarray(t)
+
+    def loss(self, net, x0, key, cond=None, *, weight=1.0, mask=None, project=None, penalty=jnp.square) -> Array:
+        """Denoising loss of each example, [B], for x0 [B, ...], in the units of the network's output.
+
+        With ε it is L_simple (Ho et al. 2020, eq. 14); with the EDM preconditioning it is the paper's weighted loss
+        (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
+        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project(x, t)`
+        is applied to the noisy input, as in-painting needs. `penalty` is applied to the residual.
+        """
+        key_t, key_eps = jax.random.split(key)
+        t = self.draw_times(key_t, x0.shape[:1])
+        eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        x = self.perturb(x0, t, eps)
+        x = project(x, t) if project else x
+        residual = self.network(net, x, t, cond) - PREDICTIONS[self.prediction].target(self, x0, eps, t)
+        error = jnp.broadcast_to(weight, x0.shape) * penalty(residual)
+        axes = tuple(range(1, x0.ndim))
+        if mask is None:
+            return error.mean(axes)
+        mask = jnp.broadcast_to(mask, x0.shape)
+        return (mask * error).sum(axes) / jnp.maximum(mask.sum(axes), 1)
+
+
+def noise_of(level: Level, x, x0):
+    """The eps_hat that belongs to x0_hat. Re-derived from x0_hat, so that clipping x0_hat keeps the two consistent."""
+    return (x - level.alpha * x0) / level.sigma
+
+
+def velocity(level: Level, x, x0):
+    """dx/dt of the probability flow at the noise level of x: alpha' x0_hat + sigma' eps_hat."""
+    return level.d_alpha * x0 + level.d_sigma * noise_of(level, x, x0)
+
+
+class Prediction(NamedTuple):
+    """What the network outputs: its regression target, and x0_hat from its output. `scale` multiplies its input."""
+
+    target: Callable
+    denoise: Callable
+    scale: Callable = lambda process, t: jnp.ones_like(jnp.asarray(t, jnp.float32))
+
+
+def _slopes(process, t):
+    level = process.level(t)
+    return level.alpha, level.sigma, level.d_alpha, level.d_sigma
+
+
+def _combine(x0, eps, a, b):
+    return expand(a, x0) * x0 + expand(b, eps) * eps
+
+
+def _velocity_target(process, x0, eps, t):
+    _, _, d_alpha, d_sigma = _slopes(process, t)
+    return _combine(x0, eps, d_alpha, d_sigma)
+
+
+def _velocity_denoise(process, out, x, t):
+    alpha, sigma, d_alpha, d_sigma = _slopes(process, t)
+    scale = d_sigma * alpha - sigma * d_alpha
+    return _combine(x, out, d_sigma / scale, -sigma / scale)
+
+
+def _edm(process, t):
+    """c_skip, c_out, c_in of Karras et al. (2022), table 1, for x_t / alpha at noise sigma / alpha, alpha cleared.
+
+    Written this way they stay finite at alpha = 0 (pure noise).
+    """
+    alpha, sigma, data = process.alpha(t), process.sigma(t), process.sigma_data
+    total = sigma**2 + (alpha * data) ** 2
+    return data**2 * alpha / total, sigma * data / jnp.sqrt(total), 1 / jnp.sqrt(total)
+
+
+def _edm_target(process, x0, eps, t):
+    skip, out, _ = _edm(process, t)
+    return _combine(x0, process.perturb(x0, t, eps), 1 / out, -skip / out)
+
+
+def _edm_denoise(process, out, x, t):
+    c_skip, c_out, _ = _edm(process, t)
+    return _combine(x, out, c_skip, c_out)
+
+
+PREDICTIONS = {
+    "eps": Prediction(
+        lambda p, x0, eps, t: eps,
+        lambda p, out, x, t: _combine(x, out, 1 / p.alpha(t), -p.sigma(t) / p.alpha(t)),
+    ),
+    "x0": Prediction(lambda p, x0, eps, t: x0, lambda p, out, x, t: out),
+    # Salimans & Ho (2022), appendix D, divided by alpha^2 + sigma^2 so that it also serves rows that are not VP.
+    "v": Prediction(
+        lambda p, x0, eps, t: _combine(x0, eps, -p.sigma(t), p.alpha(t)),
+        lambda p, out, x, t: _combine(
+            x,
+            out,
+            p.alpha(t) / (p.alpha(t) ** 2 + p.sigma(t) ** 2),
+            -p.sigma(t) / (p.alpha(t) ** 2 + p.sigma(t) ** 2),
+        ),
+    ),
+    "velocity": Prediction(_velocity_target, _velocity_denoise),
+    "edm": Prediction(_edm_target, _edm_denoise, lambda p, t: _edm(p, t)[2]),
+}
+
+
+def vp_linear(beta_min=0.1, beta_max=20.0, steps=None, **options) -> Process:
+    """Variance preserving, beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 32)."""
+
+    def log_alpha(t):
+        return -0.25 * t**2 * (beta_max - beta_min) - 0.5 * t * beta_min
+
+    return Process(
+        lambda t: jnp.exp(log_alpha(t)),
+        lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t))),
+        steps=steps,
+        **options,
+    )
+
+
+def vp_diffusion_ql(steps=5, **options) -> Process:
+    """Diffusion-QL's discrete "vp" (Wang et al. 2023; Xiao et al. 2022), for any number of steps.
+
+    Its betas 1 - exp(-b_min/T - (b_max - b_min)(2i - 1)/(2T^2)) multiply out to the linear schedule with betas 0.1
+    to 10 at t = i/T exactly. alpha^2 is 0.0064 at t = 1 for every T: sampling from N(0, I) starts a little off the
+    training distribution, in the paper's code and here.
+    """
+    return vp_linear(0.1, 10.0, steps=steps, **options)
+
+
+def vp_cosine(steps=None, offset=0.008, **options) -> Process:
+    """Variance preserving, alpha^2 a squared cosine (Nichol & Dhariwal 2021, eq. 17).
+
+    With `steps`, the last beta is clipped to 0.999 as theirs is, which only touches t = 1. In continuous time the
+    process is sampled from t = 0.9946 on, where alpha is 0.008, because alpha vanishes at 1.
+    """
+
+    def angle(t):
+        return (t + offset) / (1 + offset) * math.pi / 2
+
+    start = angle(0.0)
+
+    def cosine(t):
+        return jnp.cos(angle(t)) / math.cos(start)
+
+    clipped = math.sqrt(1e-3) * math.cos(angle(1 - 1 / steps)) / math.cos(start) if steps else 0.0
+
+    def alpha(t):
+        # alpha rises above the cosine after the last step but one only, linearly, to where the clipped beta ends.
+        return cosine(t) + (clipped * jnp.maximum(steps * (t - 1) + 1, 0) if steps else 0.0)
+
+    def sigma(t):
+        # sin form of 1 - cosine^2, exact near t = 0 where the subtraction cancels.
+        squared = jnp.sin(angle(t) - start) * jnp.sin(angle(t) + start) / math.cos(start) ** 2
+        return jnp.sqrt(squared - (alpha(t) ** 2 - cosine(t) ** 2))
+
+    options.setdefault("t_max", 0.9946 if steps is None else 1.0)
+    return Process(alpha, sigma, steps=steps, **options)
+
+
+def ve(sigma_min=0.01, sigma_max=50.0, **options) -> Process:
+    """Variance exploding, sigma(t) = sigma_min (sigma_max/sigma_min)^t, alpha = 1 (Song et al. 2021, eq. 31)."""
+    options.setdefault("t_min", 1e-5)
+
+    def sigma(t):
+        return sigma_min * (sigma_max / sigma_min) ** t
+
+    return Process(jnp.ones_like, sigma, feature=lambda t: jnp.log(sigma(t)) / 4, **options)
+
+
+def sub_vp(beta_min=0.1, beta_max=20.0, **options) -> Process:
+    """Sub-variance-preserving: VP's mean, and VP's variance as the standard deviation (Song et al. 2021, eq. 29)."""
+    vp = vp_linear(beta_min, beta_max)
+    return Process(vp.alpha, lambda t: vp.sigma(t) ** 2, **options)
+
+
+def edm(sigma_min=0.002, sigma_max=80.0, mean=-1.2, std=1.2, **options) -> Process:
+    """Karras et al. (2022): alpha = 1, sigma = sigma_max t, training noise with log sigma ~ N(mean, std^2).
+
+    Set `sigma_data` to the data's standard deviation (0.5 for images, 1 for standardised vectors). Time in units
+    of sigma_max makes Euler and Heun here the paper's own; the network sees log(sigma)/4.
+    """
+    options = {"prediction": "edm", "t_min": sigma_min / sigma_max} | options
+    return Process(
+        jnp.ones_like,
+        lambda t: sigma_max * t,
+        feature=lambda t: jnp.log(sigma_max * jnp.asarray(t)) / 4,
+        draw=lambda key, shape: jnp.exp(mean + std * jax.random.normal(key, shape)) / sigma_max,
+        **options,
+    )
+
+
+def rectified_flow(**options) -> Process:
+    """Straight paths x_t = (1 - t) x0 + t eps (Liu et al. 2023; Lipman et al. 2023). Noise is at t = 1 here.
+
+    Its forward g^2 = 2t/(1 - t) is singular at pure noise, so stochastic solvers use g^2 = 2t instead.
+    """
+    options = {"prediction": "velocity"} | options
+    return Process(lambda t: 1 - t, lambda t: jnp.asarray(t), rate=lambda t: 2 * t, **options)
+
+
+PROCESSES = {
+    "vp-linear": vp_linear,
+    "vp-cosine": vp_cosine,
+    "vp-diffusion-ql": vp_diffusion_ql,
+    "ve": ve,
+    "sub-vp": sub_vp,
+    "edm": edm,
+    "rectified-flow": rectified_flow,
+}

@@ -1,0 +1,358 @@
+"""Solvers of a few lines, and the one driver that runs them.
+
+The driver is a `lax.scan` with one network call an iteration. It knows times, noise, hooks, clipping, warm starts and
+the number of calls; a solver only knows how to get from one noise level to the next, given x0_hat.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.diffusion.process import DATA, Level, Process, noise_of, velocity
+
+
+class Row(NamedTuple):
+    """One network call on the way from the level `start` to the level `end`: at start (stage 0) or end (stage 1).
+
+    `origin` is the grid's own level, from which EDM's churn raises x to start; for the other solvers they are one.
+    `extrapolation` is h/(2 h_previous) in log-SNR, for two-step methods; 0 in the first and in the last step.
+    """
+
+    origin: Level
+    start: Level
+    end: Level
+    extrapolation: Any
+    stage: Any
+
+    @property
+    def level(self) -> Level:
+        """The noise level of x at this call."""
+        return jax.tree.map(lambda a, b: jnp.where(self.stage == 0, a, b), self.start, self.end)
+
+    @property
+    def transition_variance(self):
+        """Variance of x_start given x_end in the forward process: "beta" in the discrete papers' words."""
+        return _transition(self.end, self.start)[1]
+
+    @property
+    def posterior_variance(self):
+        """Variance of x_end given x_start and x0 (Ho et al. 2020, eq. 7): "fixed small"."""
+        return self.transition_variance * (self.end.sigma / self.start.sigma) ** 2
+
+
+def _transition(clean: Level, noisy: Level):
+    """Scale and variance of x_noisy given x_clean in the forward process."""
+    ratio = noisy.alpha / jnp.maximum(clean.alpha, 1e-12)
+    return ratio, jnp.maximum(noisy.sigma**2 - (ratio * clean.sigma) ** 2, 0)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How x moves, given x0_hat: `step(row, x, x0, noise, memory) -> (x, memory)`; `memory(x)` is what it starts with.
+
+    `stages` is the number of network calls a step. With two, the last step takes one, and so does the first where the
+    calls are even in number, so that any number of calls can be asked for. `noisy` says whether noise is used.
+    `churn(log_snr) -> log_snr` of the same shape raises the noise before each step.
+    """
+
+    step: Callable
+    memory: Callable = lambda x: ()
+    stages: int = 1
+    noisy: bool = True
+    churn: Callable | None = None
+    churn_noise: float = 1.0
+
+
+def ddpm(variance: str = "posterior") -> Solver:
+    """Ancestral sampling (Ho et al. 2020, eq. 6-7) with the "posterior" variance or the larger "beta"."""
+    if variance not in ("posterior", "beta"):
+        raise ValueError(f"variance {variance!r} is unknown; choose posterior or beta")
+
+    def step(row, x, x0, noise, memory):
+        start, end = row.start, row.end
+        mean = start.alpha / end.alpha * (end.sigma / start.sigma) ** 2 * x
+        mean += end.alpha * row.transition_variance / start.sigma**2 * x0
+        spread = row.posterior_variance if variance == "posterior" else row.transition_variance
+        return mean + jnp.where(end.sigma > 0, jnp.sqrt(spread), 0) * noise, memory
+
+    return Solver(step)
+
+
+def ddim(eta: float = 0.0) -> Solver:
+    """Song, Meng & Ermon (2021), eq. 12: deterministic at eta = 0, ancestral sampling at eta = 1."""
+
+    def step(row, x, x0, noise, memory):
+        spread = eta**2 * row.posterior_variance
+        towards = jnp.sqrt(jnp.maximum(row.end.sigma**2 - spread, 0))
+        eps = noise_of(row.start, x, x0)
+        return row.end.alpha * x0 + towards * eps + jnp.sqrt(spread) * noise, memory
+
+    return Solver(step, noisy=eta > 0)
+
+
+def _to_data(row: Row, x, x0):
+    """x, but x0_hat in the step that ends at the data: there derivatives by t are singular, and x0_hat is the limit."""
+    return jnp.where(row.end.sigma > 0, x, x0)
+
+
+def euler() -> Solver:
+    """Euler's method on the probability flow, in the process's own time."""
+
+    def step(row, x, x0, noise, memory):
+        return _to_data(row, x + (row.end.t - row.start.t) * velocity(row.start, x, x0), x0), memory
+
+    return Solver(step, noisy=False)
+
+
+def heun(**churn) -> Solver:
+    """Heun's second-order method on the probability flow, in the process's own time."""
+
+    def step(row, x, x0, noise, memory):
+        origin, slope = memory
+        h = row.end.t - row.start.t
+        # No second call is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
+        end = row.end._replace(sigma=jnp.where(row.end.sigma > 0, row.end.sigma, 1))
+        first, second = velocity(row.start, x, x0), velocity(end, x, x0)
+        predict = row.stage == 0
+        moved = jnp.where(predict, _to_data(row, x + h * first, x0), origin + h / 2 * (slope + second))
+        return moved, (jnp.where(predict, x, origin), jnp.where(predict, first, slope))
+
+    return Solver(step, lambda x: (x, jnp.zeros_like(x)), **({"stages": 2, "noisy": False} | churn))
+
+
+def edm_churn(churn=80.0, minimum=0.05, maximum=50.0, noise_scale=1.003) -> Solver:
+    """Karras et al. (2022), algorithm 2: the noise is raised before each step of Heun's method.
+
+    The arguments are S_churn, S_tmin, S_tmax (of sigma/alpha) and S_noise. Unlike there, noise is never raised
+    beyond the process's t_max.
+    """
+
+    def raised(log_snr):
+        noise = np.exp(-log_snr)
+        gamma = min(churn / len(noise), math.sqrt(2) - 1)
+        return log_snr - np.where((noise >= minimum) & (noise <= maximum), math.log1p(gamma), 0)
+
+    return heun(noisy=True, churn=raised, churn_noise=noise_scale)
+
+
+def euler_maruyama() -> Solver:
+    """Euler-Maruyama on the reverse-time SDE (Song et al. 2021, eq. 6), in the process's own time."""
+
+    def step(row, x, x0, noise, memory):
+        start, h = row.start, row.end.t - row.start.t
+        drift = velocity(start, x, x0) + start.rate / 2 / start.sigma * noise_of(start, x, x0)
+        return _to_data(row, x + h * drift + jnp.sqrt(-h * start.rate) * noise, x0), memory
+
+    return Solver(step)
+
+
+def predictor_corrector(predictor: Solver | None = None, snr: float = 0.16) -> Solver:
+    """A step of the predictor, then one of Langevin dynamics at the level reached (Song et al. 2021, alg. 2 and 3).
+
+    The predictor is a one-stage solver without memory; Euler-Maruyama unless given. Langevin's step size is
+    2 (snr |noise|/|score|)^2, with root mean squares over the batch.
+    """
+    predict = (predictor or euler_maruyama()).step
+
+    def step(row, x, x0, noise, memory):
+        # No corrector call is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
+        end = row.end._replace(sigma=jnp.where(row.end.sigma > 0, row.end.sigma, 1))
+        score = -noise_of(end, x, x0) / end.sigma
+        size = 2 * snr**2 * jnp.mean(noise**2) / jnp.maximum(jnp.mean(score**2), 1e-12)
+        corrected = x + size * score + jnp.sqrt(2 * size) * noise
+        return jnp.where(row.stage == 0, predict(row, x, x0, noise, memory)[0], corrected), memory
+
+    return Solver(step, stages=2)
+
+
+def dpm_solver_pp(order: int = 2, sde: bool = False) -> Solver:
+    """DPM-Solver++ with one call a step (Lu et al. 2022): first order, or the two-step method "2M"; ODE or SDE.
+
+    The first and the last step are of first order: before the first there is no history, and the last ends at
+    infinite log-SNR.
+    """
+    if order not in (1, 2):
+        raise ValueError(f"order {order} of DPM-Solver++ is not here; choose 1 or 2")
+
+    def step(row, x, x0, noise, previous):
+        start, end = row.start, row.end
+        kept = jnp.exp(start.log_snr - end.log_snr)
+        estimate = x0 + (row.extrapolation * (x0 - previous) if order == 2 else 0)
+        if not sde:
+            return end.sigma / start.sigma * x + end.alpha * (1 - kept) * estimate, x0
+        x = end.sigma / start.sigma * kept * x + end.alpha * (1 - kept**2) * estimate
+        return x + end.sigma * jnp.sqrt(1 - kept**2) * noise, x0
+
+    return Solver(step, jnp.zeros_like, noisy=sde)
+
+
+SOLVERS = {
+    "ddpm": ddpm(),
+    "ddpm-beta": ddpm("beta"),
+    "ddim": ddim(),
+    "euler": euler(),
+    "heun": heun(),
+    "euler-maruyama": euler_maruyama(),
+    "edm-churn": edm_churn(),
+    "dpm++2m": dpm_solver_pp(),
+    "dpm++2m-sde": dpm_solver_pp(sde=True),
+    "predictor-corrector": predictor_corrector(),
+}
+
+
+def _karras(process, high, low, n):
+    largest, smallest = (float(jnp.exp(-process.log_snr(jnp.float32(t)))) for t in (high, low))
+    return process.time_of(-7 * np.log(np.linspace(largest ** (1 / 7), smallest ** (1 / 7), n)))
+
+
+def _uniform_log_snr(process, high, low, n):
+    first, last = (float(process.log_snr(jnp.float32(t))) for t in (high, low))
+    return process.time_of(np.linspace(first, last, n))
+
+
+GRIDS = {
+    "uniform": lambda process, high, low, n: np.linspace(high, low, n),
+    "quadratic": lambda process, high, low, n: np.linspace(math.sqrt(high), math.sqrt(low), n) ** 2,
+    "karras": _karras,  # Karras et al. (2022), eq. 5, with rho = 7, on sigma/alpha
+    "log-snr": _uniform_log_snr,
+}
+
+
+def time_grid(process: Process, n: int, grid: str = "uniform", start: float | None = None) -> np.ndarray:
+    """n decreasing times, from `start` (t_max if None) to t_min; a discrete process's are among its own steps.
+
+    Raises ValueError where the grid is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
+    """
+    if grid not in GRIDS:
+        raise ValueError(f"time grid {grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+    high = process.t_max if start is None else start
+    if n < 1 or not 0 < high <= 1:
+        raise ValueError(f"{n} steps from t = {high} is no grid; give at least 1 step and a start in (0, 1]")
+    if process.steps is None:
+        if high <= process.t_min:
+            raise ValueError(f"start {high} is not above the process's t_min = {process.t_min}")
+        low = process.t_min
+    else:
+        low, high = 1 / process.steps, max(round(high * process.steps), 1) / process.steps
+        if n > round(high * process.steps):
+            raise ValueError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
+    # log-SNR has no finite value at pure noise (rectified flow at t = 1): start a hair below, then put the end back.
+    finite = high if np.isfinite(process.log_snr(jnp.float32(high))) else high - 1e-4
+    times = np.array(GRIDS[grid](process, *((finite if grid in ("karras", "log-snr") else high), low), n), np.float64)
+    times[0] = high
+    if n > 1:
+        times[-1] = low
+    return times if process.steps is None else _whole_steps(times, process.steps)
+
+
+def _whole_steps(times, steps):
+    """Round to multiples of 1/steps, strictly decreasing."""
+    index, n = np.round(times * steps).astype(int), len(times)
+    index = np.maximum(index, np.arange(n, 0, -1))
+    for i in range(1, n):
+        index[i] = min(index[i], index[i - 1] - 1)
+    return index / steps
+
+
+def _rows(process: Process, solver: Solver, calls: int, grid: str, start: float | None) -> Row:
+    """The table that the driver scans, one row a call."""
+    n = calls if solver.stages == 1 else calls // 2 + 1
+    times = time_grid(process, n, grid, start)
+    origin = jax.tree.map(np.asarray, process.level(times))
+    raised = times
+    if solver.churn:
+        snr = solver.churn(origin.log_snr)
+        raised = np.where(snr < origin.log_snr, process.time_of(snr), times)
+    begin = jax.tree.map(np.asarray, process.level(raised))
+    end = jax.tree.map(lambda values, last: np.append(values[1:], np.float32(last)), origin, DATA)
+
+    h = end.log_snr - begin.log_snr
+    with np.errstate(all="ignore"):
+        extrapolation = np.append(0, h[1:] / (2 * h[:-1]))
+    extrapolation = np.where(np.isfinite(extrapolation) & np.isfinite(h), extrapolation, 0).astype(np.float32)
+
+    # Two stages everywhere but in the last step, and in the first too if the calls are even in number.
+    double = np.zeros(n, bool) if solver.stages == 1 else np.arange(n) < n - 1
+    double[0] &= calls % 2 == 1
+    step = np.repeat(np.arange(n), 1 + double)
+    stage = np.append(0, (step[1:] == step[:-1]).astype(np.int32))
+    return jax.tree.map(lambda v: v[step], Row(origin, begin, end, extrapolation, np.zeros(n)))._replace(stage=stage)
+
+
+def sample(
+    process: Process,
+    denoiser: Callable,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    calls: int,
+    solver: Solver | str = "ddpm",
+    grid: str = "uniform",
+    guide: Callable | None = None,
+    project: Callable | None = None,
+    clip_x0: tuple | None = None,
+    clip_x: tuple | None = None,
+    temperature: float = 1.0,
+    noise_temperature: float = 1.0,
+    warm_start: jax.Array | None = None,
+    start: float | None = None,
+    history: bool = False,
+):
+    """Draw samples of `shape` by `calls` network calls, each of which changes the result.
+
+    denoiser: (x, t) -> x0_hat with a scalar t. guide: (x, row) -> x before each call (value gradients; one-stage
+    solvers only). project: (x, t) -> x on the first x and after every step (in-painting, a safe set). clip_x0 and
+    clip_x: (low, high) for x0_hat, and for x after every step. temperature and noise_temperature scale the initial
+    and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place
+    of pure noise at t_max. history: also return x after every call, [calls, *shape]. Differentiable throughout.
+
+    Raises ValueError for an unknown solver or grid, and for more steps than a discrete process has.
+    """
+    if isinstance(solver, str):
+        if solver not in SOLVERS:
+            raise ValueError(f"solver {solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
+        solver = SOLVERS[solver]
+    if guide and solver.stages > 1:
+        raise ValueError(
+            "a guide moves x before each call, which a two-stage solver cannot follow; use a one-stage one"
+        )
+    if (warm_start is None) != (start is None):
+        raise ValueError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
+    if calls < 1:
+        raise ValueError(f"calls = {calls}: a sample takes at least 1 network call")
+    with jax.ensure_compile_time_eval():
+        rows = _rows(process, solver, calls, grid, start)
+
+    def settle(x, t):
+        x = x if clip_x is None else jnp.clip(x, *clip_x)
+        return project(x, t) if project else x
+
+    def call(carry, inputs):
+        x, memory = carry
+        row, index = inputs
+        noise = jnp.zeros_like(x)
+        if solver.noisy:
+            noise = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
+        if solver.churn:
+            ratio, variance = _transition(row.origin, row.start)
+            raised = ratio * x + jnp.sqrt(variance) * solver.churn_noise * noise
+            x = jnp.where((row.stage == 0) & (row.start.t > row.origin.t), raised, x)
+        x = guide(x, row) if guide else x
+        x0 = denoiser(x, row.level.t)
+        x0 = x0 if clip_x0 is None else jnp.clip(x0, *clip_x0)
+        x, memory = solver.step(row, x, x0, noise, memory)
+        x = settle(x, row.end.t)
+        return (x, memory), (x if history else None)
+
+    first_key, noise_key = jax.random.split(key)
+    x = temperature * jax.random.normal(first_key, shape)
+    t_start = rows.origin.t[0]
+    x = process.prior_scale * x if warm_start is None else process.perturb(warm_start, t_start, x)
+    x = settle(x, t_start)
+    (x, _), past = jax.lax.scan(call, (x, solver.memory(x)), (rows, np.arange(calls)))
+    return (x, past) if history else x
