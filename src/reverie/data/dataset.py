@@ -255,7 +255,7 @@ def _finite(key: str, array: np.ndarray) -> NDArray[np.float32]:
         where = f"row {row}" + (f", column {', '.join(map(str, column))}" if column else "")
         count = int(finite.size - np.count_nonzero(finite))
         raise DataError(
-            f"{key!r} holds {array[(row, *column)]} at {where} ({count} such in all), which is not a finite "
+            f"{key!r} holds {array[(row, *column)]!s} at {where} ({count} such in all), which is not a finite "
             f"32-bit number; repair it or leave out its episode."
         )
     return cast
@@ -271,7 +271,7 @@ def _flags(key: str, value: ArrayLike | None, steps: int) -> NDArray[np.bool_]:
     if array.dtype != bool:
         wrong = np.flatnonzero((array != 0) & (array != 1))
         if wrong.size:
-            raise DataError(f"{key!r} holds {array[wrong[0]]} at row {wrong[0]}; give 0 or 1 (or booleans).")
+            raise DataError(f"{key!r} holds {array[wrong[0]]!s} at row {wrong[0]}; give 0 or 1 (or booleans).")
     return array.astype(bool, copy=False)
 
 
@@ -331,15 +331,15 @@ def _bounds(
     if (lowest >= highest).any():
         column = int(np.argmax(lowest >= highest))
         raise DataError(
-            f"'action_low' {lowest[column]} is not below 'action_high' {highest[column]} in column {column}; "
+            f"'action_low' {lowest[column]!s} is not below 'action_high' {highest[column]!s} in column {column}; "
             f"exchange or correct them."
         )
     outside = (actions < lowest) | (actions > highest)
     if outside.any():
         row, column = (int(i) for i in np.argwhere(outside)[0])
         raise DataError(
-            f"'actions' holds {actions[row, column]} at row {row}, column {column}, outside its bounds "
-            f"[{lowest[column]}, {highest[column]}] ({int(outside.sum())} such in all); "
+            f"'actions' holds {actions[row, column]!s} at row {row}, column {column}, outside its bounds "
+            f"[{lowest[column]!s}, {highest[column]!s}] ({int(outside.sum())} such in all); "
             f"clip the actions or widen the bounds."
         )
     return _frozen(lowest), _frozen(highest)

@@ -1,6 +1,7 @@
 """What a method must know about the data it was trained on, to act in the environment's units."""
 
 import json
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Spec(eqx.Module):
             return cls(
                 plain["observation_dim"], plain["action_dim"], arrays["action_low"], arrays["action_high"], normalisers
             )
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{str(path)!r} (.json and .npz) is no complete specification of a run's data ({error}); "
                 f"restore both files from a copy of the run, or train it again."
