@@ -1,0 +1,110 @@
+"""Environments by name, and what to say when there is none."""
+
+import difflib
+import io
+import os
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from reverie.environments.pointmaze import MAZES
+from reverie.errors import ReverieError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+_LOCOMOTION = "random|medium|expert|medium-replay|medium-expert|full-replay"
+RETIRED = (
+    (r"maze2d-(umaze|medium|large)(-dense)?-v\d", "pointmaze-{0}"),
+    (rf"halfcheetah-({_LOCOMOTION})-v\d", "HalfCheetah-v5"),
+    (rf"hopper-({_LOCOMOTION})-v\d", "Hopper-v5"),
+    (rf"walker2d-({_LOCOMOTION})-v\d", "Walker2d-v5"),
+    (rf"ant-({_LOCOMOTION})-v\d", "Ant-v5"),
+    (r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer)-v[0-3]", "{0}-v5"),
+    (r"antmaze-umaze(-diverse)?-v\d", "AntMaze_UMaze-v5"),
+    (r"antmaze-medium-(play|diverse)-v\d", "AntMaze_Medium-v5"),
+    (r"antmaze-large-(play|diverse)-v\d", "AntMaze_Large-v5"),
+)
+"""Ids of D4RL and of retired simulators, as patterns, and today's environment for each."""
+
+EXTRAS = {"mujoco": "mujoco", "gymnasium_robotics": "maze"}
+"""The module that is missing and the extra of this package that brings it."""
+
+
+def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
+    """Makes an environment.
+
+    Args:
+        name: "pointmaze-umaze", "pointmaze-medium" or "pointmaze-large" (goal environments with random starts and
+            goals in free cells; the goal stays where it is and the episode goes on when it is reached, up to the
+            limit of 300, 600 and 800 steps); any id that gymnasium knows, such as "Hopper-v5"; or a function without
+            arguments that returns an environment of your own.
+
+    Raises:
+        ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
+            not installed (with the extra to install).
+    """
+    if callable(name):
+        return name()
+    if name in MAZES:
+        return _make_maze(name)
+    return _make_registered(name)
+
+
+def _make_maze(name: str) -> "gymnasium.Env":
+    env = _make_registered(MAZES[name].environment, continuing_task=True, reset_target=False)
+    with suppress(OSError):  # the simulator has read this file already and would leave it behind
+        os.unlink(env.unwrapped.tmp_xml_file_path)  # type: ignore[attr-defined]
+    return env
+
+
+def _make_registered(name: str, **options) -> "gymnasium.Env":
+    import gymnasium
+
+    if instead := _instead(name):
+        raise ReverieError(instead)
+    if name not in gymnasium.registry:
+        _register_robotics()
+    try:
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ReverieError(_missing(name, "mujoco")) from error
+    except ModuleNotFoundError as error:
+        raise ReverieError(_missing(name, str(error.name))) from error
+    except gymnasium.error.Error as error:
+        raise ReverieError(_unknown(name, gymnasium.registry)) from error
+
+
+def _register_robotics() -> None:
+    """Makes gymnasium-robotics' environments known where it is installed, without the notice it prints."""
+    import gymnasium
+
+    with suppress(ImportError), redirect_stderr(io.StringIO()):
+        import gymnasium_robotics
+
+        gymnasium.register_envs(gymnasium_robotics)
+
+
+def _instead(name: str) -> str | None:
+    """What to say to an id that has a successor or needs an extra; None for any other."""
+    for pattern, today in RETIRED:
+        if match := re.fullmatch(pattern, name):
+            today = today.format(*match.groups())
+            return f"The simulator of {name!r} is retired: use {today!r} (scores on the two do not compare)."
+    if name.startswith(("PointMaze_", "AntMaze_")) and find_spec("gymnasium_robotics") is None:
+        return _missing(name, "gymnasium_robotics")
+    return None
+
+
+def _missing(name: str, module: str) -> str:
+    extra = EXTRAS.get(module.split(".")[0])
+    cure = f"pip install 'reverie[{extra}]'" if extra else f"pip install {module}"
+    return f"{name!r} needs {module}, which is not installed: {cure} brings it."
+
+
+def _unknown(name: str, known) -> str:
+    near = difflib.get_close_matches(name, [*MAZES, *known], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
+    return f"There is no environment {name!r}: {hint}"
