@@ -1,0 +1,180 @@
+"""The temporal U-Net and the value of a window: convolutions against XLA's, then structure and derivatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reverie.errors import ReverieError
+from reverie.networks import TemporalUNet, WindowValue, parameter_count
+from reverie.networks.unet import Conv, GroupNorm, LinearAttention, UpConv
+
+KEY = jax.random.key(0)
+DIMENSIONS = ("HNC", "HIO", "HNC")
+
+apply = jax.jit(lambda net, *inputs: net(*inputs))
+
+
+@functools.cache
+def unet(**options):
+    options = {"width": 8, "multipliers": (1, 2), **options}
+    return jax.jit(lambda key: TemporalUNet(key, 5, **options))(KEY)
+
+
+@functools.cache
+def value_network():
+    return jax.jit(lambda key: WindowValue(key, 5, 8, width=16, multipliers=(1, 2), cond_dim=3))(KEY)
+
+
+def normal(*shape, seed=1):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 7, 32])
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (1, 1), (3, 2)])
+def test_convolution_is_xlas(kernel, stride, length):
+    conv, x = Conv(KEY, 6, 4, kernel, stride=stride), normal(length, 3, 6)
+    padding = [(kernel // 2, kernel // 2)]
+    expected = jax.lax.conv_general_dilated(x, conv.weight, (stride,), padding, dimension_numbers=DIMENSIONS)
+    np.testing.assert_allclose(apply(conv, x), expected + conv.bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_transposed_convolution_is_xlas(length):
+    conv, x = UpConv(KEY, 6), normal(length, 3, 6)
+    # PyTorch's weight of output 2i - 1 + j is weight[j]; XLA correlates, so its kernel is the reverse.
+    expected = jax.lax.conv_transpose(x, conv.weight[::-1], (2,), [(2, 2)], dimension_numbers=DIMENSIONS)
+    np.testing.assert_allclose(apply(conv, x), expected + conv.bias, atol=1e-5)
+
+
+def test_group_norm_is_the_definition():
+    norm, x = GroupNorm(24), np.asarray(3 + 2 * normal(6, 4, 24))
+    norm = jax.tree.map(lambda a: a + 0.1 * jnp.arange(24), norm)
+    groups = x.astype(np.float64).reshape(6, 4, 8, 3)
+    mean, variance = groups.mean((0, 3), keepdims=True), groups.var((0, 3), keepdims=True)
+    expected = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * norm.scale + norm.shift
+    np.testing.assert_allclose(apply(norm, x), expected, atol=1e-5)
+
+
+def test_group_norm_survives_a_large_mean():
+    norm, x = GroupNorm(128), normal(8, 2, 128)
+    np.testing.assert_allclose(apply(norm, x + 1000), apply(norm, x), atol=1e-3)
+
+
+def test_attention_mixes_time_only_and_permutes_with_it():
+    attention, x = LinearAttention(KEY, 16), normal(6, 3, 16)
+    changed = np.abs(apply(attention, x.at[2, 1].add(normal(16, seed=2))) - apply(attention, x)).max(-1)
+    assert np.all(changed[:, 1] > 1e-4)
+    np.testing.assert_allclose(changed[:, [0, 2]], 0, atol=1e-6)
+    order = jnp.array([3, 0, 5, 1, 4, 2])
+    np.testing.assert_allclose(apply(attention, x[order]), apply(attention, x)[order], atol=1e-5)
+
+
+def test_attention_is_its_definition():
+    attention, x = LinearAttention(KEY, 16, heads=1, head_dim=8), normal(6, 1, 16)
+    q, k, v = np.split(np.asarray(attention.qkv(attention.norm(x)))[:, 0], 3, -1)
+    context = np.exp(k).T @ v / np.exp(k).sum(0)[:, None]
+    expected = x[:, 0] + attention.out(q @ context / np.sqrt(8))
+    np.testing.assert_allclose(apply(attention, x)[:, 0], expected, atol=1e-5)
+
+
+def conv_size(kernel, n_in, n_out):
+    return (kernel * n_in + 1) * n_out
+
+
+def block_size(kernel, n_in, n_out, embed):
+    skip = conv_size(1, n_in, n_out) if n_in != n_out else 0
+    norms = 4 * n_out
+    return conv_size(kernel, n_in, n_out) + conv_size(kernel, n_out, n_out) + norms + conv_size(1, embed, n_out) + skip
+
+
+def test_sizes_are_the_published_architectures():
+    net = jax.eval_shape(lambda key: TemporalUNet(key, 14), KEY)
+    assert parameter_count(net) == 3_956_302
+
+    value = jax.eval_shape(lambda key: WindowValue(key, 14, 32), KEY)
+    time = conv_size(1, 32, 128) + conv_size(1, 128, 32)
+    levels = sum(
+        block_size(5, a, b, 32) + block_size(5, b, b, 32) + conv_size(3, b, b)
+        for a, b in [(14, 32), (32, 64), (64, 128), (128, 256)]
+    )
+    narrow = sum(block_size(5, a, b, 32) + conv_size(3, b, b) for a, b in [(256, 128), (128, 64)])
+    head = conv_size(1, 64 + 32, 32) + conv_size(1, 32, 1)
+    assert parameter_count(value) == time + levels + narrow + head
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_any_leading_shape(batch):
+    x, t = normal(*batch, 8, 5), jnp.arange(np.prod(batch)).reshape(batch)
+    for net, shape in [(unet(), x.shape), (value_network(), batch)]:
+        each = jax.jit(jax.vmap(net))(x.reshape(-1, 8, 5), t.reshape(-1)).reshape(shape)
+        np.testing.assert_allclose(apply(net, x, t), each, atol=1e-5)
+
+
+def test_a_scalar_time_is_a_batch_of_equal_times():
+    x, cond = normal(4, 8, 5), normal(4, 3, seed=2)
+    for net in (unet(cond_dim=3), value_network()):
+        for c in (None, cond[0], cond):
+            at_seven = apply(net, x, 7, c)
+            np.testing.assert_allclose(at_seven, apply(net, x, jnp.full(4, 7), c), atol=1e-5)
+            assert not np.allclose(at_seven, apply(net, x, 8, c), atol=1e-4)
+
+
+def test_no_condition_is_the_zero_embedding():
+    x = normal(4, 8, 5)
+    for net in (unet(cond_dim=3), value_network()):
+        without = apply(net, x, 1.0)
+        np.testing.assert_allclose(without, apply(net, x, 1.0, jnp.zeros((4, 3))), atol=1e-5)
+        assert not np.allclose(without, apply(net, x, 1.0, jnp.ones((4, 3))), atol=1e-4)
+
+
+def test_the_same_weights_serve_other_horizons():
+    net = unet(attention=True)
+    for horizon in (2, 10):
+        assert apply(net, normal(2, horizon, 5), 0).shape == (2, horizon, 5)
+
+
+@pytest.mark.parametrize(("horizon", "nearest"), [(30, 32), (33, 32), (1, 8), (13, 16), (0, 8)])
+def test_a_horizon_that_cannot_be_halved_names_one_that_can(horizon, nearest):
+    net = jax.eval_shape(lambda key: TemporalUNet(key, 5, width=8), KEY)
+    x = jax.ShapeDtypeStruct((2, horizon, 5), jnp.float32)
+    with pytest.raises(ReverieError, match=rf"horizon {horizon} .*nearest that would do is {nearest}\."):
+        jax.eval_shape(lambda net, x: net(x, 0), net, x)
+
+
+def test_wrong_sizes_are_named():
+    with pytest.raises(ReverieError, match="12 channels"):
+        jax.eval_shape(lambda key: TemporalUNet(key, 5, width=12), KEY)
+    with pytest.raises(ReverieError, match="windows of 8 steps and was given one of 4"):
+        value_network()(normal(2, 4, 5), 0)
+
+
+def test_a_window_moved_by_the_coarsest_stride_gives_its_output_moved():
+    """Zeros around a short event: group norm's statistics are those of the whole window, so they do not move."""
+    net = unet(kernel=3)
+    x = jnp.zeros((160, 5)).at[76:84].set(normal(8, 5))
+    inside = slice(64, 96)
+    still, moved = apply(net, x, 0), apply(net, jnp.roll(x, 2, 0), 0)
+    np.testing.assert_allclose(jnp.roll(still, 2, 0)[inside], moved[inside], atol=1e-4)
+    assert not np.allclose(still[inside], moved[inside], atol=1e-2)
+
+
+def test_derivatives_are_finite_and_reach_every_parameter():
+    x, t, cond = normal(4, 8, 5), jnp.arange(4), normal(4, 3, seed=2)
+    gradient = jax.jit(jax.grad(lambda inputs: jnp.square(inputs[0](inputs[1], t, cond)).sum()))
+    for net in (unet(cond_dim=3, attention=True), value_network()):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient((net, x))):
+            assert np.all(np.isfinite(leaf)), path
+            assert np.abs(leaf).max() > 0, path
+
+
+def test_leaves_are_arrays_and_seeds_are_one_vmap():
+    make = jax.jit(jax.vmap(lambda key: TemporalUNet(key, 5, width=8, multipliers=(1, 2))))
+    nets, x = make(jax.random.split(KEY, 3)), normal(3, 2, 8, 5)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(nets))
+    together = jax.jit(jax.vmap(lambda net, x: net(x, 0)))(nets, x)
+    for i in range(3):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], nets)
+        np.testing.assert_allclose(together[i], apply(one, x[i], 0), atol=1e-5)
