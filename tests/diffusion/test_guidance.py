@@ -1,0 +1,189 @@
+"""Guidance against posteriors that are known in closed form, and its conventions against identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from analytic import GAUSSIAN, TWO_MODES, Mixture
+
+from reverie import diffusion
+from reverie.diffusion import sample
+
+MODES = [Mixture([1.0], TWO_MODES.means[i : i + 1], TWO_MODES.variances[i : i + 1]) for i in range(2)]
+
+
+def predict_mode(process):
+    """The exact conditional model p(x | y): y = 0 or 1 names the mode, y = -1 is the null condition."""
+    denoisers = [TWO_MODES.denoiser(process)] + [m.denoiser(process) for m in MODES]
+
+    def predict(x, t, y):
+        return jnp.take_along_axis(
+            jnp.stack([d(x, t) for d in denoisers]), (jnp.asarray(y) + 1)[None, ..., None], axis=0
+        )[0]
+
+    return predict
+
+
+def run(process, denoiser, n=8192, calls=60, **options):
+    options = {"solver": "ddim", "grid": "quadratic"} | options
+    return np.asarray(sample(process, denoiser, jax.random.key(0), (n, 2), calls=calls, **options))
+
+
+def test_scale_one_is_the_conditional_model_and_zero_the_unconditional():
+    process = diffusion.vp_linear()
+    predict = predict_mode(process)
+    y, null = jnp.zeros(512, int), -jnp.ones(512, int)
+    for scale, reference in ((1.0, y), (0.0, null)):
+        guided = run(process, diffusion.classifier_free(predict, y, null, scale), 512)
+        np.testing.assert_allclose(guided, run(process, lambda x, t, c=reference: predict(x, t, c), 512), atol=1e-4)
+
+
+def test_scale_is_that_of_eps_u_plus_w_difference():
+    """eps_w = eps_u + w (eps_c - eps_u), not the (1 + w) convention."""
+    process = diffusion.vp_linear()
+    x, t = jax.random.normal(jax.random.key(0), (16, 2)), jnp.float32(0.4)
+    predict = predict_mode(process)
+    y, null = jnp.zeros(16, int), -jnp.ones(16, int)
+
+    def eps(x0):
+        return (x - process.alpha(t) * x0) / process.sigma(t)
+
+    base, conditional = eps(predict(x, t, null)), eps(predict(x, t, y))
+    guided = eps(diffusion.classifier_free(predict, y, null, 1.2)(x, t))
+    np.testing.assert_allclose(guided, base + 1.2 * (conditional - base), atol=1e-5)
+
+
+def test_classifier_free_makes_one_call_of_a_doubled_batch():
+    process = diffusion.vp_linear()
+    shapes = []
+
+    def predict(x, t, y):
+        shapes.append(x.shape)
+        return predict_mode(process)(x, t, y)
+
+    diffusion.classifier_free(predict, jnp.zeros(8, int), -jnp.ones(8, int), 1.5)(jnp.zeros((8, 2)), jnp.float32(0.5))
+    assert shapes == [(2, 8, 2)]
+
+
+def test_larger_scales_sharpen():
+    process = diffusion.vp_linear()
+    predict = predict_mode(process)
+    n = 2048
+    share = [
+        (
+            run(process, diffusion.classifier_free(predict, jnp.zeros(n, int), -jnp.ones(n, int), w), n).sum(1) > -0.6
+        ).mean()
+        for w in (0.0, 0.3, 1.0)
+    ]
+    assert share[0] < share[1] < share[2]
+    assert share[2] > 0.995
+
+
+def test_composition_is_a_product_of_gaussians():
+    """For p(x) = N(0, I) and p(y_i | x) = N(y_i; x_i, s^2), each condition alone shifts its own coordinate, and the
+    composition with weights 1 is exactly the posterior given both."""
+    process = diffusion.vp_linear()
+    s2, y = 0.25, jnp.array([1.0, -2.0])
+
+    def predict(x, t, seen):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        mean, variance = seen * y / (1 + s2), jnp.where(seen > 0, s2 / (1 + s2), 1.0)
+        return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x - alpha * mean)
+
+    n = 8192
+    conditions = [jnp.broadcast_to(jnp.eye(2)[i], (n, 2)) for i in range(2)]
+    x = run(process, diffusion.compose(predict, conditions, [1.0, 1.0], jnp.zeros((n, 2))), n)
+    np.testing.assert_allclose(x.mean(0), y / (1 + s2), atol=0.03)
+    np.testing.assert_allclose(np.cov(x.T), np.eye(2) * s2 / (1 + s2), atol=0.02)
+    with pytest.raises(ValueError, match="2 conditions but 1"):
+        diffusion.compose(predict, conditions, [1.0], jnp.zeros((n, 2)))
+
+
+@pytest.mark.parametrize("name", ["vp-linear", "vp-cosine", "ve", "rectified-flow"])
+def test_energy_guidance_at_weight_one_is_the_posterior(name):
+    """Prior N(m, v), likelihood N(y; x, s^2). log p(y | x_t) is known: y | x_t ~ N(E[x0|x_t], s^2 + Var[x0|x_t])."""
+    process = diffusion.PROCESSES[name]()
+    mean, variance = GAUSSIAN.means[0], GAUSSIAN.variances[0]
+    y, s2 = jnp.array([1.0, 0.5]), 0.3
+    denoiser = GAUSSIAN.denoiser(process)
+
+    def log_likelihood(x, t):
+        left = variance * process.sigma(t) ** 2 / (process.alpha(t) ** 2 * variance + process.sigma(t) ** 2)
+        return -0.5 * ((y - denoiser(x, t)) ** 2 / (s2 + left)).sum(-1)
+
+    grid = "karras" if name == "ve" else "quadratic"
+    guided = diffusion.energy(process, denoiser, log_likelihood)
+    posterior = 1 / (1 / variance + 1 / s2)
+    for solver in ("ddim", "ddpm-beta"):
+        x = run(process, guided, 20_000, 100, solver=solver, grid=grid)
+        np.testing.assert_allclose(x.mean(0), posterior * (mean / variance + y / s2), atol=0.04)
+        np.testing.assert_allclose(x.var(0), posterior, rtol=0.1)
+    unguided = run(process, diffusion.energy(process, denoiser, log_likelihood, 0.0), 512)
+    np.testing.assert_array_equal(unguided, run(process, denoiser, 512))
+
+
+def test_value_gradient_moves_by_scale_times_posterior_variance():
+    """One call from x: the guide adds steps * scale * variance * gradient before it, and only at times >= stop."""
+    process = diffusion.vp_cosine(20)
+    goal = jnp.array([3.0, -1.0])
+    seen = []
+
+    def denoiser(x, t):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)
+        return jnp.zeros_like(x)
+
+    def go(**options):
+        seen.clear()
+        guide = diffusion.value_gradient(lambda x, t: (x * goal).sum(-1), 0.1, **options)
+        sample(process, denoiser, jax.random.key(0), (1, 2), calls=20, guide=guide, noise_temperature=0.0)
+        jax.effects_barrier()
+        return np.array(seen)
+
+    bar = np.append(1.0, np.asarray(process.alpha(np.arange(1, 21) / 20)) ** 2)
+    variance = (1 - bar[1:] / bar[:-1]) * (1 - bar[:-1]) / (1 - bar[1:])
+    start = np.asarray(jax.random.normal(jax.random.split(jax.random.key(0))[0], (1, 2)))
+    np.testing.assert_allclose(go(steps=2)[0] - start, 2 * 0.1 * variance[-1] * goal[None], rtol=1e-3)
+    # Released Diffuser zeroes the gradient at indices below t_stopgrad = 2, that is at t = 1/20 and 2/20.
+    free, stopped = go(steps=2), go(steps=2, stop=3 / 20 - 1e-6)
+    np.testing.assert_allclose(free[:18], stopped[:18], rtol=1e-6)
+    assert np.abs(free[18:] - stopped[18:]).max() > 1e-4
+    held = diffusion.in_paint(jnp.array([True, False]), 0.0)
+    assert np.all(go(steps=2, project=held)[:, 0, 0] == 0)
+
+
+def test_value_gradient_of_zero_scale_changes_nothing_and_larger_ones_come_nearer():
+    """With V = -|x - g|^2, the end's error falls monotonically with the scale (until the samples reach the goal)."""
+    process = diffusion.vp_cosine(20)
+    goal = jnp.array([0.6, 0.5])
+
+    def error(scale):
+        guide = diffusion.value_gradient(lambda x, t: -((x - goal) ** 2).sum(-1), scale, steps=2)
+        x = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform", guide=guide)
+        return x, np.square(x - goal).sum(-1).mean()
+
+    plain = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform")
+    np.testing.assert_array_equal(error(0.0)[0], plain)
+    errors = [error(s)[1] for s in (0.0, 0.03, 0.1, 0.3)]
+    assert np.all(np.diff(errors) < 0), errors
+
+
+def test_in_painting_holds_the_entries_exactly_and_conditions_the_rest():
+    process = diffusion.vp_cosine(50)
+    mask, value = jnp.array([True, False]), jnp.array([-1.4, 0.0])
+    x, past = sample(
+        process,
+        TWO_MODES.denoiser(process),
+        jax.random.key(0),
+        (2048, 2),
+        calls=50,
+        project=diffusion.in_paint(mask, value),
+        history=True,
+    )
+    assert np.all(past[..., 0] == np.float32(-1.4))
+    # x_0 = -1.4 belongs to the second mode, whose second coordinate is -1.
+    assert abs(float(jnp.median(x[:, 1])) + 1.0) < 0.1
+
+
+def test_hooks_chain_in_order():
+    hook = diffusion.chain(lambda x, t: x + 1, lambda x, t: 2 * x)
+    assert hook(jnp.float32(1.0), 0.5) == 4
