@@ -1,0 +1,304 @@
+"""Runs policies in environments: all seeds and all episodes stepped together."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from reverie.environments.pointmaze import MAZES
+from reverie.environments.policies import Observations, Policy, RandomPolicy, WaypointPolicy
+from reverie.environments.registry import make
+from reverie.errors import ReverieError, RunError
+from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores
+
+if TYPE_CHECKING:
+    import gymnasium
+
+SUCCESS_KEYS = ("success", "is_success")
+GOAL_KEYS = ("observation", "desired_goal")
+
+
+def evaluate(
+    run: Any,
+    env: "str | Callable[[], gymnasium.Env]",
+    episodes: int = 20,
+    seed: int = 0,
+    max_steps: int | None = None,
+    progress: bool = True,
+) -> Scores:
+    """Lets every seed of a run, or a policy, play the same episodes and measures what comes of it.
+
+    The seeds' and episodes' environments are stepped together, with one call of the policy a step for all of them; one
+    that has ended is not stepped further. An action that leaves the action space is clipped into it. The environments
+    of episode e are reset with the same seed for every trained seed, drawn from (`seed`, e), so that two policies
+    evaluated with the same `seed` meet the same starts. A run in a folder gets the scores appended to its
+    `evaluation.json`.
+
+    In the point mazes the returns are also given in per cent between a random policy and the way-point controller, both
+    measured in this same call on the same episodes; in the environments of `REFERENCES` in per cent of those.
+
+    Args:
+        run: a trained run, or any batched policy (`environments.policies.Policy`), which counts as one seed.
+        env: a name for `reverie.environments.make`, or a function that returns an environment.
+        episodes: for each seed, at least 1.
+        seed: of the starts and of the policy's randomness.
+        max_steps: cuts episodes after so many steps, before the environment's own limit; needed where it has none.
+        progress: shows a bar on the terminal.
+
+    Raises:
+        ReverieError: unknown environment or missing simulator; observations or actions of another size than the run
+            was trained on; actions that are not continuous; an action that is not finite.
+        RunError: the run's algorithm does not act.
+    """
+    if episodes < 1:
+        raise ReverieError(f"episodes must be at least 1, but is {episodes}.")
+    if max_steps is not None and max_steps < 1:
+        raise ReverieError(f"max_steps must be at least 1, but is {max_steps}.")
+    trained = hasattr(run, "algorithm")
+    policy: Policy = RunPolicy(run, seed) if trained else run
+    seeds = tuple(run.seeds) if trained else (0,)
+    starts = [int(np.random.SeedSequence([seed, e]).generate_state(1)[0]) for e in range(episodes)]
+    with ExitStack() as stack:
+        envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
+        name = env if isinstance(env, str) else _name(envs[0])
+        _check_spaces(envs[0], name, run.spec if trained else None)
+        played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
+        reference = _reference(name, envs[:episodes], starts, max_steps, seed)
+    scores = Scores(
+        environment=name,
+        policy=policy.name,
+        seeds=seeds,
+        step=getattr(run, "step", None),
+        seed=seed,
+        latency=played.latency,
+        reference=reference,
+        **{key: value.reshape(len(seeds), episodes) for key, value in played.arrays().items()},
+    )
+    if trained and getattr(run, "path", None) is not None:
+        scores.save(Path(run.path) / FILE)
+    return scores
+
+
+class RunPolicy:
+    """All seeds of a run as one batched policy: the environments of the first seed come first, and so on."""
+
+    def __init__(self, run: Any, seed: int = 0):
+        """`seed` is of the randomness in acting. Raises RunError when the run's algorithm does not act."""
+        if not hasattr(run.algorithm, "act"):
+            raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it generates data and does not act.")
+        self.run, self.seed, self.name = run, seed, run.algorithm.name
+
+    def reset(self, n: int) -> None:
+        seeds = len(self.run.seeds)
+        carry = self.run.algorithm.reset(self.run.spec, n // seeds)
+        self._carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
+        self._key = jax.random.key(self.seed)
+
+    def act(self, observations: Observations) -> np.ndarray:
+        seeds = len(self.run.seeds)
+        split = jax.tree.map(
+            lambda leaf: np.asarray(leaf, np.float32).reshape(seeds, -1, *leaf.shape[1:]), observations
+        )
+        actions, self._carries, self._key = _act(
+            self.run.algorithm, self.run.states, self.run.spec, self._carries, split, self._key
+        )
+        return np.asarray(actions).reshape(-1, actions.shape[-1])
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _act(algorithm, states, spec, carries, observations, key):
+    """Every leaf but the spec's and the key has a leading axis of seeds."""
+    key, now = jax.random.split(key)
+    keys = jax.random.split(now, jax.tree.leaves(observations)[0].shape[0])
+
+    def one(args):
+        state, carry, seen, own = args
+        return algorithm.act(state, spec, carry, seen, own)
+
+    # On a CPU the seeds gain nothing from a batch, and a branch that is not taken (a plan still good) stays free.
+    together = partial(lax.map, one) if jax.default_backend() == "cpu" else jax.vmap(one)
+    actions, carries = together((states, carries, observations, keys))
+    return actions, carries, key
+
+
+@dataclass
+class Played:
+    """What n episodes, side by side, came to."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    terminated: np.ndarray
+    succeeded: np.ndarray
+    reports_success: bool = False
+    seconds: list[float] = field(default_factory=list)
+    """Of each call of the policy."""
+
+    @classmethod
+    def of(cls, n: int) -> "Played":
+        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n, bool))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {"returns": self.returns, "lengths": self.lengths, "terminated": self.terminated}
+        return found | ({"successes": self.succeeded} if self.reports_success else {})
+
+    @property
+    def latency(self) -> Latency:
+        milliseconds = 1000 * np.array(self.seconds)
+        later = milliseconds[1:] if len(milliseconds) > 1 else milliseconds
+        median, p99 = np.percentile(later, [50, 99])
+        return Latency(float(median), float(p99), float(milliseconds[0]), len(self.returns))
+
+
+def play(
+    policy: Policy, envs: list, seeds: list[int], max_steps: int | None = None, label: str | None = None
+) -> Played:
+    """One episode in each environment, reset with its seed. A label shows a bar on the terminal."""
+    played, running = Played.of(len(envs)), np.ones(len(envs), bool)
+    observations = _stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    policy.reset(len(envs))
+    with _Bar(label, _limit(envs[0], max_steps)) as bar:
+        while running.any():
+            actions = _timed_act(policy, observations, played.seconds)
+            _check_actions(actions, running, envs[0].action_space.shape, policy.name, len(played.seconds))
+            actions = np.clip(actions, envs[0].action_space.low, envs[0].action_space.high)
+            # One after another: a pool of threads was no faster on two cores, for steps this short.
+            for i in np.flatnonzero(running).tolist():
+                seen, ended = _step(envs[i], actions[i], played, i)
+                _put(observations, i, seen)
+                running[i] = not ended and played.lengths[i] != max_steps
+            bar.advance(int((~running).sum()), len(running))
+    return played
+
+
+def _timed_act(policy: Policy, observations: Observations, seconds: list[float]) -> np.ndarray:
+    # A copy: the policy may keep what it is shown, and the rows are overwritten below.
+    shown = jax.tree.map(np.copy, observations)
+    began = time.perf_counter()
+    actions = np.asarray(policy.act(shown))
+    seconds.append(time.perf_counter() - began)
+    return actions
+
+
+def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
+    seen, reward, terminated, truncated, info = env.step(action.astype(env.action_space.dtype))
+    played.returns[i] += float(reward)
+    played.lengths[i] += 1
+    played.terminated[i] = terminated
+    for key in SUCCESS_KEYS:
+        if key in info:
+            played.reports_success = True
+            played.succeeded[i] |= bool(info[key])
+    return seen, terminated or truncated
+
+
+def _stack(observations: list) -> Observations:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([one[key] for one in observations]) for key in GOAL_KEYS}
+    return np.stack(observations)
+
+
+def _put(observations: Observations, i: int, seen: Any) -> None:
+    if isinstance(observations, dict):
+        for key, rows in observations.items():
+            rows[i] = seen[key]
+    else:
+        observations[i] = seen
+
+
+def _check_actions(actions: np.ndarray, running: np.ndarray, shape: tuple, name: str, step: int) -> None:
+    if actions.shape != (len(running), *shape):
+        raise ReverieError(
+            f"{name} gives actions of shape {actions.shape} for {len(running)} environments whose actions have shape "
+            f"{shape}; train it on data of this environment."
+        )
+    wrong = running & ~np.isfinite(actions).reshape(len(actions), -1).all(axis=1)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ReverieError(
+            f"{name} gave the action {actions[i].tolist()} in environment {i} of {len(running)} at step {step}: its "
+            f"networks have diverged, or what it observed was not finite."
+        )
+
+
+def _check_spaces(env, name: str, spec: Any) -> None:
+    """Continuous actions; flat observations or a goal environment's; of the run's sizes where there is a run."""
+    from gymnasium.spaces import Box, Dict
+
+    if not isinstance(env.action_space, Box) or len(env.action_space.shape) != 1:
+        raise ReverieError(f"{name} has the action space {env.action_space}; only vectors of continuous actions work.")
+    space = env.observation_space
+    if isinstance(space, Dict) and all(key in space.spaces for key in GOAL_KEYS):
+        space = space.spaces["observation"]
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise ReverieError(
+            f"{name} has the observation space {env.observation_space}; only vectors, or a goal environment's "
+            f"'observation' and 'desired_goal', work."
+        )
+    if spec is None:
+        return
+    for what, trained, here in (
+        ("observations", spec.observation_dim, space.shape[0]),
+        ("actions", spec.action_dim, env.action_space.shape[0]),
+    ):
+        if trained != here:
+            raise ReverieError(
+                f"The run was trained on {what} of {trained} numbers and {name} has {what} of {here}; "
+                f"evaluate it in the environment of its data."
+            )
+
+
+def _reference(name: str, envs: list, starts: list[int], max_steps: int | None, seed: int) -> Reference | None:
+    """What the returns are put in proportion to: published, or measured on these episodes; None for neither."""
+    if name not in MAZES:
+        return REFERENCES.get(name)
+    low, high = (
+        play(policy, envs, starts, max_steps, None).returns
+        for policy in (RandomPolicy(envs[0].action_space, seed), WaypointPolicy(name))
+    )
+    if low.mean() == high.mean():
+        return None
+    note = "a random policy and the way-point controller on the same episodes"
+    return Reference(float(low.mean()), float(high.mean()), note)
+
+
+def _closing(stack: ExitStack, env):
+    stack.callback(env.close)
+    return env
+
+
+def _name(env) -> str:
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def _limit(env, max_steps: int | None) -> int | None:
+    own = env.spec.max_episode_steps if env.spec is not None else None
+    return min((limit for limit in (own, max_steps) if limit is not None), default=None)
+
+
+class _Bar:
+    """Steps so far, and how many episodes have ended, on the terminal; silent without a label."""
+
+    def __init__(self, label: str | None, total: int | None):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (BarColumn(16), MofNCompleteColumn(), TextColumn("steps, {task.fields[ended]}"))
+        self._progress = Progress(TextColumn("{task.description}"), *columns, disable=label is None)
+        self._task = self._progress.add_task(label or "", total=total, ended="0 ended")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def advance(self, ended: int, episodes: int) -> None:
+        self._progress.update(self._task, advance=1, ended=f"{ended}/{episodes} ended")
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
