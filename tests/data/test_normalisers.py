@@ -64,11 +64,11 @@ def test_gaussian_has_the_population_statistics():
 
 
 def test_gaussian_statistics_are_taken_in_double_precision():
-    # In single precision the sum of this column loses every digit of its deviation.
-    x = (1e4 + np.tile([[-0.5], [0.5]], (100_000, 1))).astype(np.float32)
+    # In single precision the sum of either column loses every digit of its deviation.
+    x = (1e4 + np.tile([[-0.5, 0.5], [0.5, -0.5]], (100_000, 1))).astype(np.float32)
     norm = Gaussian.fit(x)
-    assert norm.mean[0] == 1e4
-    assert norm.std[0] == 0.5
+    np.testing.assert_array_equal(norm.mean, [1e4, 1e4])
+    np.testing.assert_array_equal(norm.std, [0.5, 0.5])
 
 
 def test_minmax_meets_its_ends_and_does_not_clip():
@@ -84,6 +84,12 @@ def test_cdf_of_five_values_by_hand():
     x = np.array([[-9.0], [0.0], [0.5], [1.0], [2.5], [4.0], [9.0]], np.float32)
     np.testing.assert_allclose(norm(x)[:, 0], [-1, -1, -0.5, 0, 0.5, 1, 1], atol=1e-7)
     np.testing.assert_allclose(norm.inverse(norm(x))[:, 0], [0, 0, 0.5, 1, 2.5, 4, 4], atol=1e-6)
+
+
+def test_cdf_of_constants_alone():
+    norm = CDF.fit(np.full((4, 2), CONSTANT))
+    np.testing.assert_array_equal(norm(np.array([0.1, 7.0], np.float32)), [0, 0])
+    np.testing.assert_array_equal(norm.inverse(np.array([-1.0, 0.5], np.float32)), [CONSTANT, CONSTANT])
 
 
 def test_cdf_makes_continuous_data_uniform():

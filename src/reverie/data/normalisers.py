@@ -53,10 +53,10 @@ class Gaussian(Normaliser):
 
     @classmethod
     def fit(cls, x: np.ndarray) -> "Gaussian":
-        # A constant's mean in floating point may differ from the constant, and its deviation from 0.
-        low, high = x.min(axis=0), x.max(axis=0)
-        mean = np.where(low == high, low, x.mean(axis=0, dtype=np.float64))
-        std = np.where(low == high, 1.0, x.std(axis=0, dtype=np.float64))
+        # A constant's deviation in floating point need not be exactly 0.
+        constant = x.min(axis=0) == x.max(axis=0)
+        mean = x.mean(axis=0, dtype=np.float64)
+        std = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
         return cls(_float32(mean), _float32(std))
 
     def __call__(self, x: ArrayLike) -> Array:
