@@ -105,9 +105,8 @@ class CDF(Normaliser):
     def fit(cls, x: np.ndarray) -> "CDF":
         knots = [_knots(np.asarray(column, np.float32), cls.KNOTS) for column in x.T]
         longest = max(len(values) for values, _ in knots)
-        # One repetition more than needed: interpolation then returns the last knot exactly.
         values, levels = (
-            np.stack([np.pad(pair[i], (0, longest + 1 - len(pair[i])), mode="edge") for pair in knots]) for i in (0, 1)
+            np.stack([np.pad(pair[i], (0, longest - len(pair[i])), mode="edge") for pair in knots]) for i in (0, 1)
         )
         return cls(jnp.asarray(values), jnp.asarray(levels))
 
