@@ -1,0 +1,269 @@
+"""Pictures: learning curves, mazes with what moves in them, plans being denoised, returns.
+
+Every function returns a matplotlib Figure that belongs to no window; `save` writes it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reverie.environments.pointmaze import Maze, find_maze
+from reverie.errors import ReverieError, RunError
+from reverie.evaluation.scores import Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titleweight": "regular",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a919c",
+    "axes.labelcolor": "#3b4149",
+    "axes.grid": True,
+    "grid.color": "#eceef1",
+    "xtick.color": "#5c636d",
+    "ytick.color": "#5c636d",
+    "text.color": "#24292f",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+WALL, INK, SOFT, BLUE = "#d5d9e0", "#24292f", "#5c636d", "#3366aa"
+TIME = "plasma"
+"""Colours along a plan, dark at its start; the palest tenth of the map is left out."""
+
+PAGE = 10.5
+"""Inches that the panels of one row take at most."""
+
+NOT_CURVES = ("seed", "step", "seconds", "updates_per_second")
+
+
+def save(figure: "Figure", path: str | Path) -> Path:
+    """Writes a figure; the suffix decides the format. The folder is made if need be."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def learning_curves(source: str | Path | Mapping[str, np.ndarray], columns: Sequence[str] | None = None) -> "Figure":
+    """Every metric over the updates: the mean over seeds, and the range from the lowest seed to the highest.
+
+    Args:
+        source: a run's folder, its metrics.csv, or the columns themselves (`run.metrics()`).
+        columns: metrics to show; all of them when None.
+
+    Raises:
+        RunError: no such file, or no row in it.
+        ReverieError: a column that is not there.
+    """
+    table = dict(source) if isinstance(source, Mapping) else _read_metrics(Path(source))
+    names = list(columns) if columns is not None else [name for name in table if name not in NOT_CURVES]
+    if missing := [name for name in names if name not in table]:
+        raise ReverieError(f"There is no metric {missing[0]!r}; there are {', '.join(sorted(table))}.")
+    seeds = len(np.unique(table["seed"]))
+    with _figure(len(names), width=3.2, height=2.4) as (figure, axes):
+        for ax, name in zip(axes, names, strict=True):
+            _curve(ax, table["step"], table[name])
+            ax.set(title=name, xlabel="updates")
+        if seeds > 1:
+            figure.suptitle(f"mean and range over {seeds} seeds", x=0.01, ha="left", fontsize=9, color=SOFT)
+    return figure
+
+
+def draw_maze(
+    maze: str | Maze,
+    paths: Sequence[np.ndarray] = (),
+    start: Sequence[float] | None = None,
+    goal: Sequence[float] | None = None,
+    title: str = "",
+) -> "Figure":
+    """A maze from above with paths or plans in it, coloured by time.
+
+    Args:
+        maze: its name, or itself.
+        paths: arrays [T, 2] or wider, of which the first two columns are x and y in m.
+        start, goal: (x, y) in m.
+        title: above the picture.
+    """
+    maze = find_maze(maze) if isinstance(maze, str) else maze
+    height, width = maze.walls.shape
+    cell = max(0.42, 3.2 / height)
+    with _figure(1, width=cell * width + 0.8, height=cell * height + 0.3) as (figure, axes):
+        _maze(axes[0], maze, paths, start, goal)
+        axes[0].set_title(title)
+        if len(paths):
+            _time_bar(figure, axes, "time along the path")
+    return figure
+
+
+def draw_denoising(
+    maze: str | Maze,
+    plans: Sequence[np.ndarray],
+    levels: Sequence[float],
+    start: Sequence[float] | None = None,
+    goal: Sequence[float] | None = None,
+) -> "Figure":
+    """One plan at several noise levels side by side, coloured by the time along the plan.
+
+    Args:
+        maze: its name, or itself.
+        plans: arrays [H, 2] or wider, x and y in m, from the noisiest to the cleanest. What lies outside is cut.
+        levels: the diffusion time t in [0, 1] of each plan.
+        start, goal: (x, y) in m.
+
+    Raises:
+        ReverieError: plans and levels of different number.
+    """
+    if len(plans) != len(levels):
+        raise ReverieError(f"There are {len(plans)} plans and {len(levels)} levels; give one level a plan.")
+    maze = find_maze(maze) if isinstance(maze, str) else maze
+    height, width = maze.walls.shape
+    cell = max(0.27, 1.9 / height)
+    with _figure(len(plans), width=cell * width, height=cell * height + 0.35) as (figure, axes):
+        for ax, plan, level in zip(axes, plans, levels, strict=True):
+            _maze(ax, maze, [plan], start, goal, dots=True)
+            ax.set_title(f"t = {level:.2f}")
+        _time_bar(figure, axes, "time along the plan")
+    return figure
+
+
+def draw_returns(scores: Scores | Sequence[Scores]) -> "Figure":
+    """Every episode's return as a dot, one column a seed; the mean and its 95 % interval over episodes beside them.
+
+    Several scores (of one environment) stand side by side.
+    """
+    every = [scores] if isinstance(scores, Scores) else list(scores)
+    groups = [(one, row) for one in every for row in range(len(one.seeds))]
+    with _figure(1, width=1.6 + 0.55 * len(groups) + 0.5 * len(every), height=3.4) as (figure, axes):
+        ax, centre = axes[0], 0.0
+        ticks = []
+        for one in every:
+            at = centre + np.arange(len(one.seeds))
+            _strips(ax, at, one)
+            name = one.policy.replace(" ", "\n")
+            ticks.append((at.mean(), name if one.step is None else f"{name}\n{_seeds(one.seeds)}"))
+            centre = at[-1] + 1.8
+        ax.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
+        ax.set(ylabel="return", title=every[0].environment)
+        ax.grid(False, axis="x")
+        figure.supxlabel("dots: episodes; ◆ mean, 95 % over episodes", x=0.01, ha="left", fontsize=8, color=SOFT)
+        ax.margins(x=0.12 if len(groups) > 1 else 0.6)
+    return figure
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+
+
+def _strips(ax: "Axes", places: np.ndarray, scores: Scores) -> None:
+    jitter = np.random.default_rng(0).uniform(-0.16, 0.16, scores.returns.shape)
+    for row, place in enumerate(places):
+        returns = scores.returns[row]
+        ax.plot(place + jitter[row], returns, "o", color=BLUE, alpha=0.45, markersize=4, markeredgewidth=0)
+        ax.plot([place - 0.28, place + 0.28], [returns.mean()] * 2, color=INK, linewidth=1.6, solid_capstyle="butt")
+    found = scores.estimates["return"]
+    beside = places[-1] + 0.5
+    if found.episodes.low is not None and found.episodes.high is not None:
+        ax.plot([beside] * 2, [found.episodes.low, found.episodes.high], color=INK, linewidth=1.2)
+    ax.plot(beside, found.mean, "D", color=INK, markersize=4.5)
+
+
+def _curve(ax: "Axes", steps: np.ndarray, values: np.ndarray) -> None:
+    """The mean and the range of the values that share a step."""
+    at = np.unique(steps)
+    rows = [values[steps == step] for step in at]
+    low, mean, high = (np.array([f(row) for row in rows]) for f in (np.min, np.mean, np.max))
+    if (low < high).any():
+        ax.fill_between(at, low, high, color=BLUE, alpha=0.18, linewidth=0)
+    ax.plot(at, mean, color=BLUE, linewidth=1.5, marker="o" if len(at) == 1 else None)
+    if (low > 0).all() and mean.max() > 50 * mean.min():
+        ax.set_yscale("log")
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
+
+
+def _read_metrics(path: Path) -> dict[str, np.ndarray]:
+    from reverie.training.metrics import Table
+
+    path = path / "metrics.csv" if path.is_dir() else path
+    columns = Table(path).as_columns() if path.exists() else {}
+    if not columns:
+        raise RunError(f"There are no metrics in {str(path)!r}; give a run's folder that has trained a segment.")
+    return columns
+
+
+@contextmanager
+def _figure(count: int, width: float, height: float) -> Iterator[tuple["Figure", list[Any]]]:
+    """A figure of `count` panels of that size in inches, in rows no wider than a page, in this module's style."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(count, int(PAGE / width)))
+    rows = -(-count // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for spare in panels[count:]:
+            spare.remove()
+        yield figure, list(panels[:count])
+
+
+def _maze(ax: "Axes", maze: Maze, paths, start, goal, dots: bool = False) -> None:
+    """Walls (the outer ones at half their width), then paths, then start and goal on top."""
+    from matplotlib.patches import Rectangle
+
+    height, width = maze.walls.shape
+    for row, column in np.argwhere(maze.walls):
+        x, y = maze.centre((int(row), int(column)))
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=WALL, edgecolor=WALL, linewidth=0.4))
+    for path in paths:
+        _coloured_line(ax, np.asarray(path)[:, :2], dots)
+    white: dict[str, Any] = {"markeredgecolor": "white", "zorder": 4}
+    if start is not None:
+        ax.plot(*start[:2], "o", color=INK, markersize=8, markeredgewidth=1.2, **white)
+    if goal is not None:
+        ax.plot(*goal[:2], "*", color="#c0392b", markersize=15, markeredgewidth=0.9, **white)
+    ax.set(xlim=(0.5 - width / 2, width / 2 - 0.5), ylim=(0.5 - height / 2, height / 2 - 0.5), aspect="equal")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _coloured_line(ax: "Axes", path: np.ndarray, dots: bool) -> None:
+    from matplotlib.collections import LineCollection
+
+    time = np.linspace(0, 1, len(path))
+    pieces = LineCollection(
+        list(np.stack([path[:-1], path[1:]], axis=1)),
+        cmap=_time_map(),
+        array=time[:-1],
+        linewidths=0.8 if dots else 2.2,
+        alpha=0.3 if dots else 1.0,
+        capstyle="round",
+    )
+    ax.add_collection(pieces)
+    if dots:
+        ax.scatter(path[:, 0], path[:, 1], c=time, cmap=_time_map(), s=9, linewidths=0, zorder=3)
+
+
+def _time_map():
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps[TIME](np.linspace(0, 0.9, 256)))
+
+
+def _time_bar(figure: "Figure", axes: list, label: str) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(ScalarMappable(cmap=_time_map()), ax=axes, shrink=0.8, aspect=22, pad=0.02)
+    bar.set_ticks([0, 1], labels=["start", "end"])
+    bar.set_label(label, fontsize=9, labelpad=-14)
+    bar.outline.set_visible(False)  # type: ignore[operator]

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from reverie.environments import MAZES
+from reverie.errors import ReverieError, RunError
+from reverie.evaluation import Latency, Scores, plots
+
+STEPS = np.array([100, 200, 300])
+TABLE = {
+    "seed": np.repeat([0, 1], 3),
+    "step": np.tile(STEPS, 2),
+    "loss": np.array([3.0, 2.0, 1.0, 5.0, 4.0, 3.0]),
+    "value": np.arange(6.0) - 2,
+    "seconds": np.arange(6.0),
+}
+
+
+def _scores(returns, **changes):
+    returns = np.array(returns)
+    cut = np.zeros(returns.shape, bool)
+    given = {"environment": "Hopper-v5", "policy": "fake policy", "seeds": tuple(range(len(returns))), "step": 5}
+    latency = Latency(1.0, 1.0, 1.0, returns.size)
+    return Scores(**given | changes, seed=0, returns=returns, lengths=returns, terminated=cut, latency=latency)
+
+
+def _png(figure, tmp_path):
+    content = plots.save(figure, tmp_path / "new" / "picture.png").read_bytes()
+    return content.startswith(b"\x89PNG") and len(content) > 2000
+
+
+def test_learning_curves_show_the_mean_and_the_range_over_seeds(tmp_path):
+    figure = plots.learning_curves(TABLE)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "value"]
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xydata(), np.stack([STEPS, [4, 3, 2]], axis=1))
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (1.0, 5.0)
+    assert "2 seeds" in figure.get_suptitle()
+    assert _png(figure, tmp_path)
+
+
+def test_learning_curves_read_a_runs_folder(tmp_path):
+    rows = ["seed,step,loss,seconds,updates_per_second", "0,10,2.5,1.0,10.0", "0,20,1.5,2.0,10.0"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    figure = plots.learning_curves(tmp_path)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [2.5, 1.5])
+    assert not figure.axes[0].collections and len(figure.axes) == 1
+
+
+def test_missing_metrics_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"no metrics in .*metrics\.csv"):
+        plots.learning_curves(tmp_path)
+    with pytest.raises(ReverieError, match="no metric 'los'; there are loss, seconds"):
+        plots.learning_curves(TABLE, ["los"])
+
+
+@pytest.mark.parametrize("name", MAZES)
+def test_a_maze_has_its_walls_and_equal_sides(name, tmp_path):
+    maze = MAZES[name]
+    path = np.array([maze.centre(cell) for cell in maze.path(maze.free[0], maze.free[-1])])
+    figure = plots.draw_maze(name, [path], start=path[0], goal=path[-1], title=name)
+    ax = figure.axes[0]
+    assert len(ax.patches) == maze.walls.sum() and ax.get_aspect() == 1
+    corners = {tuple(np.round(np.add(patch.get_xy(), 0.5), 6)) for patch in ax.patches}
+    assert corners == {tuple(np.round(maze.centre((i, j)), 6)) for i, j in np.argwhere(maze.walls)}
+    assert len(ax.collections[0].get_segments()) == len(path) - 1
+    assert _png(figure, tmp_path)
+
+
+def test_denoising_has_a_panel_a_level(tmp_path):
+    plans = np.random.default_rng(0).normal(size=(7, 16, 4))
+    figure = plots.draw_denoising("pointmaze-umaze", plans, np.linspace(1, 0, 7), start=(1, 1))
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:7]]
+    assert titles[0] == "t = 1.00" and titles[-1] == "t = 0.00"
+    np.testing.assert_allclose(figure.axes[3].collections[1].get_offsets(), plans[3, :, :2])
+    assert _png(figure, tmp_path)
+    with pytest.raises(ReverieError, match="7 plans and 2 levels"):
+        plots.draw_denoising("pointmaze-umaze", plans, [1.0, 0.0])
+
+
+def test_returns_show_every_episode_and_the_mean(tmp_path):
+    several, one = _scores([[1.0, 2.0], [3.0, 10.0]]), _scores([[4.0]], step=None, policy="other")
+    figure = plots.draw_returns([several, one])
+    lines = figure.axes[0].lines
+    shown = sorted(np.concatenate([line.get_ydata() for line in lines if line.get_marker() == "o"]))
+    assert shown == [1, 2, 3, 4, 10]
+    assert [line.get_ydata()[0] for line in lines if line.get_marker() == "D"] == [4.0, 4.0]
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["fake\npolicy\nseeds 0, 1", "other"]
+    assert _png(figure, tmp_path)
+    assert _png(plots.draw_returns(one), tmp_path)
+
+
+def test_nothing_heavy_is_imported_before_it_is_used():
+    code = "import sys, reverie.environments, reverie.evaluation.plots as p; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"matplotlib", "gymnasium", "gymnasium_robotics", "mujoco", "rich", "h5py"} & set(loaded)
