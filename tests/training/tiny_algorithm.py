@@ -29,8 +29,8 @@ class TinyBC:
     needs: ClassVar[tuple[str, ...]] = ("actions",)
 
     batch_size: int = 32
-    lr: float = 1e-3
-    widths: tuple[int, ...] = (16, 16)
+    lr: float = 3e-3
+    widths: tuple[int, ...] = (16,)
     breaks_at: int = 0
     """The update at which the loss of seed `breaks_seed` is NaN; 0: never."""
     breaks: str = "loss"
@@ -41,7 +41,7 @@ class TinyBC:
         return transitions(data, spec), spec
 
     def optimiser(self) -> Any:
-        return optimiser(self.lr, clip=10.0)
+        return optimiser(self.lr)
 
     def init(self, key: jax.Array, spec: Spec) -> State:
         sizes = (spec.observation_dim, *self.widths, spec.action_dim)
@@ -53,7 +53,7 @@ class TinyBC:
         return State(Optimised.create(params, self.optimiser()), params, jnp.zeros((), jnp.int32))
 
     def update(self, state: State, batch: Any, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        noisy = batch["observations"] + 0.1 * jax.random.normal(key, batch["observations"].shape)
+        noisy = batch["observations"] + 0.1 * jax.random.uniform(key, batch["observations"].shape)
 
         def loss(params: Any) -> jax.Array:
             return jnp.mean((mlp(params, noisy) - batch["actions"]) ** 2)
