@@ -49,7 +49,7 @@ def densify(plan: Array, stride: int) -> Array:
     """
     rows = plan.shape[-2]
     fine = jnp.arange((rows - 1) * stride + 1)
-    left = jnp.minimum(fine // stride, rows - 2) if rows > 1 else jnp.zeros_like(fine)
+    left = fine // stride
     right = jnp.minimum(left + 1, rows - 1)
     weight = ((fine - left * stride) / stride)[:, None].astype(plan.dtype)
     return (1 - weight) * plan[..., left, :] + weight * plan[..., right, :]
