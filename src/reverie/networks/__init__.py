@@ -1,7 +1,31 @@
 """Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape."""
 
-from .embeddings import TimeMLP, sinusoidal
-from .layers import Linear, mish, parameter_count
+from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
+from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
+from .mlp import MLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
+from .transformer import WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
-__all__ = ["Linear", "TemporalUNet", "TimeMLP", "WindowValue", "mish", "parameter_count", "sinusoidal"]
+__all__ = [
+    "MLP",
+    "DenoisingMLP",
+    "Fourier",
+    "LayerNorm",
+    "LayerNormResNet",
+    "Linear",
+    "ResidualMLP",
+    "Sinusoidal",
+    "TemporalUNet",
+    "TimeMLP",
+    "WindowTransformer",
+    "WindowValue",
+    "apply_ensemble",
+    "dropout",
+    "ensemble",
+    "mish",
+    "parameter_count",
+    "sinusoidal",
+    "torch_default",
+    "xavier",
+    "zeros",
+]

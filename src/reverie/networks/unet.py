@@ -6,6 +6,8 @@ are slices of the leading axis. Convolutions are matrix products of shifted copi
 times faster than XLA's own one-dimensional convolution at the short lengths met here.
 """
 
+import functools
+import itertools
 import math
 
 import equinox as eqx
@@ -14,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..errors import ReverieError
-from .embeddings import TimeMLP
-from .layers import LayerNorm, Linear, mish, torch_default
+from .embeddings import Sinusoidal, TimeMLP
+from .layers import Draw, Key, LayerNorm, Linear, concatenate, mish, torch_default
 
 GROUPS = 8
 
@@ -34,8 +36,8 @@ class Conv(eqx.Module):
     bias: Array
     stride: int = eqx.field(static=True)
 
-    def __init__(self, key: Array, n_in: int, n_out: int, kernel: int, *, stride: int = 1):
-        self.weight, self.bias = torch_default(key, (kernel, n_in, n_out), kernel * n_in)
+    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int, *, stride: int = 1):
+        self.weight, self.bias = torch_default(Draw.of(key), (kernel, n_in, n_out), kernel * n_in)
         self.stride = stride
 
     def __call__(self, x: Array) -> Array:
@@ -54,8 +56,8 @@ class UpConv(eqx.Module):
     weight: Array
     bias: Array
 
-    def __init__(self, key: Array, channels: int):
-        self.weight, self.bias = torch_default(key, (4, channels, channels), 4 * channels)
+    def __init__(self, key: Key, channels: int):
+        self.weight, self.bias = torch_default(Draw.of(key), (4, channels, channels), 4 * channels)
 
     def __call__(self, x: Array) -> Array:
         padded = pad_time(x, 1, 1)
@@ -98,7 +100,7 @@ class ConvBlock(eqx.Module):
     conv: Conv
     norm: GroupNorm
 
-    def __init__(self, key: Array, n_in: int, n_out: int, kernel: int):
+    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int):
         self.conv, self.norm = Conv(key, n_in, n_out, kernel), GroupNorm(n_out)
 
     def __call__(self, x: Array) -> Array:
@@ -113,12 +115,12 @@ class ResidualBlock(eqx.Module):
     second: ConvBlock
     skip: Linear | None
 
-    def __init__(self, key: Array, n_in: int, n_out: int, embed_dim: int, kernel: int):
-        keys = jax.random.split(key, 4)
-        self.first = ConvBlock(keys[0], n_in, n_out, kernel)
-        self.embed = Linear(keys[1], embed_dim, n_out)
-        self.second = ConvBlock(keys[2], n_out, n_out, kernel)
-        self.skip = None if n_in == n_out else Linear(keys[3], n_in, n_out)
+    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int, kernel: int):
+        draw = Draw.of(key)
+        self.first = ConvBlock(draw, n_in, n_out, kernel)
+        self.embed = Linear(draw, embed_dim, n_out)
+        self.second = ConvBlock(draw, n_out, n_out, kernel)
+        self.skip = None if n_in == n_out else Linear(draw, n_in, n_out)
 
     def __call__(self, x: Array, embedding: Array) -> Array:
         """`embedding` is `[B, E]`, or `[E]` where the whole batch shares it."""
@@ -134,11 +136,11 @@ class LinearAttention(eqx.Module):
     out: Linear
     heads: int = eqx.field(static=True)
 
-    def __init__(self, key: Array, channels: int, *, heads: int = 4, head_dim: int = 32):
-        keys = jax.random.split(key)
+    def __init__(self, key: Key, channels: int, *, heads: int = 4, head_dim: int = 32):
+        draw = Draw.of(key)
         self.norm = LayerNorm(channels)
-        self.qkv = Linear(keys[0], channels, 3 * heads * head_dim, bias=False)
-        self.out = Linear(keys[1], heads * head_dim, channels)
+        self.qkv = Linear(draw, channels, 3 * heads * head_dim, bias=False)
+        self.out = Linear(draw, heads * head_dim, channels)
         self.heads = heads
 
     def __call__(self, x: Array) -> Array:
@@ -155,20 +157,24 @@ class Level(eqx.Module):
     attention: LinearAttention | None
     resize: Conv | UpConv | None
 
-    def __init__(self, key: Array, n_in: int, n_out: int, embed_dim: int, kernel: int, attention: bool, resize: str):
-        keys = jax.random.split(key, 4)
+    def __init__(
+        self,
+        key: Key,
+        n_in: int,
+        n_out: int,
+        embed_dim: int,
+        *,
+        kernel: int,
+        attention: bool = False,
+        resize: Conv | UpConv | None = None,
+    ):
+        draw = Draw.of(key)
         self.blocks = (
-            ResidualBlock(keys[0], n_in, n_out, embed_dim, kernel),
-            ResidualBlock(keys[1], n_out, n_out, embed_dim, kernel),
+            ResidualBlock(draw, n_in, n_out, embed_dim, kernel),
+            ResidualBlock(draw, n_out, n_out, embed_dim, kernel),
         )
-        self.attention = LinearAttention(keys[2], n_out) if attention else None
-        match resize:
-            case "down":
-                self.resize = Conv(keys[3], n_out, n_out, 3, stride=2)
-            case "up":
-                self.resize = UpConv(keys[3], n_out)
-            case _:
-                self.resize = None
+        self.attention = LinearAttention(draw, n_out) if attention else None
+        self.resize = resize
 
     def __call__(self, x: Array, embedding: Array) -> tuple[Array, Array]:
         """The output, and the features before the change of length."""
@@ -185,7 +191,7 @@ class TemporalUNet(eqx.Module):
     time's embedding as in Decision Diffuser; None is the zero vector. H is any multiple of 2^(levels - 1): the
     weights do not depend on it. Every level is `width * multiplier` channels wide, a multiple of 8.
 
-    Raises ReverieError where H is not such a multiple.
+    Raises ReverieError where H or a level's width is no such multiple.
     """
 
     time: TimeMLP
@@ -198,7 +204,7 @@ class TemporalUNet(eqx.Module):
 
     def __init__(
         self,
-        key: Array,
+        key: Key,
         in_dim: int,
         *,
         width: int = 32,
@@ -207,28 +213,24 @@ class TemporalUNet(eqx.Module):
         cond_dim: int = 0,
         attention: bool = False,
     ):
-        channels = [in_dim, *(width * m for m in multipliers)]
-        levels, embed_dim = len(multipliers), width + cond_dim
-        time_key, down_key, middle_key, up_key, last_key, out_key = jax.random.split(key, 6)
-        self.time = TimeMLP(time_key, width)
-        self.down = tuple(
-            Level(k, a, b, embed_dim, kernel, attention, "down" if i < levels - 1 else "none")
-            for i, (k, a, b) in enumerate(
-                zip(jax.random.split(down_key, levels), channels[:-1], channels[1:], strict=True)
-            )
+        draw = Draw.of(key)
+        level = functools.partial(Level, draw, embed_dim=width + cond_dim, kernel=kernel, attention=attention)
+        channels = [width * m for m in multipliers]
+        steps = list(itertools.pairwise([in_dim, *channels]))
+        self.time = TimeMLP(draw, Sinusoidal(width), 4 * width, width)
+        self.down = (
+            *(level(a, b, resize=halve(draw, b)) for a, b in steps[:-1]),
+            level(*steps[-1]),
         )
-        self.middle = Level(middle_key, channels[-1], channels[-1], embed_dim, kernel, attention, "none")
-        self.up = tuple(
-            Level(k, 2 * b, a, embed_dim, kernel, attention, "up")
-            for k, a, b in zip(jax.random.split(up_key, levels - 1), channels[-2:0:-1], channels[:1:-1], strict=True)
-        )
-        self.last = ConvBlock(last_key, channels[1], channels[1], kernel)
-        self.out = Linear(out_key, channels[1], in_dim)
+        self.middle = level(channels[-1], channels[-1])
+        self.up = tuple(level(2 * b, a, resize=UpConv(draw, a)) for a, b in reversed(steps[1:]))
+        self.last = ConvBlock(draw, channels[0], channels[0], kernel)
+        self.out = Linear(draw, channels[0], in_dim)
         self.cond_dim = cond_dim
 
     def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
         check_horizon(x.shape[-2], len(self.up))
-        h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim, x.shape[:-2])
+        h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim)
         skips = []
         for level in self.down:
             h, features = level(h, embedding)
@@ -244,7 +246,8 @@ class WindowValue(eqx.Module):
 
     Half a U-Net that halves the length at every level, two more halving blocks of 1/2 and 1/4 of the last
     width, then the flattened features beside the time's embedding through a hidden layer. `t` and `cond` are as
-    in `TemporalUNet`. Raises ReverieError where H is not `horizon`.
+    in `TemporalUNet`; the last width is a multiple of 32. Raises ReverieError where it is not, or H is not
+    `horizon`.
     """
 
     time: TimeMLP
@@ -257,7 +260,7 @@ class WindowValue(eqx.Module):
 
     def __init__(
         self,
-        key: Array,
+        key: Key,
         in_dim: int,
         horizon: int,
         *,
@@ -266,23 +269,19 @@ class WindowValue(eqx.Module):
         kernel: int = 5,
         cond_dim: int = 0,
     ):
+        draw, embed_dim = Draw.of(key), width + cond_dim
         channels = [in_dim, *(width * m for m in multipliers)]
-        embed_dim = width + cond_dim
-        time_key, levels_key, narrow_key, hidden_key, out_key = jax.random.split(key, 5)
-        self.time = TimeMLP(time_key, width)
-        self.levels = tuple(
-            Level(k, a, b, embed_dim, kernel, False, "down")
-            for k, a, b in zip(jax.random.split(levels_key, len(multipliers)), channels[:-1], channels[1:], strict=True)
-        )
         narrow = [channels[-1], channels[-1] // 2, channels[-1] // 4]
-        keys = jax.random.split(narrow_key, 4)
-        self.narrow = tuple(
-            (ResidualBlock(k, a, b, embed_dim, kernel), Conv(j, b, b, 3, stride=2))
-            for k, j, a, b in zip(keys[:2], keys[2:], narrow[:-1], narrow[1:], strict=True)
-        )
         flat = narrow[-1] * math.ceil(horizon / 2 ** (len(multipliers) + 2))
-        self.hidden = Linear(hidden_key, flat + embed_dim, flat // 2)
-        self.out = Linear(out_key, flat // 2, 1)
+        self.time = TimeMLP(draw, Sinusoidal(width), 4 * width, width)
+        self.levels = tuple(
+            Level(draw, a, b, embed_dim, kernel=kernel, resize=halve(draw, b)) for a, b in itertools.pairwise(channels)
+        )
+        self.narrow = tuple(
+            (ResidualBlock(draw, a, b, embed_dim, kernel), halve(draw, b)) for a, b in itertools.pairwise(narrow)
+        )
+        self.hidden = Linear(draw, flat + embed_dim, flat // 2)
+        self.out = Linear(draw, flat // 2, 1)
         self.cond_dim, self.horizon = cond_dim, horizon
 
     def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
@@ -290,15 +289,18 @@ class WindowValue(eqx.Module):
             raise ReverieError(
                 f"This value network is for windows of {self.horizon} steps and was given one of {x.shape[-2]}."
             )
-        h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim, x.shape[:-2])
+        h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim)
         for level in self.levels:
             h, _ = level(h, embedding)
         for block, down in self.narrow:
             h = down(block(h, embedding))
         features = jnp.moveaxis(h, 0, 1).reshape(h.shape[1], -1)
-        embedding = jnp.broadcast_to(embedding, (len(features), embedding.shape[-1]))
-        values = self.out(mish(self.hidden(jnp.concatenate([features, embedding], -1))))
-        return values.reshape(x.shape[:-2])
+        return self.out(mish(self.hidden(concatenate(features, embedding)))).reshape(x.shape[:-2])
+
+
+def halve(key: Key, channels: int) -> Conv:
+    """Diffuser's down-sampling."""
+    return Conv(key, channels, channels, 3, stride=2)
 
 
 def time_first(x: Array) -> Array:
@@ -306,16 +308,10 @@ def time_first(x: Array) -> Array:
     return jnp.moveaxis(x.reshape(-1, *x.shape[-2:]), 1, 0)
 
 
-def embed(time: TimeMLP, t: Array, cond: Array | None, cond_dim: int, batch: tuple[int, ...]) -> Array:
+def embed(time: TimeMLP, t: Array, cond: Array | None, cond_dim: int) -> Array:
     """The time's embedding beside `cond`: `[B, E]`, or `[E]` where the whole batch shares both."""
-    embedding = time(t)
-    if embedding.ndim > 1:
-        embedding = embedding.reshape(-1, embedding.shape[-1])
-    if cond_dim == 0:
-        return embedding
-    cond = jnp.zeros(cond_dim) if cond is None else jnp.broadcast_to(cond, (*batch, cond_dim)).reshape(-1, cond_dim)
-    rows = jnp.broadcast_shapes(embedding.shape[:-1], cond.shape[:-1])
-    return jnp.concatenate([jnp.broadcast_to(e, (*rows, e.shape[-1])) for e in (embedding, cond)], -1)
+    cond = jnp.zeros(cond_dim) if cond is None else cond
+    return concatenate(*(e.reshape(-1, e.shape[-1]) if e.ndim > 1 else e for e in (time(t), cond)))
 
 
 def check_horizon(horizon: int, halvings: int) -> None:

@@ -1,0 +1,195 @@
+"""Networks on vectors: critics and other plain regressions, and denoisers of an action or a transition."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+from jax import Array
+
+from .embeddings import Fourier, Sinusoidal, TimeMLP
+from .layers import (
+    Activation,
+    Draw,
+    Initialiser,
+    Key,
+    LayerNorm,
+    Linear,
+    concatenate,
+    dropout,
+    mish,
+    torch_default,
+    xavier,
+)
+
+Net = TypeVar("Net")
+
+
+class MLP(eqx.Module):
+    """Linear layers with an activation (and, where asked, a layer norm before it) after each but the last.
+
+    `[..., n_in] -> [..., n_out]`.
+    """
+
+    layers: tuple[Linear, ...]
+    norms: tuple[LayerNorm, ...]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Key,
+        n_in: int,
+        n_out: int,
+        *,
+        hidden: tuple[int, ...] = (256, 256),
+        activation: Activation = mish,
+        layer_norm: bool = False,
+        init: Initialiser = torch_default,
+    ):
+        draw, sizes = Draw.of(key), (n_in, *hidden, n_out)
+        self.layers = tuple(Linear(draw, a, b, init=init) for a, b in itertools.pairwise(sizes))
+        self.norms = tuple(LayerNorm(size) for size in hidden) if layer_norm else ()
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        for i, layer in enumerate(self.layers[:-1]):
+            x = layer(x)
+            x = self.activation(self.norms[i](x) if self.norms else x)
+        return self.layers[-1](x)
+
+
+class DenoisingMLP(eqx.Module):
+    """Diffusion-QL's network: x, the time's embedding and `cond` side by side through an MLP.
+
+    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` -> `[..., x_dim]` (Wang et al., 2023).
+    """
+
+    time: TimeMLP
+    mlp: MLP
+
+    def __init__(
+        self,
+        key: Key,
+        x_dim: int,
+        cond_dim: int = 0,
+        *,
+        hidden: tuple[int, ...] = (256, 256, 256),
+        time_dim: int = 16,
+        activation: Activation = mish,
+        layer_norm: bool = False,
+    ):
+        draw = Draw.of(key)
+        self.time = TimeMLP(draw, Sinusoidal(time_dim), 2 * time_dim, time_dim)
+        n_in = x_dim + time_dim + cond_dim
+        self.mlp = MLP(draw, n_in, x_dim, hidden=hidden, activation=activation, layer_norm=layer_norm)
+
+    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+        return self.mlp(concatenate(x, self.time(t), cond))
+
+
+class ResNetBlock(eqx.Module):
+    """x + Linear(Mish(Linear(norm(dropout(x))))), wider by `expansion` inside."""
+
+    norm: LayerNorm
+    wide: Linear
+    back: Linear
+
+    def __init__(self, key: Key, width: int, expansion: int):
+        draw = Draw.of(key)
+        self.norm = LayerNorm(width)
+        self.wide = Linear(draw, width, expansion * width)
+        self.back = Linear(draw, expansion * width, width)
+
+    def __call__(self, x: Array, rate: float, key: Array | None) -> Array:
+        return x + self.back(mish(self.wide(self.norm(dropout(x, rate, key)))))
+
+
+class LayerNormResNet(eqx.Module):
+    """IDQL's behaviour network: residual blocks with layer norm and dropout (Hansen-Estruch et al., 2023).
+
+    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` -> `[..., x_dim]`. Learned Fourier features of
+    t; first and last layer by Xavier's rule. Dropout only where a `key` is given.
+    """
+
+    time: TimeMLP
+    first: Linear
+    blocks: tuple[ResNetBlock, ...]
+    last: Linear
+    rate: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Key,
+        x_dim: int,
+        cond_dim: int = 0,
+        *,
+        width: int = 256,
+        blocks: int = 3,
+        expansion: int = 4,
+        rate: float = 0.1,
+        time_dim: int = 64,
+    ):
+        draw = Draw.of(key)
+        embed = Fourier(draw, time_dim, scale=0.2, learned=True)
+        self.time = TimeMLP(draw, embed, 2 * time_dim, 2 * time_dim)
+        self.first = Linear(draw, x_dim + cond_dim + 2 * time_dim, width, init=xavier)
+        self.blocks = tuple(ResNetBlock(draw, width, expansion) for _ in range(blocks))
+        self.last = Linear(draw, width, x_dim, init=xavier)
+        self.rate = rate
+
+    def __call__(self, x: Array, t: Array, cond: Array | None = None, *, key: Array | None = None) -> Array:
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        h = self.first(concatenate(x, cond, self.time(t)))
+        for block, block_key in zip(self.blocks, keys, strict=True):
+            h = block(h, self.rate, block_key)
+        return self.last(mish(h))
+
+
+class ResidualMLP(eqx.Module):
+    """SynthER's network: x and the time's embedding added, then wide blocks h + Linear(ReLU(h)) (Lu et al., 2023).
+
+    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` (beside x) -> `[..., x_dim]`. The time's
+    embedding sees t itself and fixed random Fourier features of it.
+    """
+
+    time: TimeMLP
+    project: Linear
+    first: Linear
+    blocks: tuple[Linear, ...]
+    last: Linear
+
+    def __init__(
+        self,
+        key: Key,
+        x_dim: int,
+        cond_dim: int = 0,
+        *,
+        width: int = 1024,
+        blocks: int = 6,
+        embed_dim: int = 128,
+        fourier_dim: int = 16,
+    ):
+        draw = Draw.of(key)
+        embed = Fourier(draw, fourier_dim)
+        self.time = TimeMLP(draw, embed, embed_dim, embed_dim, activation=jax.nn.silu, raw=True)
+        self.project = Linear(draw, x_dim + cond_dim, embed_dim)
+        self.first = Linear(draw, embed_dim, width)
+        self.blocks = tuple(Linear(draw, width, width) for _ in range(blocks))
+        self.last = Linear(draw, width, x_dim)
+
+    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+        h = self.first(self.project(concatenate(x, cond)) + self.time(t))
+        for block in self.blocks:
+            h = h + block(jax.nn.relu(h))
+        return self.last(jax.nn.relu(h))
+
+
+def ensemble(make: Callable[[Array], Net], key: Array, n: int) -> Net:
+    """`n` independent networks `make(key)` as one, with a leading axis of n on every array."""
+    return jax.vmap(make)(jax.random.split(key, n))
+
+
+def apply_ensemble(nets: Callable[..., Any], *inputs: Any) -> Any:
+    """Every member of an ensemble on the same inputs: the output with a leading axis of members."""
+    return jax.vmap(lambda net: net(*inputs))(nets)

@@ -1,0 +1,94 @@
+"""The transformer over a window: silent and the identity at the start, its symmetry, its limits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reverie.errors import ReverieError
+from reverie.networks import WindowTransformer
+from reverie.networks.transformer import Block
+
+KEY = jax.random.key(0)
+apply = jax.jit(lambda net, *inputs: net(*inputs))
+
+
+def normal(*shape, seed=1):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def woken(module):
+    """The module with every array moved, so that nothing is silent any more."""
+    leaves, structure = jax.tree.flatten(module)
+    return structure.unflatten([leaf + 0.1 * normal(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
+
+
+@functools.cache
+def transformer(**options):
+    return WindowTransformer(KEY, 5, width=16, heads=2, depth=2, cond_dim=3, **options)
+
+
+@functools.cache
+def awake(**options):
+    return woken(transformer(**options))
+
+
+@pytest.mark.parametrize("horizon", [None, 8])
+def test_the_output_is_zero_at_the_start(horizon):
+    np.testing.assert_array_equal(apply(transformer(horizon=horizon), normal(2, 8, 5), 0.3), 0)
+
+
+def test_a_block_is_the_identity_at_the_start():
+    x = normal(2, 8, 16)
+    block = Block(KEY, 16, 2)
+    np.testing.assert_array_equal(apply(block, x, normal(2, 16)), x)
+    assert not np.allclose(apply(woken(block), x, normal(2, 16)), x, atol=1e-2)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_any_leading_shape_and_a_shared_time(batch):
+    net, x, cond = awake(), normal(*batch, 8, 5), normal(*batch, 3, seed=2)
+    t = jnp.arange(np.prod(batch)).reshape(batch) / 6
+    each = jax.jit(jax.vmap(net))(x.reshape(-1, 8, 5), t.ravel(), cond.reshape(-1, 3)).reshape(x.shape)
+    np.testing.assert_allclose(apply(net, x, t, cond), each, atol=1e-5)
+    np.testing.assert_allclose(apply(net, x, 0.5, cond), apply(net, x, jnp.full(batch, 0.5), cond), atol=1e-5)
+    np.testing.assert_allclose(apply(net, x, 0.5), apply(net, x, 0.5, 0 * cond), atol=1e-5)
+    assert not np.allclose(apply(net, x, 0.5), apply(net, x, 0.5, cond), atol=1e-3)
+    assert not np.allclose(apply(net, x, 0.5), apply(net, x, 0.9), atol=1e-3)
+
+
+def test_a_block_without_positions_permutes_with_its_steps():
+    block, x, embedding = woken(Block(KEY, 16, 2)), normal(2, 8, 16), normal(2, 16)
+    order = jnp.array([3, 0, 5, 7, 1, 4, 2, 6])
+    np.testing.assert_allclose(apply(block, x[:, order], embedding), apply(block, x, embedding)[:, order], atol=1e-5)
+
+
+def test_positions_tell_steps_apart():
+    for net in (awake(), awake(horizon=8)):
+        out = apply(net, jnp.ones((8, 5)), 0.3)
+        assert np.abs(out - out[0]).max(-1)[1:].min() > 1e-3
+
+
+def test_every_step_sees_every_other():
+    x = normal(8, 5)
+    changed = np.abs(apply(awake(), x.at[2].add(1.0), 0.3) - apply(awake(), x, 0.3))
+    assert changed.max(-1).min() > 1e-5
+
+
+def test_horizons():
+    assert apply(awake(), normal(2, 13, 5), 0.3).shape == (2, 13, 5)
+    assert apply(awake(horizon=8), normal(2, 6, 5), 0.3).shape == (2, 6, 5)
+    with pytest.raises(ReverieError, match="positions for 8 steps and was given 9"):
+        awake(horizon=8)(normal(2, 9, 5), 0.3)
+    with pytest.raises(ReverieError, match="width 18 cannot be shared by 4 heads"):
+        WindowTransformer(KEY, 5, width=18, heads=4)
+
+
+def test_leaves_are_arrays_with_finite_derivatives():
+    net, x, cond = awake(horizon=8), normal(2, 8, 5), normal(2, 3, seed=2)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(net))
+    gradient = jax.jit(jax.grad(lambda net: jnp.square(net(x, 0.3, cond)).sum()))(net)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.all(np.isfinite(leaf)) and leaf.any(), path
