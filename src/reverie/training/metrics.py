@@ -18,6 +18,7 @@ TIMES = ("seconds", "updates_per_second")
 class Table:
     """Rows of numbers under the columns seed, step, one a metric, and last the times.
 
+    `seconds` counts all sessions of a run, `updates_per_second` the row's segment (the first one compiles too).
     With a `path` every row is on the disk when `append` returns, and the rows already there are read first.
     """
 
