@@ -12,12 +12,12 @@ from reverie.errors import RunError
 ROLES = (planners,)
 
 # name -> class. An algorithm of your own joins by an entry here, before its run is loaded.
-ALGORITHMS: dict[str, type] = {
+ALGORITHMS: dict[str, Any] = {
     cls.name: cls for role in ROLES for cls in (getattr(role, export) for export in getattr(role, "__all__", ()))
 }
 
 
-def find(name: str) -> type:
+def find(name: str) -> Any:
     """The algorithm of that name. Raises RunError that names the nearest ones."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.diffusion.process import Process
+from reverie.errors import ReverieError
 
 
 def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], null) -> Callable:
@@ -19,7 +20,7 @@ def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], nu
     convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
     """
     if len(conditions) != len(scales):
-        raise ValueError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
+        raise ReverieError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
     stacked = jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
 
     def denoiser(x, t):

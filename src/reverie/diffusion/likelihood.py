@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from reverie.diffusion.process import Process, velocity
 from reverie.diffusion.samplers import time_grid
+from reverie.errors import ReverieError
 
 
 def log_likelihood(
@@ -27,7 +28,7 @@ def log_likelihood(
     t_min, and the prior to be N(0, prior_scale^2): errors of order sigma(t_min)^2 and alpha(t_max)^2.
     """
     if probes and key is None:
-        raise ValueError(f"probes = {probes} needs a key to draw them from")
+        raise ReverieError(f"probes = {probes} needs a key to draw them from")
     # At alpha = 0 the log-SNR is infinite; grids that use it stop just short of there.
     times = time_grid(process, steps + 1, grid)[::-1].copy()
     levels = process.level(times)

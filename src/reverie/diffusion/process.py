@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.errors import ReverieError
+
 Array = jax.Array
 Time = Callable[[Array], Array]
 
@@ -64,12 +66,12 @@ class Process:
 
     def __post_init__(self):
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"prediction {self.prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+            raise ReverieError(f"prediction {self.prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"a process of {self.steps} steps has no time to train at; give steps >= 1 or None")
+            raise ReverieError(f"a process of {self.steps} steps has no time to train at; give steps >= 1 or None")
         with jax.ensure_compile_time_eval():
             if self.prediction == "eps" and not self.alpha(jnp.float32(self.t_max)) > 0:
-                raise ValueError(f"eps says nothing of x0 at t_max = {self.t_max}, where alpha is 0; predict another")
+                raise ReverieError(f"eps says nothing of x0 at t_max = {self.t_max}, where alpha is 0; predict another")
 
     def level(self, t) -> Level:
         """Every coefficient at times t (any shape), all of t's shape."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.diffusion.process import DATA, Level, Process, noise_of, velocity
+from reverie.errors import ReverieError
 
 
 class Row(NamedTuple):
@@ -71,7 +72,7 @@ class Solver:
 def ddpm(variance: str = "posterior") -> Solver:
     """Ancestral sampling (Ho et al. 2020, eq. 6-7) with the "posterior" variance or the larger "beta"."""
     if variance not in ("posterior", "beta"):
-        raise ValueError(f"variance {variance!r} is unknown; choose posterior or beta")
+        raise ReverieError(f"variance {variance!r} is unknown; choose posterior or beta")
 
     def step(row, x, x0, noise, memory):
         start, end = row.start, row.end
@@ -177,7 +178,7 @@ def dpm_solver_pp(order: int = 2, sde: bool = False) -> Solver:
     infinite log-SNR.
     """
     if order not in (1, 2):
-        raise ValueError(f"order {order} of DPM-Solver++ is not here; choose 1 or 2")
+        raise ReverieError(f"order {order} of DPM-Solver++ is not here; choose 1 or 2")
 
     def step(row, x, x0, noise, previous):
         start, end = row.start, row.end
@@ -226,21 +227,21 @@ GRIDS = {
 def time_grid(process: Process, n: int, grid: str = "uniform", start: float | None = None) -> np.ndarray:
     """n decreasing times, from `start` (t_max if None) to t_min; a discrete process's are among its own steps.
 
-    Raises ValueError where the grid is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
+    Raises ReverieError where the grid is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
     """
     if grid not in GRIDS:
-        raise ValueError(f"time grid {grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+        raise ReverieError(f"time grid {grid!r} is unknown; choose one of {', '.join(GRIDS)}")
     high = process.t_max if start is None else start
     if n < 1 or not 0 < high <= 1:
-        raise ValueError(f"{n} steps from t = {high} is no grid; give at least 1 step and a start in (0, 1]")
+        raise ReverieError(f"{n} steps from t = {high} is no grid; give at least 1 step and a start in (0, 1]")
     if process.steps is None:
         if high <= process.t_min:
-            raise ValueError(f"start {high} is not above the process's t_min = {process.t_min}")
+            raise ReverieError(f"start {high} is not above the process's t_min = {process.t_min}")
         low = process.t_min
     else:
         low, high = 1 / process.steps, max(round(high * process.steps), 1) / process.steps
         if n > round(high * process.steps):
-            raise ValueError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
+            raise ReverieError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
     # log-SNR has no finite value at pure noise (rectified flow at t = 1): start a hair below, then put the end back.
     finite = high if np.isfinite(process.log_snr(jnp.float32(high))) else high - 1e-4
     times = np.array(GRIDS[grid](process, *((finite if grid in ("karras", "log-snr") else high), low), n), np.float64)
@@ -311,20 +312,20 @@ def sample(
     and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place
     of pure noise at t_max. history: also return x after every call, [calls, *shape]. Differentiable throughout.
 
-    Raises ValueError for an unknown solver or grid, and for more steps than a discrete process has.
+    Raises ReverieError for an unknown solver or grid, and for more steps than a discrete process has.
     """
     if isinstance(solver, str):
         if solver not in SOLVERS:
-            raise ValueError(f"solver {solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
+            raise ReverieError(f"solver {solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
         solver = SOLVERS[solver]
     if guide and solver.stages > 1:
-        raise ValueError(
+        raise ReverieError(
             "a guide moves x before each call, which a two-stage solver cannot follow; use a one-stage one"
         )
     if (warm_start is None) != (start is None):
-        raise ValueError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
+        raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
     if calls < 1:
-        raise ValueError(f"calls = {calls}: a sample takes at least 1 network call")
+        raise ReverieError(f"calls = {calls}: a sample takes at least 1 network call")
     with jax.ensure_compile_time_eval():
         rows = _rows(process, solver, calls, grid, start)
 

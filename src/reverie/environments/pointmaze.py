@@ -224,7 +224,7 @@ def draw_goal(maze: Maze, rng: np.random.Generator, x: float, y: float) -> Posit
 
 
 def rollout(maze: Maze, settings: Settings, seed: int, chunk: int = 10_000) -> Iterator[np.ndarray]:
-    """One endless rollout, in chunks of float64 [chunk, 9]: state (4), action (2), goal (2), trip ended (1).
+    """One endless rollout, in chunks of float64 [chunk, 8]: state (4), action (2), goal (2).
 
     A trip ends on the step that brings the ball within `settings.reach` of the goal; the next goal is drawn there and
     then, and the ball goes on with the velocity it has. Nothing is ever reset.
@@ -239,10 +239,9 @@ def rollout(maze: Maze, settings: Settings, seed: int, chunk: int = 10_000) -> I
             ax, ay = controller.action(state, goal)
             ax, ay = min(1.0, max(-1.0, ax + nx)), min(1.0, max(-1.0, ay + ny))
             after = point.step((ax, ay))
-            ended = math.hypot(after[0] - goal[0], after[1] - goal[1]) <= settings.reach
-            rows.append((*state, ax, ay, *goal, ended))
+            rows.append((*state, ax, ay, *goal))
             state = after
-            if ended:
+            if math.hypot(after[0] - goal[0], after[1] - goal[1]) <= settings.reach:
                 goal = draw_goal(maze, places, state[0], state[1])
         yield np.array(rows)
 
@@ -257,10 +256,10 @@ def collect(
 ) -> "Dataset":
     """Collects data in a point maze, in the protocol of D4RL's maze2d sets: one rollout from goal to goal.
 
-    `infos["goal"]` [N, 2] is the goal in force at each step. `timeouts` is True on the step that reached the goal
-    (within `settings.reach`, 0.1 m), so that an episode is one goal's trip; the last step is cut as well. D4RL's files
-    cut at a fixed length instead. There are no terminals. `rewards` are the environment's: 1 where the position after
-    the step lies within 0.45 m of the goal in force, else 0.
+    `infos["goal"]` [N, 2] is the goal in force at each step; it changes after the step that reaches it (within
+    `settings.reach`, 0.1 m). The ball rolls on, so the whole is one episode, cut by a timeout at its last step: a
+    window may begin on the way to one goal and end on the way to the next. There are no terminals. `rewards` are
+    the environment's: 1 where the position after the step lies within 0.45 m of the goal in force, else 0.
 
     Args:
         name: a key of `MAZES`.
@@ -280,8 +279,6 @@ def collect(
     # One row more than asked for: the state after the last step.
     flat = _gather(rollout(maze, settings, seed), steps + 1, progress, f"collecting {name}")
     states, actions, goals = flat[:, :4], flat[:-1, 4:6], flat[:-1, 6:8]
-    timeouts = flat[:-1, 8] > 0
-    timeouts[-1] = True
     distance = np.linalg.norm(states[1:, :2] - goals, axis=1)
     return Dataset.from_arrays(
         observations=states[:-1],
@@ -289,7 +286,7 @@ def collect(
         rewards=distance <= GOAL_RADIUS,
         next_observations=states[1:],
         terminals=np.zeros(steps, bool),
-        timeouts=timeouts,
+        timeouts=np.arange(steps) == steps - 1,
         infos={"goal": goals.astype(np.float32)},
         action_low=-1.0,
         action_high=1.0,

@@ -1,0 +1,286 @@
+"""The `reverie` command. Each verb is a function whose arguments are its options; tyro makes the parser of it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from reverie.errors import ReverieError
+
+USAGE = """\
+reverie: diffusion and flow models in reinforcement learning
+
+  reverie list                              every algorithm: role, paper, what it needs
+  reverie train ALGORITHM --data SOURCE --steps N [--seeds S] [--out FOLDER] [--FIELD VALUE ...]
+  reverie train --resume FOLDER             go on with a run that was stopped
+  reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
+  reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
+  reverie plot FOLDER                       learning curves of a run
+  reverie data list                         the sources, and the sets that are generated here
+  reverie data info SOURCE
+  reverie data make NAME --out TARGET [--steps N] [--seed S]
+  reverie demo                              learn to plan in a maze, in minutes
+
+  reverie COMMAND --help lists the options of a command, and `train ALGORITHM --help` every field of a method.
+"""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train; the rest of the options are the algorithm's own fields."""
+
+    data: str
+    """Source of the data: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, or a name from `reverie data list`."""
+    steps: int
+    """Updates of each seed."""
+    out: Path | None = None
+    """The run's folder; runs/ALGORITHM-DATA if not given."""
+    seeds: int = 1
+    """Seeds trained by the same program."""
+    seed: int = 0
+    """The first seed's number."""
+    segment: int | None = None
+    """Updates between two looks from the host, and in a row of the metrics; chosen from the steps if not given."""
+    checkpoint_every: int | None = None
+    """Updates between two checkpoints; one a minute if not given."""
+    devices: int = 1
+    """Devices that share each batch."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too."""
+    resume: bool = False
+    """Go on with the run in the folder if there is one, with the same configuration."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    import reverie
+    from reverie import catalogue
+
+    if any(argument.split("=")[0] == "--resume" for argument in arguments[:1]):
+        tyro.cli(_resume, args=arguments, prog="reverie train")
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise ReverieError(
+            f"train needs the name of an algorithm first, one of {', '.join(catalogue.ALGORITHMS)}; "
+            "see `reverie train ALGORITHM --help`, or use `reverie train --resume FOLDER`"
+        )
+    cls: Any = catalogue.find(arguments[0])
+
+    @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+    def parse(options: TrainOptions, algorithm: cls) -> tuple[TrainOptions, Any]:  # type: ignore[valid-type]
+        return options, algorithm
+
+    parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {', '.join(cls.needs)}."
+    options, algorithm = tyro.cli(parse, args=arguments[1:], prog=f"reverie train {arguments[0]}")
+    out = options.out or Path("runs") / f"{cls.name}-{Path(options.data.split(':')[-1]).stem}"
+    run = reverie.fit(
+        algorithm,
+        reverie.load_dataset(options.data),
+        out=out,
+        **{name: getattr(options, name) for name in vars(options) if name not in ("data", "out")},
+    )
+    _finish(run)
+
+
+def _resume(resume: Path, data: str | None = None, steps: int | None = None) -> None:
+    """Go on with a run that was stopped.
+
+    Args:
+        resume: the run's folder.
+        data: source of the data, where the recorded one has moved.
+        steps: updates to end at, where more are wanted than were first asked for.
+    """
+    import reverie
+
+    _finish(reverie.resume(resume, None if data is None else reverie.load_dataset(data), steps))
+
+
+def _finish(run: Any) -> None:
+    path = _draw(run)
+    print(f"{run.algorithm.name}: {run.step} updates of {len(run.seeds)} seed(s) in {run.path}; curves in {path}")
+
+
+def _draw(run: Any) -> Path:
+    from reverie.evaluation.plots import learning_curves, save
+
+    return save(learning_curves(run.metrics()), run.path / "plots" / "learning.png")
+
+
+def plot(run: tyro.conf.Positional[Path]) -> None:
+    """Draw the learning curves of a run into its folder.
+
+    Args:
+        run: the run's folder.
+    """
+    import reverie
+
+    print(_draw(reverie.load(run)))
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path], env: str, episodes: int = 20, seed: int = 0, max_steps: int | None = None
+) -> None:
+    """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
+
+    Args:
+        run: the run's folder.
+        env: a Gymnasium id such as Hopper-v5, or pointmaze-umaze, pointmaze-medium, pointmaze-large.
+        episodes: for each seed.
+        seed: of the starts.
+        max_steps: cut episodes after so many steps.
+    """
+    import reverie
+
+    _show(reverie.evaluate(reverie.load(run), env, episodes, seed, max_steps).table())
+
+
+def generate(
+    run: tyro.conf.Positional[Path],
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])],
+    out: str,
+    seed: int | None = None,
+    key: int = 0,
+) -> None:
+    """Write data made by a synthesizer's run.
+
+    Args:
+        run: the run's folder.
+        n: rows to generate.
+        out: d4rl:FILE.hdf5 or minari:ID.
+        seed: which of the run's seeds generates; the first if not given.
+        key: another key makes other data.
+    """
+    import reverie
+
+    reverie.load(run).generate(n, seed, key).save(out)
+    print(f"{n} steps in {out}")
+
+
+def list_algorithms() -> None:
+    """Every algorithm: role, paper, what it needs."""
+    from reverie.catalogue import ALGORITHMS
+
+    rows = [(cls.name, cls.role, cls.paper, ", ".join(cls.needs)) for cls in ALGORITHMS.values()]
+    _show(_table(("algorithm", "role", "paper", "needs"), rows))
+
+
+def data_list() -> None:
+    """The kinds of source, and the sets that are generated here."""
+    from reverie.environments import DATASETS
+
+    kinds = [
+        ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
+        ("minari:ID", "a Minari data set, local or from its server"),
+        ("ogbench:FILE.npz", "a file of OGBench"),
+    ]
+    generated = [
+        (name, f"generated here, {entry.steps:,} steps: {entry.description}") for name, entry in DATASETS.items()
+    ]
+    _show(_table(("source", "what it is"), kinds + generated))
+
+
+def data_info(source: tyro.conf.Positional[str]) -> None:
+    """Sizes, returns and attributes of a data set.
+
+    Args:
+        source: as `reverie data list` shows.
+    """
+    import reverie
+
+    summary = reverie.load_dataset(source).summary()
+    attributes = summary.pop("attributes", {})
+    _show(_table((source, ""), [(key, str(value)) for key, value in (summary | attributes).items()]))
+
+
+def data_make(name: tyro.conf.Positional[str], out: str, steps: int | None = None, seed: int = 0) -> None:
+    """Generate a data set and write it.
+
+    Args:
+        name: as `reverie data list` shows.
+        out: d4rl:FILE.hdf5 or minari:ID.
+        steps: environment steps; the set's own number if not given.
+        seed: same seed, same data.
+    """
+    from reverie.environments import make_dataset
+
+    data = make_dataset(name, steps=steps, seed=seed, progress=True)
+    data.save(out)
+    print(f"{len(data):,} steps in {out}")
+
+
+def demo(out: Path = Path("demo"), seed: int = 0) -> None:
+    """Learn to plan in a maze from trajectories of a simulator, and drive through it: about 5 minutes on 2 cores.
+
+    Args:
+        out: folder for the run and the pictures.
+        seed: of the data, the training and the evaluation.
+    """
+    from reverie.demo import run
+
+    run(out, seed)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _verb(function: Callable) -> Callable[[Sequence[str], str], None]:
+    return lambda arguments, name: tyro.cli(function, args=arguments, prog=f"reverie {name}")
+
+
+def _data(arguments: Sequence[str], name: str) -> None:
+    _dispatch(DATA_VERBS, arguments, name)
+
+
+DATA_VERBS = {"list": _verb(data_list), "info": _verb(data_info), "make": _verb(data_make)}
+VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
+    "list": _verb(list_algorithms),
+    "train": lambda arguments, name: train(arguments),
+    "eval": _verb(evaluate),
+    "generate": _verb(generate),
+    "plot": _verb(plot),
+    "data": _data,
+    "demo": _verb(demo),
+}
+
+
+def _dispatch(verbs: dict, arguments: Sequence[str], name: str) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+    elif arguments[0] not in verbs:
+        raise ReverieError(f"{arguments[0]!r} is no command of `{name}`; there are {', '.join(verbs)}")
+    else:
+        verbs[arguments[0]](arguments[1:], f"{name} {arguments[0]}".removeprefix("reverie "))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status: 0, 2 for an error of the user's, 130 after Ctrl-C."""
+    if os.environ.get("REVERIE_TRACEBACK"):  # for those who mend reverie itself
+        _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
+        return 0
+    try:
+        _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
+    except (ReverieError, OSError) as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Diffuser on problems small enough to learn in seconds, and what must hold exactly whatever it has learned."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reverie
+from reverie.data import Dataset
+from reverie.diffusion import vp_cosine
+from reverie.errors import ReverieError
+from reverie.planners import Diffuser, DiffuserMaze
+
+SMALL = {"horizon": 8, "width": 16, "multipliers": (1, 2), "diffusion_steps": 10}
+
+
+def two_ways(episodes=300, length=12, seed=0) -> Dataset:
+    """From the origin half of the episodes drift left and half right, by 0.1 a step; only the right is rewarded."""
+    rng = np.random.default_rng(seed)
+    side = rng.choice([-1.0, 1.0], (episodes, 1, 1))
+    actions = side + 0.05 * rng.normal(size=(episodes, length, 1))
+    positions = np.cumsum(0.1 * actions, 1) - 0.1 * actions
+    timeouts = np.zeros((episodes, length), bool)
+    timeouts[:, -1] = True
+    rewards = np.broadcast_to(side[..., 0] > 0, (episodes, length)).astype(np.float32)
+    return Dataset.from_arrays(
+        positions.reshape(-1, 1),
+        actions.reshape(-1, 1),
+        rewards.reshape(-1),
+        timeouts=timeouts.reshape(-1),
+        action_low=-1.5,
+        action_high=1.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def sided():
+    algorithm = Diffuser(
+        **SMALL, termination_penalty=0.0, average_start=300, average_decay=0.9, learning_rate=1e-3, candidates=1
+    )
+    return reverie.fit(algorithm, two_ways(), steps=1200, progress=False)
+
+
+def first_actions(run, n=128, key=0, **changes):
+    algorithm = replace(run.algorithm, **changes)
+    carry = algorithm.reset(run.spec, n)
+    return np.asarray(algorithm.act(run.state(0), run.spec, carry, jnp.zeros((n, 1)), jax.random.key(key))[0])
+
+
+def test_unguided_plans_keep_both_ways_and_guided_ones_take_the_rewarded(sided):
+    """Both modes 50 % within 15 points and nothing between them; with the value's gradient over 90 % go right."""
+    free = first_actions(sided, guidance_scale=0.0)
+    assert abs((free > 0).mean() - 0.5) < 0.15
+    assert (np.abs(free) > 0.7).mean() > 0.95
+    guided = first_actions(sided, guidance_scale=0.3)
+    assert (guided > 0.7).mean() > 0.9
+
+
+def test_candidates_are_ranked_by_value(sided):
+    """Of 16 unguided plans the best by value is almost surely a right one; of 1, in half the cases."""
+    assert (first_actions(sided, guidance_scale=0.0, candidates=16) > 0.7).mean() > 0.97
+
+
+def test_zero_scale_is_unguided_bit_for_bit(sided):
+    algorithm, n = sided.algorithm, 32
+    plain = first_actions(sided, n, guidance_scale=0.0)
+    values = jnp.zeros((n, 1, 8, 2)).at[..., 1:].set(sided.spec.normalise("observations", jnp.zeros((1, 1))))
+    known = algorithm.known(values, 1)
+    plans = algorithm.denoise(sided.state(0), jax.random.key(0), values, known)
+    np.testing.assert_array_equal(plain, sided.spec.denormalise("actions", plans[:, 0, 0, :1]))
+
+
+def test_first_observation_is_held_exactly_and_the_next_is_near(sided):
+    algorithm = sided.algorithm
+    observation = jnp.linspace(-0.5, 0.5, 16)[:, None]
+    carry = algorithm.reset(sided.spec, 16)
+    plan = algorithm.plan(sided.state(0), sided.spec, carry, observation, jax.random.key(0))
+    states = plan[..., 1:]
+    np.testing.assert_array_equal(states[:, 0], sided.spec.normalise("observations", observation))
+    moved = np.diff(sided.spec.denormalise("observations", states)[:, :2, 0], axis=1)
+    assert np.abs(moved).max() < 0.25
+
+
+def test_value_learns_the_return_in_the_data_s_units(sided):
+    """Rewards are 1 a step on the right for 12 steps, discounted by 0.997; 0 on the left. Clean windows, 15 %."""
+    view, spec = sided.algorithm.prepare(two_ways(seed=1))
+    batch = view.draw(jax.random.key(0), 256)
+    x = jnp.concatenate([batch["actions"], batch["observations"]], -1)
+    values = spec.denormalise("returns", sided.state(0).value_average(x, jnp.float32(0))[:, None])[:, 0]
+    returns = spec.denormalise("returns", batch["returns"][:, None])[:, 0]
+    assert float(returns.max()) == pytest.approx((1 - 0.997**12) / 0.003, rel=1e-4)
+    assert float(returns.min()) == pytest.approx(0, abs=1e-4)
+    assert np.corrcoef(values, returns)[0, 1] > 0.97
+
+
+def test_warm_start_stays_on_the_way_that_was_begun(sided):
+    """Noised by 3 of 10 levels, a plan keeps its side; planned anew, half of them change it."""
+
+    def second_side(warm_calls):
+        algorithm = replace(sided.algorithm, guidance_scale=0.0, warm_calls=warm_calls)
+        act = jax.jit(lambda carry, key: algorithm.act(sided.state(0), sided.spec, carry, jnp.zeros((128, 1)), key))
+        first, carry = act(algorithm.reset(sided.spec, 128), jax.random.key(0))
+        second, _ = act(carry, jax.random.key(1))
+        return (np.sign(first) == np.sign(second)).mean()
+
+    assert second_side(3) > 0.95
+    assert abs(second_side(0) - 0.5) < 0.2
+
+
+def test_warm_start_shifts_the_plan_by_the_step_that_was_taken(sided):
+    algorithm = sided.algorithm
+    observation = jnp.zeros((4, 1))
+    start = algorithm.reset(sided.spec, 4)
+    plan = algorithm.plan(sided.state(0), sided.spec, start, observation, jax.random.key(0))
+    _, (last, planned) = algorithm.act(sided.state(0), sided.spec, start, observation, jax.random.key(0))
+    np.testing.assert_allclose(last, jnp.concatenate([plan[:, 1:], plan[:, -1:]], 1), atol=1e-5)
+    assert planned
+
+
+def test_value_stops_training_when_asked():
+    algorithm = Diffuser(**SMALL, value_updates=3)
+    view, spec = algorithm.prepare(two_ways(20))
+    state = algorithm.init(jax.random.key(0), spec)
+    update = jax.jit(algorithm.update)
+    seen = []
+    for i in range(5):
+        batch = view.draw(jax.random.key(i), 8)
+        state, metrics = update(state, batch, jax.random.key(i))
+        seen.append((metrics["value_loss"], state.value.params.out.weight.copy()))
+    assert seen[2][0] > 0
+    assert seen[3][0] == seen[4][0] == 0
+    np.testing.assert_array_equal(seen[2][1], seen[4][1])
+
+
+def double_integrator(episodes=240, length=40, seed=0) -> Dataset:
+    """A mass in the plane goes from one side of a square to a neighbouring side: x = (p, v), v' = v + a, p' = p + v.
+
+    Episodes run west to centre or centre to east, so that none connects west with east.
+    """
+    rng = np.random.default_rng(seed)
+    west = rng.random(episodes) < 0.5
+    start = np.stack([np.where(west, -1.0, 0.0), np.zeros(episodes)], -1) + 0.05 * rng.normal(size=(episodes, 2))
+    end = start + np.array([1.0, 0.0]) + 0.05 * rng.normal(size=(episodes, 2))
+    # Minimum-jerk in between, entered and left at constant speed, so that pieces join.
+    speed = (end - start)[:, None] / (length - 1) * np.ones((1, length, 1))
+    positions = start[:, None] + np.cumsum(speed, 1) - speed
+    velocities = speed
+    observations = np.concatenate([positions, velocities], -1) + 1e-3 * rng.normal(size=(episodes, length, 4))
+    actions = 0.01 * rng.normal(size=(episodes, length, 2))
+    timeouts = np.zeros((episodes, length), bool)
+    timeouts[:, -1] = True
+    return Dataset.from_arrays(observations.reshape(-1, 4), actions.reshape(-1, 2), timeouts=timeouts.reshape(-1))
+
+
+@pytest.fixture(scope="module")
+def crossing():
+    algorithm = DiffuserMaze(
+        horizon=16, width=32, multipliers=(1, 2), diffusion_steps=16, stride=2, average_start=400, average_decay=0.9,
+        learning_rate=1e-3, plan_horizon=48,
+    )  # fmt: skip
+    return reverie.fit(algorithm, double_integrator(), steps=1500, progress=False)
+
+
+def west_to_east(n):
+    start = np.tile(np.array([-0.9, 0.0, 0.0256, 0.0], np.float32), (n, 1))
+    return {"observation": jnp.asarray(start), "desired_goal": jnp.tile(jnp.array([0.9, 0.0]), (n, 1))}
+
+
+def test_a_longer_plan_joins_what_no_episode_joins(crossing):
+    """West to east, 48 rows from windows of 16: ends exact, and no step longer than three times the data's largest."""
+    algorithm, spec, n = crossing.algorithm, crossing.spec, 16
+    observation = west_to_east(n)
+    start = algorithm.reset(spec, n)
+    plan = algorithm.plan(crossing.state(0), spec, *start, observation, jax.random.key(0))
+    assert plan.shape == (n, 48, 6)
+    states = np.asarray(spec.denormalise("observations", plan[..., 2:]))
+    np.testing.assert_allclose(states[:, 0], observation["observation"], atol=1e-5)
+    np.testing.assert_allclose(states[:, -1, :2], observation["desired_goal"], atol=1e-5)
+    steps = np.linalg.norm(np.diff(states[:, :-1, :2], axis=1), axis=-1)
+    assert np.median(steps.max(1)) < 3 * 2 * 1.2 / 39
+    assert np.abs(states[..., 1]).max() < 0.6
+
+
+def drive(run, steps, n=8, push=None, **changes):
+    """The mass driven by the planner's actions; it is pushed aside at one step where `push` says so."""
+    algorithm = replace(run.algorithm, kp=0.2, kd=1.0, **changes)
+    act = jax.jit(lambda c, o, k: algorithm.act(run.state(0), run.spec, c, o, k))
+    carry, state = algorithm.reset(run.spec, n), west_to_east(n)["observation"]
+    goal = west_to_east(n)["desired_goal"]
+    seen = []
+    for i in range(steps):
+        seen.append(state)
+        action, carry = act(carry, {"observation": state, "desired_goal": goal}, jax.random.key(i))
+        if push and i == push[0]:
+            state = state.at[:, 1].add(push[1])
+        velocity = state[:, 2:] + action
+        state = jnp.concatenate([state[:, :2] + velocity, velocity], -1)
+    return np.asarray(state), np.asarray(goal), carry, np.stack(seen)
+
+
+def test_tracking_reaches_the_goal_and_holds_it(crossing):
+    state, goal, _, _ = drive(crossing, 130)
+    assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
+    assert np.abs(state[:, 2:]).max() < 0.05
+
+
+def test_replanning_keeps_the_rows_that_were_driven(crossing):
+    """After a push the rows behind are what was seen, and the goal is still reached in time."""
+    state, goal, (plan, _), seen = drive(crossing, 130, push=(40, 0.2), replan_every=4)
+    assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
+    kept = np.asarray(crossing.spec.denormalise("observations", plan[..., 2:]))[:, :47]
+    np.testing.assert_allclose(kept, np.moveaxis(seen[: 2 * 47 : 2], 0, 1), atol=1e-5)
+    assert np.abs(kept[:, 21, 1]).min() > 0.05 > np.abs(kept[:, 20, 1]).max()
+
+
+def test_replanning_warm_costs_fewer_calls_and_arrives(crossing):
+    state, goal, _, _ = drive(crossing, 130, push=(40, 0.2), replan_every=4, warm_calls=4)
+    assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
+
+
+def test_training_windows_hold_both_ends(crossing):
+    known = np.asarray(crossing.algorithm.known(jnp.zeros((5, 8, 6)), 2))
+    assert known[[0, -1], 2:].all()
+    assert not known[1:-1].any()
+    assert not known[:, :2].any()
+
+
+def test_loss_weighs_the_first_action_and_not_what_is_known():
+    """With a network that is wrong by 1 everywhere: 10 for the first action, 0 for the first observation, else 1."""
+    algorithm = Diffuser(horizon=4, width=16, multipliers=(1,))
+    x = jnp.zeros((6, 4, 3))
+    known = algorithm.known(x, 2)
+    weight = jnp.where(known, 0.0, 1.0).at[0, :2].mul(algorithm.action_weight)
+    loss = vp_cosine(20, prediction="x0").loss(lambda x, t, c: jnp.ones_like(x), x, jax.random.key(0), weight=weight)
+    np.testing.assert_allclose(loss, (2 * 10 + 0 * 1 + 9) / 12, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"solver": "ddmp"}, "solver 'ddmp' is unknown"),
+        ({"warm_calls": 21}, "warm_calls = 21"),
+        ({"calls": 30}, "calls = 30"),
+        ({"horizon": 30}, "horizon 30"),
+        ({"width": 30}, "30"),
+    ],
+)
+def test_impossible_fields_are_refused_before_training(change, sentence):
+    with pytest.raises(ReverieError, match=sentence):
+        reverie.fit(Diffuser(**change), two_ways(20, 40), steps=1, progress=False)
