@@ -307,7 +307,7 @@ def collect(
 
 def _gather(chunks: Iterator[np.ndarray], rows: int, progress: bool, label: str) -> np.ndarray:
     """The first `rows` rows of the chunks, as one array."""
-    out, filled = np.empty((rows, 9)), 0
+    out, filled = np.empty((rows, 8)), 0
     with _bar(rows, progress, label) as advance:
         while filled < rows:
             part = next(chunks)[: rows - filled]

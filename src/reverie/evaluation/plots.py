@@ -136,6 +136,26 @@ def draw_denoising(
     return figure
 
 
+def draw_driven(maze: str | Maze, plans: Sequence[np.ndarray], paths: Sequence[np.ndarray]) -> "Figure":
+    """Plans as dots and the paths then driven as lines, one panel each, coloured by time.
+
+    Args:
+        maze: its name, or itself.
+        plans, paths: arrays [H, 2] and [T, 2] or wider, x and y in m; as many of one as of the other. A plan's first
+            and last rows are marked as start and goal.
+    """
+    maze = find_maze(maze) if isinstance(maze, str) else maze
+    height, width = maze.walls.shape
+    cell = max(0.3, 2.3 / height)
+    with _figure(len(plans), width=cell * width, height=cell * height + 0.1) as (figure, axes):
+        for ax, plan, path in zip(axes, plans, paths, strict=True):
+            _maze(ax, maze, [path], plan[0], plan[-1])
+            ax.scatter(plan[:, 0], plan[:, 1], s=12, facecolor="white", edgecolor=INK, linewidths=0.7, zorder=3)
+        _time_bar(figure, axes, "time along the path")
+        figure.supxlabel("dots: the plan; line: the path driven", x=0.01, ha="left", fontsize=8, color=SOFT)
+    return figure
+
+
 def draw_returns(scores: Scores | Sequence[Scores]) -> "Figure":
     """Every episode's return as a dot, one column a seed; the mean and its 95 % interval over episodes beside them.
 

@@ -33,6 +33,7 @@ def evaluate(
     seed: int = 0,
     max_steps: int | None = None,
     progress: bool = True,
+    reference: Reference | None = None,
 ) -> Scores:
     """Lets every seed of a run, or a policy, play the same episodes and measures what comes of it.
 
@@ -52,6 +53,7 @@ def evaluate(
         seed: of the starts and of the policy's randomness.
         max_steps: cuts episodes after so many steps, before the environment's own limit; needed where it has none.
         progress: shows a bar on the terminal.
+        reference: what to put the returns in proportion to; found as above if None.
 
     Raises:
         ReverieError: unknown environment or missing simulator; observations or actions of another size than the run
@@ -71,7 +73,7 @@ def evaluate(
         name = env if isinstance(env, str) else _name(envs[0])
         _check_spaces(envs[0], name, run.spec if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
-        reference = _reference(name, envs[:episodes], starts, max_steps, seed)
+        reference = reference or _reference(name, envs[:episodes], starts, max_steps, seed)
     scores = Scores(
         environment=name,
         policy=policy.name,
@@ -99,7 +101,7 @@ class RunPolicy:
     def reset(self, n: int) -> None:
         seeds = len(self.run.seeds)
         carry = self.run.algorithm.reset(self.run.spec, n // seeds)
-        self._carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
+        self.carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
         self._key = jax.random.key(self.seed)
 
     def act(self, observations: Observations) -> np.ndarray:
@@ -107,8 +109,8 @@ class RunPolicy:
         split = jax.tree.map(
             lambda leaf: np.asarray(leaf, np.float32).reshape(seeds, -1, *leaf.shape[1:]), observations
         )
-        actions, self._carries, self._key = _act(
-            self.run.algorithm, self.run.states, self.run.spec, self._carries, split, self._key
+        actions, self.carries, self._key = _act(
+            self.run.algorithm, self.run.states, self.run.spec, self.carries, split, self._key
         )
         return np.asarray(actions).reshape(-1, actions.shape[-1])
 
