@@ -107,6 +107,14 @@ def test_residual_mlp_adds_the_time():
     np.testing.assert_allclose(net(x, 0.3), expected, atol=1e-6)
 
 
+def test_silent_blocks_leave_the_resnets_first_and_last_layer():
+    net, x, cond = LayerNormResNet(KEY, 4, 3, width=16, blocks=2, time_dim=8), normal(5, 4), normal(5, 3)
+    object.__setattr__(net, "blocks", jax.tree.map(jnp.zeros_like, net.blocks))
+    time = jnp.broadcast_to(net.time(0.3), (5, 16))
+    expected = net.last(mish(net.first(jnp.concatenate([x, cond, time], -1))))
+    np.testing.assert_allclose(net(x, 0.3, cond), expected, atol=1e-6)
+
+
 def test_dropout_needs_a_key():
     net = LayerNormResNet(KEY, 4, 3, width=64, blocks=2, time_dim=8, rate=0.5)
     x, cond = normal(6, 4), normal(6, 3, seed=2)
