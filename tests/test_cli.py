@@ -10,7 +10,7 @@ import pytest
 from reverie.cli import main
 from reverie.data import Dataset
 
-TINY = ["--horizon", "8", "--width", "8", "--multipliers", "1", "2", "--diffusion-steps", "4", "--batch-size", "4"]
+TINY = ["--horizon", "8", "--width", "16", "--multipliers", "1", "2", "--diffusion-steps", "4", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,17 @@ def test_eval_prints_the_table_and_keeps_it(folder, capsys):
     scores = json.loads((folder / "run" / "evaluation.json").read_text())["Pendulum-v1"][0]
     assert np.shape(scores["returns"]) == (2, 2)
     assert np.all(np.array(scores["lengths"]) == 3)
+
+
+def test_acting_changes_how_a_run_acts_and_says_so(folder, capsys):
+    run, few = folder / "run", ["--env", "Pendulum-v1", "--episodes", 2, "--max-steps", 2]
+    status, said = answer(capsys, "eval", run, *few, "--acting", "candidates=1", "solver=ddim")
+    assert status == 0
+    assert "candidates=1, solver=ddim" in said
+    status, said = answer(capsys, "eval", run, *few, "--acting", "candidate=1")
+    assert status == 2
+    assert "diffuser has no field 'candidate'; it has horizon" in said
+    assert "'candidates' is no FIELD=VALUE" in answer(capsys, "eval", run, *few, "--acting", "candidates")[1]
 
 
 def test_resume_goes_on_to_more_steps(folder, capsys):

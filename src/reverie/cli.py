@@ -1,5 +1,6 @@
 """The `reverie` command. Each verb is a function whose arguments are its options; tyro makes the parser of it."""
 
+import ast
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -121,7 +122,12 @@ def plot(run: tyro.conf.Positional[Path]) -> None:
 
 
 def evaluate(
-    run: tyro.conf.Positional[Path], env: str, episodes: int = 20, seed: int = 0, max_steps: int | None = None
+    run: tyro.conf.Positional[Path],
+    env: str,
+    episodes: int = 20,
+    seed: int = 0,
+    max_steps: int | None = None,
+    acting: tuple[str, ...] = (),
 ) -> None:
     """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
 
@@ -131,10 +137,22 @@ def evaluate(
         episodes: for each seed.
         seed: of the starts.
         max_steps: cut episodes after so many steps.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE: candidates=8 solver=ddim.
     """
     import reverie
 
-    _show(reverie.evaluate(reverie.load(run), env, episodes, seed, max_steps).table())
+    changed = reverie.load(run).acting(**dict(map(_assignment, acting)))
+    _show(reverie.evaluate(changed, env, episodes, seed, max_steps).table())
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ReverieError(f"{text!r} is no FIELD=VALUE, such as candidates=8")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def generate(
@@ -239,7 +257,7 @@ def _show(table: Any) -> None:
 
 
 def _verb(function: Callable) -> Callable[[Sequence[str], str], None]:
-    return lambda arguments, name: tyro.cli(function, args=arguments, prog=f"reverie {name}")
+    return lambda arguments, name: tyro.cli(function, args=arguments, prog=name)
 
 
 def _data(arguments: Sequence[str], name: str) -> None:
@@ -264,7 +282,7 @@ def _dispatch(verbs: dict, arguments: Sequence[str], name: str) -> None:
     elif arguments[0] not in verbs:
         raise ReverieError(f"{arguments[0]!r} is no command of `{name}`; there are {', '.join(verbs)}")
     else:
-        verbs[arguments[0]](arguments[1:], f"{name} {arguments[0]}".removeprefix("reverie "))
+        verbs[arguments[0]](arguments[1:], f"{name} {arguments[0]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -98,11 +98,8 @@ def run(out: Path, seed: int = 0) -> dict[str, Any]:
 
 def first_action_ms(policy: Any, repeats: int = 20) -> float:
     """Median milliseconds from a new start and goal to the first action, for one ball; compiled before."""
-    maze_ends = np.array([[-1.0, 1.0]]), np.array([[-1.0, -1.0]])
-    observation = {
-        "observation": np.concatenate([maze_ends[0], np.zeros((1, 2))], 1).astype(np.float32),
-        "desired_goal": maze_ends[1].astype(np.float32),
-    }
+    start, goal = np.array([[-1, 1, 0, 0]], np.float32), np.array([[-1, -1]], np.float32)
+    observation = {"observation": start, "desired_goal": goal}
     times = []
     for _ in range(repeats + 1):
         policy.reset(1)
@@ -125,7 +122,7 @@ def join_the_ends(trained: Any, data: Any, seed: int) -> dict[str, Any]:
     ahead = np.concatenate([[0], np.cumsum(last)])
     starts = len(data) - span
     connects = first[:starts] & (ahead[span + 1 :] - ahead[:starts] > 0)
-    longer = replace(trained, algorithm=replace(trained.algorithm, plan_horizon=LONGER), path=None)
+    longer = replace(trained.acting(plan_horizon=LONGER), path=None)
     recorder = Recorder(RunPolicy(longer, seed))
     scores = reverie.evaluate(recorder, ends_environment(maze), EPISODES, seed)
     return {

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from reverie.environments import WaypointPolicy
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation import REFERENCES, RunPolicy, evaluate
+from reverie.training import Run
 
 
 class Countdown(gymnasium.Env):
@@ -73,6 +74,7 @@ class Fake:
     name: str = "fake"
     role: str = "policy"
     noise: float = 0.0
+    goals: bool = False
 
     def reset(self, spec, n):
         return {"count": jnp.zeros(n), "total": jnp.zeros(())}
@@ -85,7 +87,7 @@ class Fake:
 
 
 def _run(levels=(0.1, 0.2), observation_dim=2, action_dim=2, algorithm=None, path=None):
-    return SimpleNamespace(
+    return Run(
         algorithm=algorithm or Fake(),
         spec=_Spec(observation_dim, action_dim),
         states={"level": jnp.array(levels)},
@@ -265,9 +267,22 @@ def test_a_maze_is_normalised_by_what_is_measured_beside_it():
     assert scores.successes.all()
     assert scores.reference.high == scores.returns.mean() > scores.reference.low
     assert scores.normalised.mean() == pytest.approx(100)
-    run = replace(Fake(), name="goal fake")
+    run = replace(Fake(), name="goal fake", goals=True)
     run = evaluate(_run((0.0, 0.5), 4, 2, run), "pointmaze-umaze", episodes=3, max_steps=20, progress=False)
     assert run.lengths.tolist() == [[20] * 3] * 2
+
+
+def test_goals_and_plain_observations_are_not_mixed_up():
+    pytest.importorskip("gymnasium_robotics")
+    with pytest.raises(ReverieError, match="fake acts on vectors and pointmaze-umaze gives an observation with a"):
+        evaluate(_run((0.0,), 4, 2), "pointmaze-umaze", episodes=1, progress=False)
+    with pytest.raises(ReverieError, match="desired goal and Countdown gives vectors"):
+        evaluate(_run(algorithm=Fake(goals=True)), Countdown, episodes=1, progress=False)
+
+
+def test_changed_acting_stands_in_the_name():
+    scores = evaluate(_run().acting(noise=0.5), Countdown, episodes=2, progress=False)
+    assert scores.policy == "fake (noise=0.5)"
 
 
 def test_mujoco_scores_are_normalised_by_the_table():

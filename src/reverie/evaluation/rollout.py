@@ -71,7 +71,7 @@ def evaluate(
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
         name = env if isinstance(env, str) else _name(envs[0])
-        _check_spaces(envs[0], name, run.spec if trained else None)
+        _check_spaces(envs[0], name, run if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
         reference = reference or _reference(name, envs[:episodes], starts, max_steps, seed)
     scores = Scores(
@@ -96,7 +96,7 @@ class RunPolicy:
         """`seed` is of the randomness in acting. Raises RunError when the run's algorithm does not act."""
         if not hasattr(run.algorithm, "act"):
             raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it generates data and does not act.")
-        self.run, self.seed, self.name = run, seed, run.algorithm.name
+        self.run, self.seed, self.name = run, seed, run.name
 
     def reset(self, n: int) -> None:
         seeds = len(self.run.seeds)
@@ -230,22 +230,30 @@ def _check_actions(actions: np.ndarray, running: np.ndarray, shape: tuple, name:
         )
 
 
-def _check_spaces(env, name: str, spec: Any) -> None:
+def _check_spaces(env, name: str, run: Any) -> None:
     """Continuous actions; flat observations or a goal environment's; of the run's sizes where there is a run."""
     from gymnasium.spaces import Box, Dict
 
     if not isinstance(env.action_space, Box) or len(env.action_space.shape) != 1:
         raise ReverieError(f"{name} has the action space {env.action_space}; only vectors of continuous actions work.")
     space = env.observation_space
-    if isinstance(space, Dict) and all(key in space.spaces for key in GOAL_KEYS):
+    goals = isinstance(space, Dict) and all(key in space.spaces for key in GOAL_KEYS)
+    if goals:
         space = space.spaces["observation"]
     if not isinstance(space, Box) or len(space.shape) != 1:
         raise ReverieError(
             f"{name} has the observation space {env.observation_space}; only vectors, or a goal environment's "
             f"'observation' and 'desired_goal', work."
         )
-    if spec is None:
+    if run is None:
         return
+    if goals != getattr(run.algorithm, "goals", False):
+        kinds = ("vectors", "an observation with a desired goal")
+        raise ReverieError(
+            f"{run.algorithm.name} acts on {kinds[not goals]} and {name} gives {kinds[goals]}; `reverie list` shows "
+            "what each algorithm needs."
+        )
+    spec = run.spec
     for what, trained, here in (
         ("observations", spec.observation_dim, space.shape[0]),
         ("actions", spec.action_dim, env.action_space.shape[0]),

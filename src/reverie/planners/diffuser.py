@@ -245,6 +245,7 @@ class DiffuserMaze(WindowDiffusion):
     role: ClassVar = "planner"
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar = ("observations of positions and velocities",)
+    goals: ClassVar = True
 
     diffusion_steps: int = 64
     """Noise levels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,22 @@ class Run:
     seeds: tuple[int, ...]
     path: Path | None = None
     table: Table = field(default_factory=Table, repr=False)
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name, and what `acting` changed."""
+        changed = ", ".join(f"{field}={value}" for field, value in self.changes)
+        return self.algorithm.name + (f" ({changed})" if changed else "")
+
+    def acting(self, **changes: Any) -> Run:
+        """The same trained run with fields of its algorithm changed that matter in acting only, such as the number of
+        candidates, the guidance scale, the solver and its calls. Raises RunError for a field that is not there."""
+        known = [each.name for each in fields(self.algorithm)]
+        if unknown := [each for each in changes if each not in known]:
+            raise RunError(f"{self.algorithm.name} has no field {unknown[0]!r}; it has {', '.join(known)}.")
+        merged = dict(self.changes) | changes
+        return replace(self, algorithm=replace(self.algorithm, **changes), changes=tuple(merged.items()))
 
     def state(self, seed: int | None = None) -> Any:
         """The state of one seed (the first one when none is named). Raises RunError for a seed not trained."""
