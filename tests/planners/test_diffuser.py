@@ -223,11 +223,14 @@ def test_replanning_warm_costs_fewer_calls_and_arrives(crossing):
     assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
 
 
-def test_training_windows_hold_both_ends(crossing):
-    known = np.asarray(crossing.algorithm.known(jnp.zeros((5, 8, 6)), 2))
-    assert known[[0, -1], 2:].all()
-    assert not known[1:-1].any()
-    assert not known[:, :2].any()
+@pytest.mark.parametrize("at_rest", [False, True])
+def test_training_windows_hold_the_start_and_the_goal(at_rest):
+    """All of the first observation; of the last its position, and its velocity where the goal is one of rest."""
+    known = np.asarray(DiffuserMaze(goal_at_rest=at_rest).known(jnp.zeros((5, 8, 6)), 2))
+    expected = np.zeros((8, 6), bool)
+    expected[0, 2:] = expected[-1, 2:4] = True
+    expected[-1, 4:] = at_rest
+    np.testing.assert_array_equal(known, expected)
 
 
 def test_loss_weighs_the_first_action_and_not_what_is_known():

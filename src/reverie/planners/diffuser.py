@@ -255,6 +255,9 @@ class DiffuserMaze(WindowDiffusion):
     """Channels of the levels, in multiples of the width."""
     action_weight: float = 1.0
     """Loss weight of the first row's action."""
+    goal_at_rest: bool = False
+    """In-paint a zero velocity with the goal, as the released code does. Data whose agents do not stop at their goals
+    has no such windows, and plans then wander at their end."""
     plan_horizon: int = 0
     """Rows of a plan, where they are to be more or fewer than a training window's; 0 for as many."""
     replan_every: int = 0
@@ -269,8 +272,14 @@ class DiffuserMaze(WindowDiffusion):
         return windows(data, spec, self.horizon, self.stride), spec
 
     def known(self, x, action_dim):
-        rows, columns = jnp.arange(x.shape[-2])[:, None], jnp.arange(x.shape[-1])
-        return ((rows == 0) | (rows == x.shape[-2] - 1)) & (columns >= action_dim)
+        return self.held(jnp.arange(x.shape[-2]) == 0, action_dim, x.shape[-1] - action_dim)
+
+    def held(self, seen, action_dim: int, observation_dim: int):
+        """Entries [H, D] that are in-painted: the observations of rows `seen` [H], and the goal in the last row."""
+        column = jnp.arange(action_dim + observation_dim) - action_dim
+        goal = (column >= 0) & (column < observation_dim // (1 if self.goal_at_rest else 2))
+        last = jnp.arange(len(seen)) == len(seen) - 1
+        return (seen[:, None] & (column >= 0)) | (last[:, None] & goal)
 
     def reset(self, spec, n: int):
         """The plans' rows [n, H, D], and the environment step within them."""
@@ -282,7 +291,9 @@ class DiffuserMaze(WindowDiffusion):
         plan, step = carry
         plan = self.plan(state, spec, plan, step, observation, key)
         states = spec.denormalise("observations", plan[..., spec.action_dim :])
-        path = densify(states, self.stride)
+        # Whatever velocity the plan ends in, the goal is held at rest.
+        d = spec.observation_dim // 2
+        path = densify(states, self.stride).at[:, -1, d:].set(0.0)
         target = jax.lax.dynamic_index_in_dim(path, jnp.minimum(step + 1, path.shape[1] - 1), 1, False)
         limits = {"low": spec.action_low, "high": spec.action_high}
         action = track(target, observation["observation"], kp=self.kp, kd=self.kd, **limits)
@@ -302,9 +313,7 @@ class DiffuserMaze(WindowDiffusion):
         seen = spec.normalise("observations", observation["observation"])
         on_row = (step % self.stride == 0) & (step // self.stride < rows - 1)
         marked = plan.at[:, row, spec.action_dim :].set(seen).at[:, -1, spec.action_dim :].set(goal)
-        index = jnp.arange(rows)
-        held = (index <= row) | (index == rows - 1)
-        known = held[:, None] & (jnp.arange(plan.shape[-1]) >= spec.action_dim)
+        known = self.held(jnp.arange(rows) <= row, spec.action_dim, spec.observation_dim)
 
         def anew(plan):
             return self.denoise(state, key, plan, known, clip_x0=(-1, 1))
