@@ -35,10 +35,13 @@ FAR = ((1, 1), (3, 1))
 
 
 class Recorder:
-    """A batched policy that notes where it was."""
+    """The planner as a batched policy that notes its plans and where it was."""
 
-    def __init__(self, policy: Any):
-        self.policy, self.name = policy, policy.name
+    def __init__(self, run: Any, seed: int):
+        from reverie.evaluation import RunPolicy
+
+        self.policy, self.spec = RunPolicy(run, seed), run.spec
+        self.name = self.policy.name
         self.seen: list[np.ndarray] = []
 
     def reset(self, n: int) -> None:
@@ -48,6 +51,12 @@ class Recorder:
     def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
         self.seen.append(observations["observation"][:, :2].copy())
         return self.policy.act(observations)
+
+    @property
+    def plans(self) -> np.ndarray:
+        """Positions [n, H, 2] of the plans made at the last reset."""
+        plans, _ = self.policy.carries
+        return np.asarray(self.spec.denormalise("observations", plans[0][..., self.spec.action_dim :]))[..., :2]
 
     @property
     def paths(self) -> np.ndarray:
@@ -63,7 +72,7 @@ def run(out: Path, seed: int = 0) -> dict[str, Any]:
     import reverie
     from reverie.environments import make_dataset
     from reverie.environments.policies import StraightLinePolicy, WaypointPolicy
-    from reverie.evaluation.rollout import RunPolicy
+    from reverie.evaluation import RunPolicy
 
     begun = time.perf_counter()
     say(f"1/4  {STEPS:,} steps of a noisy controller in {MAZE}")
@@ -71,7 +80,7 @@ def run(out: Path, seed: int = 0) -> dict[str, Any]:
     say(f"2/4  Diffuser: {UPDATES:,} updates on windows of {PLANNER.horizon} rows, {PLANNER.stride} steps apart")
     trained = reverie.fit(PLANNER, data, steps=UPDATES, seed=seed, out=out / "run", resume=True)
     say(f"3/4  {EPISODES} random starts and goals in the simulator, and the same for two planners that learn nothing")
-    planner = Recorder(RunPolicy(trained, seed))
+    planner = Recorder(trained, seed)
     policies = [planner, WaypointPolicy(MAZE), StraightLinePolicy()]
     scores: list[Any] = []
     for policy in policies:
@@ -114,7 +123,6 @@ def join_the_ends(trained: Any, data: Any, seed: int) -> dict[str, Any]:
     """Plans longer than any training window, between cells that no training window connects."""
     import reverie
     from reverie.environments.pointmaze import MAZES
-    from reverie.evaluation.rollout import RunPolicy
 
     maze = MAZES[MAZE]
     span = (trained.algorithm.horizon - 1) * trained.algorithm.stride
@@ -124,13 +132,13 @@ def join_the_ends(trained: Any, data: Any, seed: int) -> dict[str, Any]:
     starts = len(data) - span
     connects = first[:starts] & (ahead[span + 1 :] - ahead[:starts] > 0)
     longer = replace(trained.acting(plan_horizon=LONGER), path=None)
-    recorder = Recorder(RunPolicy(longer, seed))
+    recorder = Recorder(longer, seed)
     scores = reverie.evaluate(recorder, ends_environment(maze), EPISODES, seed)
     return {
         "windows": int(connects.sum()),
         "of": starts,
         "success": float(100 * scores.successes.mean()),
-        "plans": positions(longer, recorder),
+        "plans": recorder.plans,
         "paths": recorder.paths,
     }
 
@@ -152,12 +160,6 @@ def ends_environment(maze: Any) -> Callable:
             return self.env.reset(seed=seed, options=cells)
 
     return lambda: Ends(make(maze.name))
-
-
-def positions(run: Any, recorder: Recorder) -> np.ndarray:
-    """The plans' positions [n, H, 2] of the last reset."""
-    plans, _ = recorder.policy.carries
-    return np.asarray(run.spec.denormalise("observations", plans[0][..., run.spec.action_dim :]))[..., :2]
 
 
 def denoising(trained: Any, seed: int) -> tuple[list[np.ndarray], list[float], Any, Any]:
@@ -190,22 +192,24 @@ def draw(out: Path, trained: Any, planner: Recorder, joined: dict[str, Any]) -> 
     plots.save(plots.learning_curves(trained.metrics()), out / "learning.png")
     plans, levels, start, goal = denoising(trained, 0)
     plots.save(plots.draw_denoising(MAZE, plans, levels, start, goal), out / "denoising.png")
-    made = positions(trained, planner)
-    plots.save(plots.draw_driven(MAZE, list(made[:4]), list(planner.paths[:4])), out / "driven.png")
+    plots.save(plots.draw_driven(MAZE, list(planner.plans[:4]), list(planner.paths[:4])), out / "driven.png")
     plots.save(plots.draw_driven(MAZE, list(joined["plans"][:4]), list(joined["paths"][:4])), out / "longer.png")
 
 
 def show(scores: list[Any], latencies: list[float]) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "success %", "normalised", "95 % over episodes", "return", "first action, ms", title=MAZE)
+    head = ("", "goals\nreached", "norm.\nreturn", "95 % over\nepisodes", "return", "first\naction, ms")
+    columns = (Column(name, justify="right" if name else "left", no_wrap=True) for name in head)
+    table = Table(*columns, title=MAZE, box=SIMPLE)
     table.caption = f"normalised: {scores[0].reference.note}; {EPISODES} episodes of one seed, last checkpoint"
     for score, latency in zip(scores, latencies, strict=True):
         found = score.estimates
         table.add_row(
             score.policy,
-            f"{found['success'].mean:.0f}",
+            f"{found['success'].mean:.0f} %",
             f"{found['normalised'].mean:.1f}",
             str(found["normalised"].episodes),
             f"{found['return'].mean:.1f}",

@@ -256,8 +256,7 @@ class DiffuserMaze(WindowDiffusion):
     action_weight: float = 1.0
     """Loss weight of the first row's action."""
     goal_at_rest: bool = False
-    """In-paint a zero velocity with the goal, as the released code does. Data whose agents do not stop at their goals
-    has no such windows, and plans then wander at their end."""
+    """In-paint a zero velocity with the goal, as the released code does, though its data holds no window that ends so."""
     plan_horizon: int = 0
     """Rows of a plan, where they are to be more or fewer than a training window's; 0 for as many."""
     replan_every: int = 0
@@ -321,7 +320,7 @@ class DiffuserMaze(WindowDiffusion):
         def warm(plan):
             return self.denoise(state, key, plan, known, clip_x0=(-1, 1), last=plan)
 
-        plan = jnp.where(on_row, marked, plan)
+        plan = jnp.where((step == 0) | (on_row & (self.replan_every > 0)), marked, plan)
         due = on_row & (row % self.replan_every == 0) if self.replan_every else jnp.bool_(False)
         if not (self.replan_every and self.warm_calls):
             return jax.lax.cond((step == 0) | due, anew, lambda plan: plan, plan)
