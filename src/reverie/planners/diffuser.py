@@ -256,7 +256,7 @@ class DiffuserMaze(WindowDiffusion):
     action_weight: float = 1.0
     """Loss weight of the first row's action."""
     goal_at_rest: bool = False
-    """In-paint a zero velocity with the goal, as the released code does, though its data holds no window that ends so."""
+    """In-paint a zero velocity with the goal, as the released code does. The mazes' data has no window that ends so."""
     plan_horizon: int = 0
     """Rows of a plan, where they are to be more or fewer than a training window's; 0 for as many."""
     replan_every: int = 0
