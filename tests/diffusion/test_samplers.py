@@ -245,6 +245,12 @@ def test_clipping_of_x0_and_of_x():
         process, TWO_MODES.denoiser(process), jax.random.key(0), (512, 2), calls=5, clip_x=(-0.5, 0.5), history=True
     )
     assert np.abs(past).max() <= 0.5
+    # The initial noise is no step's result, and the network sees it unclipped.
+    large = sample(
+        process, lambda x, t: 0.1 * (jnp.abs(x) > 2), jax.random.key(0), (512, 2),
+        calls=1, solver="ddim", clip_x=(-0.5, 0.5),
+    )  # fmt: skip
+    assert np.abs(large).max() == np.float32(0.1)
     clipped = draw(process, "ddim", calls=5, clip_x0=(-0.5, 0.5))
     assert np.abs(clipped).max() <= 0.5
     # eps is re-derived from the clipped x0: with the first answer clipped to one point c, x is a c + s eps'.

@@ -330,7 +330,6 @@ def sample(
         rows = _rows(process, solver, calls, grid, start)
 
     def settle(x, t):
-        x = x if clip_x is None else jnp.clip(x, *clip_x)
         return project(x, t) if project else x
 
     def call(carry, inputs):
@@ -347,7 +346,7 @@ def sample(
         x0 = denoiser(x, row.level.t)
         x0 = x0 if clip_x0 is None else jnp.clip(x0, *clip_x0)
         x, memory = solver.step(row, x, x0, noise, memory)
-        x = settle(x, row.end.t)
+        x = settle(x if clip_x is None else jnp.clip(x, *clip_x), row.end.t)
         return (x, memory), (x if history else None)
 
     first_key, noise_key = jax.random.split(key)
