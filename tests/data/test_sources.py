@@ -148,6 +148,21 @@ def test_a_file_without_timeouts_is_refused_with_the_way_out(tmp_path):
         load_dataset(source)
 
 
+@pytest.mark.parametrize("key", ["rewards", "terminals"])
+def test_one_number_in_place_of_a_column_is_named(tmp_path, key):
+    source = write_hdf5(tmp_path / "x.hdf5", **{**FEW, key: 1.0})
+    with pytest.raises(DataError, match=f"'{key}' has shape"):
+        load_dataset(source)
+
+
+def test_a_group_in_place_of_a_column_is_missing(tmp_path):
+    path = str(tmp_path / "x.hdf5")
+    with h5py.File(path, "w") as file:
+        file.create_group("observations")
+    with pytest.raises(DataError, match="lacks 'observations'"):
+        load_dataset(f"d4rl:{path}")
+
+
 def test_values_in_a_file_are_checked(tmp_path):
     bad = FEW["observations"].copy()
     bad[2, 1] = np.nan

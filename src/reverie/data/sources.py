@@ -85,10 +85,11 @@ _BOUNDS = ("action_low", "action_high")
 def read_d4rl(path: str) -> Dataset:
     """The data set in an HDF5 file of D4RL's layout; the file's attributes become the data set's."""
     with _opened_hdf5(path) as file:
-        missing = [key for key in _REQUIRED if key not in file]
+        items = {key: file[key] for key in _PER_STEP if hasattr(file.get(key), "shape")}  # a group has none
+        missing = [key for key in _REQUIRED if key not in items]
         if missing:
             raise DataError(_incomplete(path, missing, sorted(file)))
-        arrays = {key: _column(key, file[key][...]) for key in _PER_STEP if key in file}
+        arrays = {key: _column(key, np.asarray(item[...])) for key, item in items.items()}
         infos = {key: item[...] for key, item in _infos(file).items()}
         attributes = dict(file.attrs)
     bounds = {key: attributes.pop(key) for key in _BOUNDS if key in attributes}
@@ -139,7 +140,7 @@ def _incomplete(path: str, missing: list[str], there: list[str]) -> str:
 
 def _column(key: str, array: np.ndarray) -> np.ndarray:
     # Some of D4RL's first files keep rewards and flags as one column of a matrix.
-    flat = key not in ("observations", "next_observations", "actions") and array.shape == (len(array), 1)
+    flat = key not in ("observations", "next_observations", "actions") and array.shape[1:] == (1,)
     return array[:, 0] if flat else array
 
 
