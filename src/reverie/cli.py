@@ -60,7 +60,7 @@ def train(arguments: Sequence[str]) -> None:
     import reverie
     from reverie import catalogue
 
-    if any(argument.split("=")[0] == "--resume" for argument in arguments[:1]):
+    if arguments and arguments[0].split("=")[0] == "--resume":
         tyro.cli(_resume, args=arguments, prog="reverie train")
         return
     if not arguments or arguments[0].startswith("-"):
@@ -172,7 +172,9 @@ def generate(
         key: another key makes other data.
     """
     import reverie
+    from reverie.data.sources import check_target
 
+    check_target(out)
     reverie.load(run).generate(n, seed, key).save(out)
     print(f"{n} steps in {out}")
 
@@ -222,8 +224,10 @@ def data_make(name: tyro.conf.Positional[str], out: str, steps: int | None = Non
         steps: environment steps; the set's own number if not given.
         seed: same seed, same data.
     """
+    from reverie.data.sources import check_target
     from reverie.environments import make_dataset
 
+    check_target(out)
     data = make_dataset(name, steps=steps, seed=seed, progress=True)
     data.save(out)
     print(f"{len(data):,} steps in {out}")

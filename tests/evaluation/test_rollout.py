@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import gymnasium
 import jax
@@ -75,6 +76,7 @@ class Fake:
     role: str = "policy"
     noise: float = 0.0
     goals: bool = False
+    acting_fields: ClassVar = ("noise",)
 
     def reset(self, spec, n):
         return {"count": jnp.zeros(n), "total": jnp.zeros(())}

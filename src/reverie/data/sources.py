@@ -38,6 +38,16 @@ def load_dataset(source: str) -> Dataset:
     return _choose(READERS, source, scheme, rest)(rest)
 
 
+def check_target(target: str) -> None:
+    """Raises DataError where `save` could not write to the target, or would replace a file: to ask before long work."""
+    scheme, _, rest = target.partition(":")
+    _choose(WRITERS, target, scheme, rest)
+    path = Path(rest)
+    if scheme == "d4rl" and (path.exists() or not path.absolute().parent.is_dir()):
+        why = "exists already" if path.exists() else "is in no existing folder"
+        raise DataError(f"{rest!r} {why}; give another name.")
+
+
 def save(data: Dataset, target: str) -> None:
     """Writes to `"d4rl:PATH.hdf5"` or `"minari:ID"`; see `Dataset.save`."""
     scheme, _, rest = target.partition(":")

@@ -276,6 +276,8 @@ def collect(
     maze, settings = find_maze(name), settings or Settings()
     if steps < 1:
         raise ReverieError(f"steps must be at least 1, but is {steps}.")
+    if seed < 0:
+        raise ReverieError(f"seed must be at least 0, but is {seed}.")
     # One row more than asked for: the state after the last step.
     flat = _gather(rollout(maze, settings, seed), steps + 1, progress, f"collecting {name}")
     states, actions, goals = flat[:, :4], flat[:-1, 4:6], flat[:-1, 6:8]

@@ -17,7 +17,7 @@ from reverie.environments.pointmaze import MAZES
 from reverie.environments.policies import Observations, Policy, RandomPolicy, WaypointPolicy
 from reverie.environments.registry import make
 from reverie.errors import ReverieError, RunError
-from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores
+from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 
 if TYPE_CHECKING:
     import gymnasium
@@ -60,11 +60,16 @@ def evaluate(
             was trained on; actions that are not continuous; an action that is not finite.
         RunError: the run's algorithm does not act.
     """
+    if seed < 0:
+        raise ReverieError(f"seed must be at least 0, but is {seed}.")
     if episodes < 1:
         raise ReverieError(f"episodes must be at least 1, but is {episodes}.")
     if max_steps is not None and max_steps < 1:
         raise ReverieError(f"max_steps must be at least 1, but is {max_steps}.")
     trained = hasattr(run, "algorithm")
+    path = getattr(run, "path", None)
+    if path is not None:
+        read(Path(path) / FILE)  # a file that cannot be added to is no news to have after all the episodes
     policy: Policy = RunPolicy(run, seed) if trained else run
     seeds = tuple(run.seeds) if trained else (0,)
     starts = [int(np.random.SeedSequence([seed, e]).generate_state(1)[0]) for e in range(episodes)]
@@ -80,12 +85,13 @@ def evaluate(
         seeds=seeds,
         step=getattr(run, "step", None),
         seed=seed,
+        max_steps=max_steps,
         latency=played.latency,
         reference=reference,
         **{key: value.reshape(len(seeds), episodes) for key, value in played.arrays().items()},
     )
-    if trained and getattr(run, "path", None) is not None:
-        scores.save(Path(run.path) / FILE)
+    if path is not None:
+        scores.save(Path(path) / FILE)
     return scores
 
 

@@ -130,6 +130,8 @@ class Scores:
     successes: np.ndarray | None = None
     """True where the environment reported success at any step; None where it never reports any."""
     reference: Reference | None = None
+    max_steps: int | None = None
+    """After which the episodes were cut; None for the environment's own limit."""
 
     @property
     def normalised(self) -> np.ndarray | None:
@@ -162,6 +164,8 @@ class Scores:
 
     def _caption(self) -> str:
         latency, lines = self.latency, []
+        if self.max_steps is not None:
+            lines.append(f"episodes cut after {self.max_steps} steps")
         if self.reference is not None:
             low, high = self.reference.low, self.reference.high
             lines.append(f"normalised: 0 at {low:.1f}, 100 at {high:.1f}, {self.reference.note}")
@@ -203,7 +207,7 @@ class Scores:
 
         path = Path(path)
         with FileLock(f"{path}.lock"):
-            found = _read(path)
+            found = read(path)
             record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **self.to_dict()}
             found.setdefault(self.environment, []).append(record)
             fresh = path.with_name(f"{path.name}.tmp")
@@ -215,7 +219,8 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _read(path: Path) -> dict[str, list]:
+def read(path: Path) -> dict[str, list]:
+    """The records in a file that `save` wrote, by environment; none if there is no file. Raises RunError otherwise."""
     if not path.exists():
         return {}
     try:

@@ -15,8 +15,9 @@ from reverie.data import Dataset, Gaussian, MinMax, Spec, windows
 from reverie.data.views import rewards_to_go
 from reverie.diffusion import SOLVERS, Process, in_paint, sample, value_gradient, vp_cosine
 from reverie.environments.controllers import KD, KP, densify, track
-from reverie.errors import ReverieError
+from reverie.errors import DataError, ReverieError
 from reverie.networks import TemporalUNet, WindowValue
+from reverie.networks.unet import check_horizon
 from reverie.training.state import Optimised, delayed_ema, optimiser
 
 
@@ -33,6 +34,12 @@ class State(eqx.Module):
 @dataclass(frozen=True)
 class WindowDiffusion:
     """What Diffuser's two tasks share: the window (a, s) as one array, its network, its training, its sampling."""
+
+    least: ClassVar = {
+        **dict.fromkeys(("horizon", "stride", "diffusion_steps", "batch_size", "width", "average_every"), 1),
+        **dict.fromkeys(("calls", "warm_calls", "average_start"), 0),
+    }
+    """The smallest value of each whole number among the fields."""
 
     horizon: int = 32
     """Rows of a window; a multiple of 2^(levels - 1)."""
@@ -66,16 +73,20 @@ class WindowDiffusion:
     """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
 
     def __post_init__(self):
+        for name, least in self.least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ReverieError(f"{name} = {value!r}, but it must be a whole number of at least {least}")
+        if not self.learning_rate > 0 or not self.multipliers:
+            raise ReverieError(
+                f"learning_rate = {self.learning_rate} and multipliers = {self.multipliers} train nothing"
+            )
         if self.solver not in SOLVERS:
             raise ReverieError(f"solver {self.solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
+        check_horizon(self.horizon, len(self.multipliers) - 1)
         for name in ("calls", "warm_calls"):
-            if not 0 <= getattr(self, name) <= self.diffusion_steps:
-                raise ReverieError(
-                    f"{name} = {getattr(self, name)} is outside 0 to diffusion_steps = {self.diffusion_steps}"
-                )
-        for name in ("horizon", "stride", "diffusion_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ReverieError(f"{name} = {getattr(self, name)}, but it must be at least 1")
+            if getattr(self, name) > self.diffusion_steps:
+                raise ReverieError(f"{name} = {getattr(self, name)} exceeds diffusion_steps = {self.diffusion_steps}")
 
     @property
     def process(self) -> Process:
@@ -135,6 +146,16 @@ class Diffuser(WindowDiffusion):
     role: ClassVar = "planner"
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar = ("rewards",)
+    least: ClassVar = WindowDiffusion.least | {
+        "candidates": 1,
+        "guidance_steps": 0,
+        "guidance_stop": 0,
+        "value_updates": 0,
+    }
+    acting_fields: ClassVar = (
+        *("calls", "solver", "warm_calls", "candidates"),
+        *("guidance_scale", "guidance_steps", "guidance_stop"),
+    )
 
     discount: float = 0.997
     """Discount of the rewards to go that the value learns."""
@@ -150,6 +171,15 @@ class Diffuser(WindowDiffusion):
     """Noise levels at the end of the chain that are not guided."""
     candidates: int = 64
     """Plans an observation; the one of the highest value is begun."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if SOLVERS[self.solver].stages > 1:
+            raise ReverieError(f"solver {self.solver!r} makes two calls a step, which value gradients cannot follow")
+        if self.warm_calls and self.stride > 1:
+            raise ReverieError(
+                f"warm_calls shift the last plan by an environment step; stride = {self.stride} has none"
+            )
 
     def prepare(self, data: Dataset):
         # The value is learned in standard units, for speed, and guides in the data's: then the paper's scales hold.
@@ -246,6 +276,8 @@ class DiffuserMaze(WindowDiffusion):
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar = ("observations of positions and velocities",)
     goals: ClassVar = True
+    least: ClassVar = WindowDiffusion.least | {"plan_horizon": 0, "replan_every": 0}
+    acting_fields: ClassVar = ("calls", "solver", "warm_calls", "plan_horizon", "replan_every", "kp", "kd")
 
     diffusion_steps: int = 64
     """Noise levels."""
@@ -266,7 +298,16 @@ class DiffuserMaze(WindowDiffusion):
     kd: float = KD
     """Action per unit of velocity error."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_horizon(self.plan_horizon or self.horizon, len(self.multipliers) - 1)
+
     def prepare(self, data: Dataset):
+        if data.observation_dim != 2 * data.action_dim:
+            raise DataError(
+                f"diffuser-maze tracks positions and velocities, so 'observations' need twice the columns of 'actions'; "
+                f"they have {data.observation_dim} and {data.action_dim}. Use diffuser for other data."
+            )
         spec = Spec.fit(data, observations=MinMax, actions=MinMax)
         return windows(data, spec, self.horizon, self.stride), spec
 

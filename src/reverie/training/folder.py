@@ -25,7 +25,10 @@ LOCK = ".lock"
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration of the run in the folder. Raises RunError when there is none, or it cannot be read."""
     try:
-        return json.loads((path / CONFIG).read_text())
+        config = json.loads((path / CONFIG).read_text())
+        if not isinstance(config, dict) or not {"algorithm", "training", "data"} <= config.keys():
+            raise RunError(f"{str(path / CONFIG)!r} is not the configuration of a run; restore it from a copy.")
+        return config
     except FileNotFoundError:
         raise RunError(f"There is no run in {str(path)!r}: it has no {CONFIG}.") from None
     except json.JSONDecodeError as error:
@@ -40,12 +43,13 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def holds_run(path: Path) -> bool:
-    return (path / CONFIG).exists()
+    """Whether there is something to lose: a configuration and a complete checkpoint."""
+    return (path / CONFIG).exists() and any(entry.name.isdigit() for entry in path.glob(f"{CHECKPOINTS}/*"))
 
 
 def check_vacant(path: Path) -> None:
-    """Raise RunError when the folder has files that are not of a run that died before its config.json."""
-    ours = {LOCK, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS}
+    """Raise RunError when the folder has files that are not of a run that died before its first checkpoint."""
+    ours = {LOCK, CONFIG, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS}
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry.name not in ours and not entry.name.startswith(f"{SPEC}."):
             raise RunError(

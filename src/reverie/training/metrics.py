@@ -87,7 +87,10 @@ def _read(path: Path) -> tuple[list[str], list[list[float]]]:
         return [], []
     columns, *rows = lines
     whole = [name in ("seed", "step") for name in columns]
-    return columns, [[int(v) if is_int else float(v) for v, is_int in zip(row, whole, strict=True)] for row in rows]
+    try:
+        return columns, [[int(v) if is_int else float(v) for v, is_int in zip(row, whole, strict=True)] for row in rows]
+    except ValueError as error:
+        raise RunError(f"{str(path)!r} is damaged ({error}); restore it from a copy, or move it away.") from None
 
 
 def segment_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,14 @@ class Run:
         return self.algorithm.name + (f" ({changed})" if changed else "")
 
     def acting(self, **changes: Any) -> Run:
-        """The same trained run with fields of its algorithm changed that matter in acting only, such as the number of
-        candidates, the guidance scale, the solver and its calls. Raises RunError for a field that is not there."""
-        known = [each.name for each in fields(self.algorithm)]
+        """The same trained run with fields changed that matter in acting only, its algorithm's `acting_fields`, such
+        as the number of candidates, the guidance scale, the solver and its calls. Raises RunError for another."""
+        known = getattr(self.algorithm, "acting_fields", ())
         if unknown := [each for each in changes if each not in known]:
-            raise RunError(f"{self.algorithm.name} has no field {unknown[0]!r}; it has {', '.join(known)}.")
+            raise RunError(
+                f"{unknown[0]!r} is nothing that {self.algorithm.name} can change in acting; it can change "
+                f"{', '.join(known) or 'nothing'}."
+            )
         merged = dict(self.changes) | changes
         return replace(self, algorithm=replace(self.algorithm, **changes), changes=tuple(merged.items()))
 
