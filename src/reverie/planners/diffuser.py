@@ -78,9 +78,8 @@ class WindowDiffusion:
             if not isinstance(value, int) or value < least:
                 raise ReverieError(f"{name} = {value!r}, but it must be a whole number of at least {least}")
         if not self.learning_rate > 0 or not self.multipliers:
-            raise ReverieError(
-                f"learning_rate = {self.learning_rate} and multipliers = {self.multipliers} train nothing"
-            )
+            rate, shape = self.learning_rate, self.multipliers
+            raise ReverieError(f"learning_rate = {rate} and multipliers = {shape}: neither may be 0, negative or empty")
         if self.solver not in SOLVERS:
             raise ReverieError(f"solver {self.solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
         check_horizon(self.horizon, len(self.multipliers) - 1)
@@ -305,7 +304,7 @@ class DiffuserMaze(WindowDiffusion):
     def prepare(self, data: Dataset):
         if data.observation_dim != 2 * data.action_dim:
             raise DataError(
-                f"diffuser-maze tracks positions and velocities, so 'observations' need twice the columns of 'actions'; "
+                "diffuser-maze tracks positions and velocities, so 'observations' need twice the columns of 'actions'; "
                 f"they have {data.observation_dim} and {data.action_dim}. Use diffuser for other data."
             )
         spec = Spec.fit(data, observations=MinMax, actions=MinMax)
