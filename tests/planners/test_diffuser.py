@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -238,8 +239,8 @@ def test_loss_weighs_the_first_action_and_not_what_is_known():
     data = Dataset.from_arrays(np.zeros((8, 1)), np.zeros((8, 2)), np.zeros(8), timeouts=np.arange(8) == 7)
     state = algorithm.init(jax.random.key(0), algorithm.prepare(data)[1])
     out = state.denoiser.params.out
-    ones = replace(out, weight=jnp.zeros_like(out.weight), bias=jnp.ones_like(out.bias))
-    state = replace(state, denoiser=replace(state.denoiser, params=replace(state.denoiser.params, out=ones)))
+    ones = [jnp.zeros_like(out.weight), jnp.ones_like(out.bias)]
+    state = eqx.tree_at(lambda s: [s.denoiser.params.out.weight, s.denoiser.params.out.bias], state, ones)
     batch = {"observations": jnp.zeros((6, 4, 1)), "actions": jnp.zeros((6, 4, 2)), "returns": jnp.zeros(6)}
     _, metrics = jax.jit(algorithm.update)(state, batch, jax.random.key(0))
     assert metrics["diffusion_loss"] == pytest.approx((2 * 10 + 0 * 1 + 9) / 12, rel=1e-5)
