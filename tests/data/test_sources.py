@@ -135,7 +135,7 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path, bytes_kept):
 def test_missing_keys_are_named_beside_those_that_are_there(tmp_path):
     source = write_hdf5(tmp_path / "x.hdf5", observations=FEW["observations"], rewards=FEW["rewards"])
     with pytest.raises(
-        DataError, match=re.escape("lacks 'actions', 'terminals', 'timeouts' (it has observations, rewards)")
+        DataError, match=re.escape("lacks 'actions', 'timeouts' (it has observations, rewards)")
     ):
         load_dataset(source)
 
@@ -146,6 +146,16 @@ def test_a_file_without_timeouts_is_refused_with_the_way_out(tmp_path):
         DataError, match=r"lacks 'timeouts' .*add one flag a step, true at the last step of every episode"
     ):
         load_dataset(source)
+
+
+def test_a_file_without_terminals_is_read_as_such_and_written_as_such(tmp_path):
+    arrays = {key: value for key, value in FEW.items() if key not in ("terminals", "next_observations")}
+    bare = Dataset.from_arrays(**{**arrays, "timeouts": [0, 1, 0, 1]})
+    bare.save(f"d4rl:{tmp_path}/bare.hdf5")
+    loaded = load_dataset(f"d4rl:{tmp_path}/bare.hdf5")
+    assert not loaded.terminals_known and loaded.fingerprint == bare.fingerprint
+    with pytest.raises(DataError, match=re.escape("'bare' has no terminals")):
+        loaded.take_episodes([0]).require_terminals()
 
 
 @pytest.mark.parametrize("key", ["rewards", "terminals"])

@@ -25,6 +25,7 @@ class Dataset:
     - `observations`: float32 `[N, observation_dim]`
     - `actions`: float32 `[N, action_dim]`, in the environment's units
     - `terminals`, `timeouts`: bool `[N]`
+    - `terminals_known`: False where the source had no terminals at all; then those here are all False
     - `rewards`: float32 `[N]`, or None
     - `next_observations`: float32 `[N, observation_dim]`, or None
     - `infos`: any further arrays `[N, ...]`, such as `"goal"`
@@ -41,6 +42,7 @@ class Dataset:
     infos: Mapping[str, np.ndarray] = field(default_factory=dict)
     action_low: NDArray[np.float32] | None = None
     action_high: NDArray[np.float32] | None = None
+    terminals_known: bool = True
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @classmethod
@@ -60,15 +62,16 @@ class Dataset:
     ) -> "Dataset":
         """Checks and casts; arrays that already have the right type are not copied.
 
-        `terminals` and `timeouts` hold 0 and 1 (or booleans); one that is left out is all false. A trailing
-        unfinished episode is kept and counts as cut by a timeout. The action bounds are scalars or
+        `terminals` and `timeouts` hold 0 and 1 (or booleans); one that is left out is all false, and methods
+        that must know where the task ends refuse data without terminals. A trailing unfinished episode is kept and counts as cut by a timeout. The action bounds are scalars or
         `[action_dim]`, both or neither; actions are checked against them.
 
-        Raises DataError, naming key, row and column: a wrong shape, lengths that differ, an empty array, a type
-        that is not a number, NaN or infinity, an action outside its bounds, no finished episode at all.
+        Raises DataError, naming key, row and column: discrete (integer) actions, a wrong shape, lengths that differ,
+        an empty array, a type that is not a number, NaN or infinity, an action outside its bounds, no finished episode at all.
         """
         observed = _floats("observations", observations, 2)
         steps = len(observed)
+        _check_continuous(actions)
         acted = _same_length(_floats("actions", actions, 2), "actions", steps)
         terminal, timeout = _flags("terminals", terminals, steps), _flags("timeouts", timeouts, steps)
         rewarded = None
@@ -90,6 +93,7 @@ class Dataset:
             infos={key: _frozen(value) for key, value in extra.items()},
             action_low=low,
             action_high=high,
+            terminals_known=terminals is not None,
             attributes={key: _attribute(key, value) for key, value in (attributes or {}).items()},
         )
 
@@ -167,6 +171,16 @@ class Dataset:
             )
         return self.rewards
 
+    def require_terminals(self) -> NDArray[np.bool_]:
+        """The terminals `[N]`; raises DataError where the source had none."""
+        if not self.terminals_known:
+            name = self.attributes.get("name", "this data set")
+            raise DataError(
+                f"{name!r} has no terminals, without which a value cannot tell the end of the task from a cut; give "
+                "'terminals' (all False for a task that never ends), or choose a method that needs none, such as bc."
+            )
+        return self.terminals
+
     def take_episodes(self, indices: Sequence[int] | NDArray[np.integer]) -> "Dataset":
         """A data set of these episodes, in this order. Raises DataError for an index that is not there."""
         chosen = np.asarray(indices, dtype=np.int64).reshape(-1)
@@ -184,6 +198,7 @@ class Dataset:
             infos=infos,
             action_low=self.action_low,
             action_high=self.action_high,
+            terminals_known=self.terminals_known,
             attributes=self.attributes,
         )
 
@@ -244,6 +259,15 @@ def _floats(key: str, value: ArrayLike, dimensions: int) -> NDArray[np.float32]:
     if array.size == 0:
         raise DataError(f"{key!r} is empty (shape {array.shape}); give at least one step of at least one number.")
     return _finite(key, array)
+
+
+def _check_continuous(actions: ArrayLike) -> None:
+    array = _numbers("actions", actions)
+    if array.dtype.kind in "iub":
+        raise DataError(
+            f"'actions' has type {array.dtype} and shape {array.shape}: discrete actions. Every method here needs "
+            "continuous ones, [steps, dim] of floats; cast them if they are continuous."
+        )
 
 
 def _finite(key: str, array: np.ndarray) -> NDArray[np.float32]:

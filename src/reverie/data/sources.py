@@ -22,7 +22,7 @@ from reverie.errors import DataError
 def load_dataset(source: str) -> Dataset:
     """Reads a data set, with every check of `Dataset.from_arrays`.
 
-    - `"d4rl:PATH.hdf5"`: `observations, actions, terminals, timeouts`, and where present `rewards`,
+    - `"d4rl:PATH.hdf5"`: `observations, actions, timeouts`, and where present `terminals`, `rewards`,
       `next_observations`, `infos/...`. A file without `timeouts` is refused: its cut episodes cannot be told.
     - `"minari:ID"`: among the local data sets ($MINARI_DATASETS_PATH), else downloaded. Of a goal environment's
       observations, `observation` becomes the observations and `desired_goal` the info `"goal"`.
@@ -87,8 +87,8 @@ def cache_folder() -> Path:
 
 # D4RL's HDF5 layout --------------------------------------------------------------------------------------------------
 
-_REQUIRED = ("observations", "actions", "terminals", "timeouts")
-_PER_STEP = (*_REQUIRED, "rewards", "next_observations")
+_REQUIRED = ("observations", "actions", "timeouts")
+_PER_STEP = (*_REQUIRED, "terminals", "rewards", "next_observations")
 _BOUNDS = ("action_low", "action_high")
 
 
@@ -113,7 +113,7 @@ def write_d4rl(data: Dataset, path: str) -> None:
 
     with _replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
         for key, array in data.arrays().items():
-            if key not in _BOUNDS:
+            if key not in _BOUNDS and (data.terminals_known or key != "terminals"):
                 file.create_dataset(key, data=array, compression="gzip", compression_opts=1, shuffle=True)
         for key, value in data.attributes.items():
             file.attrs[key] = value
@@ -382,6 +382,7 @@ def read_ogbench(path: str) -> Dataset:
     return Dataset.from_arrays(
         observations[rows],
         actions[rows],
+        terminals=np.zeros(len(rows), bool),
         timeouts=last[np.minimum(rows + 1, len(last) - 1)],
         next_observations=observations[rows + 1],
         infos=infos,
