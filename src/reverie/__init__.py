@@ -14,7 +14,10 @@ _EXPORTS = {
     "load": "reverie.training",
     "resume": "reverie.training",
 }
-_MODULES = ("data", "diffusion", "environments", "errors", "evaluation", "networks", "planners", "training")
+_MODULES = (
+    *("baselines", "data", "diffusion", "environments", "errors", "evaluation", "networks"),
+    *("planners", "policies", "rl", "training"),
+)
 
 __all__ = [*_EXPORTS, *_MODULES]
 

@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 from typing import Any
 
-from reverie import planners
+from reverie import baselines, planners, policies
 from reverie.errors import RunError
 
-ROLES = (planners,)
+ROLES = (planners, policies, baselines)
 
 # name -> class. An algorithm of your own joins by an entry here, before its run is loaded.
 ALGORITHMS: dict[str, Any] = {

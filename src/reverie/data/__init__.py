@@ -4,7 +4,7 @@ from reverie.data.dataset import Dataset
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.sources import load_dataset
 from reverie.data.spec import Spec
-from reverie.data.views import Transitions, Windows, rewards_to_go, transitions, windows
+from reverie.data.views import Transitions, Windows, pairs, rewards_to_go, transitions, windows
 
 __all__ = [
     "CDF",
@@ -17,6 +17,7 @@ __all__ = [
     "Transitions",
     "Windows",
     "load_dataset",
+    "pairs",
     "rewards_to_go",
     "transitions",
     "windows",

@@ -104,6 +104,12 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
     return Transitions(rows)
 
 
+def pairs(data: Dataset, spec: Spec) -> Transitions:
+    """All steps' `observations` and `actions` alone, normalised by `spec`: for imitation, which needs no successor."""
+    rows = {"observations": data.observations, "actions": data.actions}
+    return Transitions({name: spec.normalise(name, values) for name, values in rows.items()})
+
+
 def windows(
     data: Dataset,
     spec: Spec,

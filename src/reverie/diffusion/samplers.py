@@ -300,6 +300,7 @@ def sample(
     clip_x: tuple | None = None,
     temperature: float = 1.0,
     noise_temperature: float = 1.0,
+    noise: jax.Array | None = None,
     warm_start: jax.Array | None = None,
     start: float | None = None,
     history: bool = False,
@@ -335,22 +336,22 @@ def sample(
     def call(carry, inputs):
         x, memory = carry
         row, index = inputs
-        noise = jnp.zeros_like(x)
+        fresh = jnp.zeros_like(x)
         if solver.noisy:
-            noise = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
+            fresh = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
         if solver.churn:
             ratio, variance = _transition(row.origin, row.start)
-            raised = ratio * x + jnp.sqrt(variance) * solver.churn_noise * noise
+            raised = ratio * x + jnp.sqrt(variance) * solver.churn_noise * fresh
             x = jnp.where((row.stage == 0) & (row.start.t > row.origin.t), raised, x)
         x = guide(x, row) if guide else x
         x0 = denoiser(x, row.level.t)
         x0 = x0 if clip_x0 is None else jnp.clip(x0, *clip_x0)
-        x, memory = solver.step(row, x, x0, noise, memory)
+        x, memory = solver.step(row, x, x0, fresh, memory)
         x = settle(x if clip_x is None else jnp.clip(x, *clip_x), row.end.t)
         return (x, memory), (x if history else None)
 
     first_key, noise_key = jax.random.split(key)
-    x = temperature * jax.random.normal(first_key, shape)
+    x = temperature * (jax.random.normal(first_key, shape) if noise is None else noise)
     t_start = rows.origin.t[0]
     x = process.prior_scale * x if warm_start is None else process.perturb(warm_start, t_start, x)
     x = settle(x, t_start)

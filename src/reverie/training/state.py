@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import equinox as eqx
@@ -57,6 +58,11 @@ class Optimised(eqx.Module):
         """One step of the optimiser `by` down the gradients `grads` (of the structure of `params`)."""
         updates, moments = by.update(grads, self.moments, self.params)
         return type(self)(optax.apply_updates(self.params, updates), moments)
+
+    def minimise(self, loss: Callable[[Any], jax.Array], by: optax.GradientTransformation) -> tuple[Self, jax.Array]:
+        """One step of `by` down the gradient of `loss(params)`, and the loss before it."""
+        value, grads = jax.value_and_grad(loss)(self.params)
+        return self.apply(grads, by), value
 
 
 def ema(average: Any, params: Any, decay: float | jax.Array) -> Any:

@@ -1,0 +1,76 @@
+"""TD3+BC (Fujimoto & Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning").
+
+TD3, whose actor also imitates the data: the loss is -lambda Q(s, pi(s)) + (pi(s) - a)^2 with lambda = alpha / mean |Q|.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Spec
+from reverie.rl import ActorCritic, Critic, DeterministicActor
+from reverie.training.state import Optimised, ema
+
+
+class State(eqx.Module):
+    actor: Optimised
+    target: DeterministicActor
+    critic: Critic
+    step: jax.Array
+
+
+@dataclass(frozen=True)
+class TD3BC(ActorCritic):
+    """TD3+BC."""
+
+    name: ClassVar = "td3-bc"
+    role: ClassVar = "baseline"
+    paper: ClassVar = "Fujimoto & Gu 2021"
+    limits: ClassVar = ActorCritic.limits | {"alpha": 0.0, "policy_noise": 0.0, "noise_clip": 0.0, "policy_delay": 1}
+
+    standardise: bool = True
+    """Whether the networks see observations of mean 0 and deviation 1."""
+    alpha: float = 2.5
+    """Weight of Q, in units of its mean magnitude, against imitation; 0 is behaviour cloning."""
+    policy_noise: float = 0.2
+    """Deviation of the noise on the target's action."""
+    noise_clip: float = 0.5
+    """Largest such noise."""
+    policy_delay: int = 2
+    """Updates of the critics for one of the actor."""
+
+    def init(self, key, spec: Spec) -> State:
+        actor_key, critic_key = jax.random.split(key)
+        actor = DeterministicActor(actor_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+        critic = self.init_critic(critic_key, spec)
+        return State(Optimised.create(actor, self.actor_optimiser), actor, critic, jnp.zeros((), jnp.int32))
+
+    def update(self, state: State, batch, key):
+        following = state.target(batch["next_observations"])
+        noise = self.policy_noise * jax.random.normal(key, following.shape)
+        following = jnp.clip(following + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
+        next_value = state.critic.target(batch["next_observations"], following).min(0)
+        critic, metrics = self.learn_q(state.critic, batch, next_value)
+
+        def learn(actor, target):
+            actor, error = actor.minimise(lambda net: self.actor_loss(net, critic, batch), self.actor_optimiser)
+            return actor, ema(target, actor.params, 1 - self.tau), error
+
+        def keep(actor, target):
+            return actor, target, self.actor_loss(actor.params, critic, batch)
+
+        due = state.step % self.policy_delay == 0
+        actor, target, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
+        return State(actor, target, critic, state.step + 1), metrics | {"actor_loss": error}
+
+    def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
+        action = net(batch["observations"])
+        q = critic.online.params(batch["observations"], action)[0]
+        weight = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
+        return jnp.square(action - batch["actions"]).mean() - weight * q.mean()
+
+    def choose(self, state, spec, observation, key):
+        return state.actor.params(observation)

@@ -1,0 +1,8 @@
+"""Policies: one step, any distribution of actions."""
+
+from reverie.policies.diffusion_bc import DiffusionBC
+from reverie.policies.diffusion_ql import DiffusionQL
+from reverie.policies.fql import FQL
+from reverie.policies.idql import IDQL
+
+__all__ = ["FQL", "IDQL", "DiffusionBC", "DiffusionQL"]

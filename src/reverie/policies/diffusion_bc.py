@@ -1,0 +1,47 @@
+"""Behaviour cloning by a diffusion model of the actions (Diffusion-QL's without Q; Pearce et al. 2023)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import equinox as eqx
+
+from reverie.data import Dataset, Spec, pairs
+from reverie.networks import DenoisingMLP, LayerNormResNet
+from reverie.rl import DiffusionActor
+from reverie.training.state import Optimised
+
+
+class State(eqx.Module):
+    actor: Optimised
+
+
+@dataclass(frozen=True)
+class DiffusionBC(DiffusionActor):
+    """Behaviour cloning by diffusion: all of the data's ways to act, in their proportions."""
+
+    name: ClassVar = "diffusion-bc"
+    paper: ClassVar = "Wang et al. 2023; Pearce et al. 2023"
+
+    backbone: Literal["mlp", "resnet"] = "mlp"
+    """Diffusion-QL's network, or IDQL's with layer norms and residual blocks (without its dropout)."""
+
+    def network(self, key, spec: Spec):
+        make = {"mlp": DenoisingMLP, "resnet": LayerNormResNet}[self.backbone]
+        size = {"hidden": self.hidden} if self.backbone == "mlp" else {"width": self.hidden[0]}
+        return make(key, spec.action_dim, spec.observation_dim, **size)
+
+    def prepare(self, data: Dataset):
+        spec = self.spec(data)
+        return pairs(data, spec), spec
+
+    def init(self, key, spec: Spec) -> State:
+        return State(Optimised.create(self.network(key, spec), self.actor_optimiser))
+
+    def update(self, state: State, batch, key):
+        actor, loss = state.actor.minimise(
+            lambda net: self.denoising_loss(net, batch, key).mean(), self.actor_optimiser
+        )
+        return State(actor), {"diffusion_loss": loss}
+
+    def choose(self, state, spec, observation, key):
+        return self.sample(state.actor.params, observation, key, (*observation.shape[:-1], spec.action_dim))

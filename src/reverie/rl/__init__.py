@@ -1,0 +1,24 @@
+"""What the methods that learn from transitions share: policies of one step, critics, actors."""
+
+from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
+from .critics import ActorCritic, Critic, QNetwork
+from .diffusion_actor import DiffusionActor
+from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
+from .policy import REWARDS, StepPolicy
+
+__all__ = [
+    "IMPLICIT_LOSSES",
+    "REWARDS",
+    "ActorCritic",
+    "Critic",
+    "DeterministicActor",
+    "DiffusionActor",
+    "ImplicitCritic",
+    "ImplicitQ",
+    "Normal",
+    "NormalActor",
+    "QNetwork",
+    "StepPolicy",
+    "TanhNormal",
+    "TanhNormalActor",
+]

@@ -1,0 +1,91 @@
+"""Actors of one shot: deterministic, Gaussian, and Gaussian squashed into the bounds. Actions live in [-1, 1]."""
+
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.networks import MLP
+
+
+class Normal(NamedTuple):
+    """A diagonal Gaussian over actions `[..., action]`."""
+
+    mean: jax.Array
+    std: jax.Array
+
+    @property
+    def mode(self) -> jax.Array:
+        return self.mean
+
+    def sample(self, key, shape: tuple[int, ...] = ()) -> jax.Array:
+        """`[*shape, ..., action]`."""
+        return self.mean + self.std * jax.random.normal(key, shape + self.mean.shape)
+
+    def log_prob(self, action) -> jax.Array:
+        """`[...]`, summed over the action's entries."""
+        z = (action - self.mean) / self.std
+        return -(jnp.square(z) / 2 + jnp.log(self.std) + math.log(2 * math.pi) / 2).sum(-1)
+
+
+class TanhNormal(NamedTuple):
+    """The tanh of a diagonal Gaussian (Haarnoja et al. 2018, appendix C)."""
+
+    mean: jax.Array
+    std: jax.Array
+
+    @property
+    def mode(self) -> jax.Array:
+        return jnp.tanh(self.mean)
+
+    def sample_and_log_prob(self, key, shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
+        """Actions `[*shape, ..., action]` and their log density `[*shape, ...]`."""
+        normal = Normal(self.mean, self.std)
+        u = normal.sample(key, shape)
+        # log(1 - tanh²u) in a form that does not cancel.
+        slope = 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
+        return jnp.tanh(u), normal.log_prob(u) - slope.sum(-1)
+
+
+class DeterministicActor(eqx.Module):
+    """tanh of an MLP: `[..., observation] -> [..., action]`."""
+
+    net: MLP
+
+    def __init__(self, key, observation_dim: int, action_dim: int, **options: Any):
+        self.net = MLP(key, observation_dim, action_dim, **({"activation": jax.nn.relu} | options))
+
+    def __call__(self, observation) -> jax.Array:
+        return jnp.tanh(self.net(observation))
+
+
+class NormalActor(eqx.Module):
+    """A Gaussian whose mean is the tanh of an MLP, and whose deviation is learned: one for all states (as in IQL and
+    AWAC), or `per_state`."""
+
+    net: MLP
+    log_std: jax.Array | None
+
+    def __init__(self, key, observation_dim: int, action_dim: int, *, per_state: bool = False, **options: Any):
+        self.net = MLP(key, observation_dim, (1 + per_state) * action_dim, **({"activation": jax.nn.relu} | options))
+        self.log_std = None if per_state else jnp.zeros(action_dim)
+
+    def __call__(self, observation) -> Normal:
+        out = self.net(observation)
+        mean, log_std = jnp.split(out, 2, -1) if self.log_std is None else (out, self.log_std)
+        return Normal(jnp.tanh(mean), jnp.broadcast_to(jnp.exp(jnp.clip(log_std, -5, 2)), mean.shape))
+
+
+class TanhNormalActor(eqx.Module):
+    """SAC's actor: a Gaussian of the state, squashed."""
+
+    net: MLP
+
+    def __init__(self, key, observation_dim: int, action_dim: int, **options: Any):
+        self.net = MLP(key, observation_dim, 2 * action_dim, **({"activation": jax.nn.relu} | options))
+
+    def __call__(self, observation) -> TanhNormal:
+        mean, log_std = jnp.split(self.net(observation), 2, -1)
+        return TanhNormal(mean, jnp.exp(jnp.clip(log_std, -20, 2)))

@@ -1,0 +1,87 @@
+"""Critics: Q(s, a) by bootstrapping, and what all methods that learn one share."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Dataset, Gaussian, Spec
+from reverie.networks import MLP, apply_ensemble, ensemble
+from reverie.networks.layers import Activation, concatenate
+from reverie.training.state import Optimised, ema, optimiser
+
+from .policy import REWARDS, Rewards, StepPolicy
+
+
+class QNetwork(eqx.Module):
+    """n independent Q(s, a): s `[..., observation]`, a `[..., action]` -> `[n, ...]`."""
+
+    nets: MLP
+
+    def __init__(self, key, observation_dim: int, action_dim: int, *, n: int = 2, **options: Any):
+        self.nets = ensemble(lambda key: MLP(key, observation_dim + action_dim, 1, **options), key, n)
+
+    def __call__(self, observation, action) -> jax.Array:
+        return apply_ensemble(self.nets, concatenate(observation, action))[..., 0]
+
+
+class Critic(eqx.Module):
+    """The Q networks in training, and the slow copy that is bootstrapped from."""
+
+    online: Optimised
+    target: QNetwork
+
+
+@dataclass(frozen=True)
+class ActorCritic(StepPolicy):
+    """A policy with critics."""
+
+    needs: ClassVar = ("rewards", "terminals")
+    limits: ClassVar = StepPolicy.limits | {"discount": (0.0, 1.0), "tau": (0.0, 1.0), "critics": 2}
+    activation: ClassVar[Activation] = staticmethod(jax.nn.relu)
+    critic_layer_norm: ClassVar[bool] = False
+    advice: ClassVar = (
+        "Where the values explode, put the rewards on another scale (--rewards returns or --rewards standard), lower "
+        "the learning rate or clip the gradients (--gradient-clip 1)."
+    )
+
+    discount: float = 0.99
+    """Of a reward one step later."""
+    tau: float = 0.005
+    """How far the target critics move towards the critics in an update."""
+    rewards: Rewards = "raw"
+    """The rewards' scale: raw, standard (mean 0, deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
+    antmaze (4 (r - 1/2))."""
+    critics: int = 2
+    """Q networks."""
+
+    @property
+    def critic_optimiser(self):
+        return optimiser(self.learning_rate, clip=self.gradient_clip or None)
+
+    def spec(self, data: Dataset) -> Spec:
+        spec = super().spec(data)
+        mean, scale = REWARDS[self.rewards](data)
+        rewards = Gaussian(jnp.full(1, mean, jnp.float32), jnp.full(1, scale, jnp.float32))
+        return replace(spec, normalisers=spec.normalisers | {"rewards": rewards})
+
+    def init_critic(self, key, spec: Spec) -> Critic:
+        options: Any = {"hidden": self.hidden, "activation": self.activation, "layer_norm": self.critic_layer_norm}
+        net = QNetwork(key, spec.observation_dim, spec.action_dim, n=self.critics, **options)
+        return Critic(Optimised.create(net, self.critic_optimiser), net)
+
+    def learn_q(self, critic: Critic, batch, next_value, penalty=lambda q: 0.0) -> tuple[Critic, dict[str, jax.Array]]:
+        """A step of every Q towards r + discount V(s'), where V `[B]` (or `[n, B]`, one a critic) is `next_value`, and
+        down the `penalty(q_network)`."""
+        goal = batch["rewards"] + self.discount * (1 - batch["terminals"]) * next_value
+        goal = jax.lax.stop_gradient(goal)
+
+        def loss(q):
+            values = q(batch["observations"], batch["actions"])
+            return jnp.square(values - goal).mean(-1).sum() + penalty(q)
+
+        online, error = critic.online.minimise(loss, self.critic_optimiser)
+        target = ema(critic.target, online.params, 1 - self.tau)
+        return Critic(online, target), {"q_loss": error, "q": goal.mean()}

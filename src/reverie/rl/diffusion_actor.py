@@ -1,0 +1,62 @@
+"""A policy that denoises actions, given the observation: what behaviour cloning by diffusion and its heirs share."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+
+from reverie.data import Spec
+from reverie.diffusion import SOLVERS, Process, sample, vp_diffusion_ql
+from reverie.errors import ReverieError
+from reverie.networks import DenoisingMLP
+
+from .policy import StepPolicy
+
+
+@dataclass(frozen=True)
+class DiffusionActor(StepPolicy):
+    """The process, the network, its denoising loss and its samples; Diffusion-QL's by default (Wang et al. 2023)."""
+
+    limits: ClassVar = StepPolicy.limits | {"diffusion_steps": 1, "calls": 0}
+    acting_fields: ClassVar[tuple[str, ...]] = ("calls", "solver")
+    clipping: ClassVar[dict[str, Any]] = {"clip_x0": (-1.0, 1.0)}
+    """What the sampler keeps within the bounds."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the networks' hidden layers."""
+    diffusion_steps: int = 5
+    """Noise levels."""
+    calls: int = 0
+    """Network calls for one action; 0 for one a noise level."""
+    solver: str = "ddpm"
+    """How actions are denoised: a name from reverie.diffusion.SOLVERS."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.solver not in SOLVERS:
+            raise ReverieError(f"solver {self.solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
+        if self.process.steps is not None and self.calls > self.diffusion_steps:
+            raise ReverieError(f"calls = {self.calls} exceeds diffusion_steps = {self.diffusion_steps}")
+
+    @property
+    def process(self) -> Process:
+        return vp_diffusion_ql(self.diffusion_steps)
+
+    def network(self, key, spec: Spec):
+        """The denoising network `(x, t, observation) -> [..., action]`."""
+        return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
+
+    def denoising_loss(self, net, batch, key) -> jax.Array:
+        """Behaviour cloning's loss, each example's `[B]`."""
+        return self.process.loss(net, batch["actions"], key, batch["observations"])
+
+    def sample(self, net, observation, key, shape: tuple[int, ...], **options: Any) -> jax.Array:
+        """Actions of `shape` `[..., action]` for observations `[..., observation]` that broadcast to it."""
+        denoiser = self.process.denoiser(net, observation)
+        calls = self.calls or self.diffusion_steps
+        options = {"calls": calls, "solver": self.solver} | self.clipping | options
+        return sample(self.process, denoiser, key, shape, **options)
+
+    def candidates_for(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
+        """n actions for each observation `[..., observation]`: `[..., n, action]`."""
+        return self.sample(net, observation[..., None, :], key, (*observation.shape[:-1], n, action_dim))
