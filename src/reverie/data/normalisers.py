@@ -1,7 +1,8 @@
 """Per-dimension maps from data to a network's units and back.
 
 Every normaliser is fitted on an array `[N, d]` of valid steps, holds arrays only, works on `[..., d]`, and can be
-jitted, vmapped and differentiated. A dimension that is constant in the data maps to 0 and comes back exactly.
+jitted, vmapped and differentiated. A dimension that is constant in the data maps to 0, and whatever a network makes of
+it comes back as that constant.
 """
 
 from abc import abstractmethod
@@ -50,17 +51,18 @@ class Gaussian(Normaliser):
 
     mean: Array
     std: Array
+    """0 where the data is constant."""
 
     @classmethod
     def fit(cls, x: np.ndarray) -> "Gaussian":
         # A constant's deviation in floating point need not be exactly 0.
         constant = x.min(axis=0) == x.max(axis=0)
         mean = x.mean(axis=0, dtype=np.float64)
-        std = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
+        std = np.where(constant, 0.0, x.std(axis=0, dtype=np.float64))
         return cls(_float32(mean), _float32(std))
 
     def __call__(self, x: ArrayLike) -> Array:
-        return (jnp.asarray(x) - self.mean) / self.std
+        return (jnp.asarray(x) - self.mean) / jnp.where(self.std > 0, self.std, 1)
 
     def inverse(self, y: ArrayLike) -> Array:
         return jnp.asarray(y) * self.std + self.mean
