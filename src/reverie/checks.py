@@ -20,7 +20,8 @@ def check_fields(config: Any, limits: Mapping[str, Limit]) -> None:
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), types[field.name]
         if get_origin(kind) is Literal and value not in get_args(kind):
-            raise ReverieError(f"{field.name} {value!r} is unknown; choose one of {', '.join(map(str, get_args(kind)))}")
+            choices = ", ".join(map(str, get_args(kind)))
+            raise ReverieError(f"{field.name} {value!r} is unknown; choose one of {choices}")
         if field.name in limits:
             _check_number(field.name, value, kind is int, limits[field.name])
 

@@ -205,5 +205,5 @@ def test_summary():
 
 @pytest.mark.parametrize("actions", [[0, 1, 2], [[0], [1], [2]], np.array([[True], [False], [True]])])
 def test_discrete_actions_are_refused(actions):
-    with pytest.raises(DataError, match="discrete actions. Every method here needs continuous ones"):
+    with pytest.raises(DataError, match=r"discrete actions\. Every method here needs continuous ones"):
         Dataset.from_arrays(np.zeros((3, 2)), actions, terminals=[0, 0, 1])

@@ -134,9 +134,7 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path, bytes_kept):
 
 def test_missing_keys_are_named_beside_those_that_are_there(tmp_path):
     source = write_hdf5(tmp_path / "x.hdf5", observations=FEW["observations"], rewards=FEW["rewards"])
-    with pytest.raises(
-        DataError, match=re.escape("lacks 'actions', 'timeouts' (it has observations, rewards)")
-    ):
+    with pytest.raises(DataError, match=re.escape("lacks 'actions', 'timeouts' (it has observations, rewards)")):
         load_dataset(source)
 
 

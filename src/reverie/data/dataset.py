@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -62,12 +62,14 @@ class Dataset:
     ) -> "Dataset":
         """Checks and casts; arrays that already have the right type are not copied.
 
-        `terminals` and `timeouts` hold 0 and 1 (or booleans); one that is left out is all false, and methods
-        that must know where the task ends refuse data without terminals. A trailing unfinished episode is kept and counts as cut by a timeout. The action bounds are scalars or
-        `[action_dim]`, both or neither; actions are checked against them.
+        `terminals` and `timeouts` hold 0 and 1 (or booleans); one that is left out is all false, and methods that
+        must know where the task ends refuse data without terminals. A trailing unfinished episode is kept and counts
+        as cut by a timeout. The action bounds are scalars or `[action_dim]`, both or neither; actions are checked
+        against them.
 
         Raises DataError, naming key, row and column: discrete (integer) actions, a wrong shape, lengths that differ,
-        an empty array, a type that is not a number, NaN or infinity, an action outside its bounds, no finished episode at all.
+        an empty array, a type that is not a number, NaN or infinity, an action outside its bounds, no finished
+        episode at all.
         """
         observed = _floats("observations", observations, 2)
         steps = len(observed)
@@ -190,17 +192,33 @@ class Dataset:
         outside = chosen[(chosen < 0) | (chosen >= count)]
         if outside.size:
             raise DataError(f"There is no episode {outside[0]}; the data set has {count}, counted from 0.")
-        rows = np.concatenate([np.arange(start, stop) for start, stop in self.episodes[chosen]])
+        return self._take(np.concatenate([np.arange(start, stop) for start, stop in self.episodes[chosen]]))
+
+    def with_next_observations(self) -> "Dataset":
+        """This data where it has `next_observations`; else its steps whose successor is known, with it.
+
+        The following row is the successor. The last step of an episode that was cut by a timeout has none and is left
+        out, as in D4RL; a terminal's last step stays, since what follows a terminal is never used (its own
+        observation stands there). Raises DataError where no step is left.
+        """
+        if self.next_observations is not None:
+            return self
+        kept = self.terminals | ~self.timeouts
+        if not kept.any():
+            raise DataError(
+                "Every episode is one step cut by a timeout, so no step has a successor; give 'next_observations'."
+            )
+        rows = np.flatnonzero(kept)
+        following = np.where(self.terminals, np.arange(len(self)), np.arange(len(self)) + 1)[rows]
+        # Where the row after was left out, its episode now ends one step earlier.
+        cut = self.timeouts[rows] | ~kept[following]
+        successors = _frozen(self.observations[following])
+        return replace(self._take(rows), timeouts=_frozen(cut), next_observations=successors)
+
+    def _take(self, rows: NDArray[np.integer]) -> "Dataset":
         per_step = {key: _frozen(value[rows]) for key, value in self.arrays().items() if "action_" not in key}
         infos = {key: per_step.pop(f"infos/{key}") for key in self.infos}
-        return Dataset(
-            **per_step,
-            infos=infos,
-            action_low=self.action_low,
-            action_high=self.action_high,
-            terminals_known=self.terminals_known,
-            attributes=self.attributes,
-        )
+        return replace(self, **per_step, infos=infos)
 
     def save(self, target: str) -> None:
         """Writes to `"d4rl:PATH.hdf5"` (replaced in one step where it exists) or `"minari:ID"`.
@@ -229,6 +247,94 @@ class Dataset:
             "infos": {key: list(value.shape[1:]) for key, value in self.infos.items()},
             "attributes": dict(self.attributes),
         }
+
+
+def concatenate(*datasets: Dataset) -> Dataset:
+    """The episodes of the first, then those of the second, and so on: real data and synthetic, or several logs.
+
+    `next_observations` are derived where only some have them (see `Dataset.with_next_observations`). Infos that all
+    have, alike in shape, are kept, and attributes in which all agree; names and sources are joined by "+". Terminals
+    count as known where all know them; bounds that some declare hold for all.
+
+    Raises DataError, with both names, where the numbers of columns or the declared bounds differ, where only some
+    have rewards, and where actions lie outside another's declared bounds.
+    """
+    if not datasets:
+        raise DataError("There is nothing to concatenate; give at least one data set.")
+    declared = next((data for data in datasets if data.action_low is not None), datasets[0])
+    for data in datasets:
+        _check_alike(datasets[0], data)
+        _check_bounds(declared, data)
+    if any(data.next_observations is not None for data in datasets):
+        datasets = tuple(data.with_next_observations() for data in datasets)
+    return Dataset(
+        **_concatenated([{key: getattr(data, key) for key in _PER_STEP} for data in datasets]),
+        infos=_concatenated([data.infos for data in datasets]),
+        action_low=declared.action_low,
+        action_high=declared.action_high,
+        terminals_known=all(data.terminals_known for data in datasets),
+        attributes=_agreed([data.attributes for data in datasets]),
+    )
+
+
+_PER_STEP = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
+
+def _name(data: Dataset) -> str:
+    return repr(data.attributes.get("name", "an unnamed data set"))
+
+
+def _check_alike(first: Dataset, other: Dataset) -> None:
+    for what in ("observation", "action"):
+        columns, others = (getattr(data, f"{what}_dim") for data in (first, other))
+        if columns != others:
+            raise DataError(
+                f"{_name(first)} has {columns} columns of {what}s and {_name(other)} has {others}; only data of one "
+                "task can be joined."
+            )
+    if (first.rewards is None) != (other.rewards is None):
+        has, lacks = (first, other) if other.rewards is None else (other, first)
+        raise DataError(f"{_name(has)} has rewards and {_name(lacks)} has none; give rewards to both or to neither.")
+
+
+def _check_bounds(declared: Dataset, other: Dataset) -> None:
+    low, high = declared.action_low, declared.action_high
+    if low is None or high is None:
+        return
+    if other.action_low is not None and other.action_high is not None:
+        theirs, differ = "bounds", (other.action_low != low) | (other.action_high != high)
+        lowest, highest = other.action_low, other.action_high
+    else:
+        lowest, highest = other.actions.min(axis=0), other.actions.max(axis=0)
+        theirs, differ = "actions", (lowest < low) | (highest > high)
+    if differ.any():
+        i = int(np.argmax(differ))
+        raise DataError(
+            f"{_name(declared)} bounds action {i} by [{low[i]!s}, {high[i]!s}], and the {theirs} of {_name(other)} are "
+            f"[{lowest[i]!s}, {highest[i]!s}]; bring the two to the same scale."
+        )
+
+
+def _concatenated(tables: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """What all tables have, alike in shape, one after another."""
+    columns = {key: [table.get(key) for table in tables] for key in tables[0]}
+    alike = {key: {None if array is None else array.shape[1:] for array in arrays} for key, arrays in columns.items()}
+    return {
+        key: _frozen(np.concatenate(arrays))
+        for key, arrays in columns.items()
+        if len(alike[key]) == 1 and None not in alike[key]
+    }
+
+
+def _agreed(attributes: Sequence[Mapping[str, Attribute]]) -> dict[str, Attribute]:
+    """The attributes in which all agree, names and sources joined where they differ."""
+    first = attributes[0]
+    agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in attributes)}
+    for key in ("name", "source"):
+        values = [each[key] for each in attributes if key in each]
+        if key not in agreed and len(values) == len(attributes):
+            agreed[key] = "+".join(map(str, values))
+    return agreed
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

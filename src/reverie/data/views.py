@@ -84,23 +84,15 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
 
     Raises DataError where no step is left.
     """
-    keep, following = np.arange(len(data)), data.next_observations
-    if following is None:
-        keep = np.flatnonzero(data.terminals | ~data.timeouts)
-        if keep.size == 0:
-            raise DataError(
-                "Every episode is one step cut by a timeout, so no step has a successor; give 'next_observations'."
-            )
-        following = data.observations[np.where(data.terminals, np.arange(len(data)), np.arange(len(data)) + 1)[keep]]
-    kept = slice(None) if len(keep) == len(data) else keep
+    data = data.with_next_observations()
     rows = {
-        "observations": spec.normalise("observations", data.observations[kept]),
-        "actions": spec.normalise("actions", data.actions[kept]),
-        "next_observations": spec.normalise("observations", following),
-        "terminals": jnp.asarray(data.terminals[kept], jnp.float32),
+        "observations": spec.normalise("observations", data.observations),
+        "actions": spec.normalise("actions", data.actions),
+        "next_observations": spec.normalise(successor, data.next_observations),
+        "terminals": jnp.asarray(data.terminals, jnp.float32),
     }
     if data.rewards is not None:
-        rows["rewards"] = spec.normalise("rewards", data.rewards[kept, None])[:, 0]
+        rows["rewards"] = spec.normalise("rewards", data.rewards[:, None])[:, 0]
     return Transitions(rows)
 
 

@@ -220,6 +220,29 @@ def _read_metrics(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
+def grouped_scores(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Normalised scores, a panel a data set and a line a method: the mean, its interval over seeds, every seed a dot.
+
+    Args:
+        rows: mappings with `method`, `set`, `by_seed` (the seeds' mean scores) and `normalised` (an Estimate as plain
+            values: `mean` and `seeds`, which has `low` and `high`).
+    """
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    with _figure(len(sets), width=3.4, height=0.7 + 0.32 * len(methods)) as (figure, axes):
+        for ax, name in zip(axes, sets, strict=True):
+            for row in (row for row in rows if row["set"] == name):
+                y, found = methods.index(row["method"]), row["normalised"]["seeds"]
+                ax.plot(row["by_seed"], [y] * len(row["by_seed"]), "o", color=BLUE, alpha=0.35, markersize=4)
+                if found["low"] is not None:
+                    ax.plot([found["low"], found["high"]], [y, y], color=BLUE, linewidth=2)
+                ax.plot(row["normalised"]["mean"], y, "D", color=INK, markersize=5)
+            ax.set(title=name, xlabel="normalised score", ylim=(len(methods) - 0.5, -0.5))
+            ax.set_yticks(range(len(methods)), methods)
+            ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+    return figure
+
+
 @contextmanager
 def _figure(count: int, width: float, height: float) -> Iterator[tuple["Figure", list[Any]]]:
     """A figure of `count` panels of that size in inches, in rows no wider than a page, in this module's style."""

@@ -5,7 +5,7 @@ A diffusion policy that imitates the data and, through its whole denoising chain
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -31,7 +31,7 @@ class DiffusionQL(DiffusionActor, ActorCritic):
 
     name: ClassVar = "diffusion-ql"
     paper: ClassVar = "Wang et al. 2023; EDP: Kang et al. 2023"
-    activation: ClassVar = staticmethod(mish)
+    activation: ClassVar[Any] = staticmethod(mish)
     acting_fields: ClassVar = ("calls", "solver", "candidates", "selection")
     limits: ClassVar = DiffusionActor.limits | ActorCritic.limits | {"eta": 0.0, "candidates": 1, "backup_actions": 1}
 
@@ -40,7 +40,7 @@ class DiffusionQL(DiffusionActor, ActorCritic):
     action_approximation: Literal["chain", "one-step"] = "chain"
     """Q is climbed through the whole denoising chain, or (EDP, eq. 9) through x0_hat of a noised action of the data."""
     backup_actions: int = 1
-    """Next actions over which the critics' target takes each critic's largest value; the paper's max-Q backup has 10."""
+    """Next actions over which each target critic takes its largest value; 10 in the paper's max-Q backup."""
     average_decay: float = 0.995
     """Decay of the actor's running average."""
     average_every: int = 5
@@ -69,7 +69,9 @@ class DiffusionQL(DiffusionActor, ActorCritic):
         actor = state.actor.apply(gradient, self.actor_optimiser)
         average = delayed_ema(
             *(state.average, actor.params, state.step),
-            decay=self.average_decay, every=self.average_every, start=self.average_start,
+            decay=self.average_decay,
+            every=self.average_every,
+            start=self.average_start,
         )
         return State(actor, average, critic, state.step + 1), metrics | {"diffusion_loss": imitation}
 

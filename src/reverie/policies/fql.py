@@ -5,7 +5,7 @@ on the way. Q is never differentiated through the flow, and acting takes one cal
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -41,7 +41,7 @@ class FQL(ActorCritic):
     name: ClassVar = "fql"
     role: ClassVar = "policy"
     paper: ClassVar = "Park et al. 2025"
-    activation: ClassVar = staticmethod(jax.nn.gelu)
+    activation: ClassVar[Any] = staticmethod(jax.nn.gelu)
     critic_layer_norm: ClassVar = True
     limits: ClassVar = ActorCritic.limits | {"alpha": 0.0, "flow_steps": 1}
 
@@ -59,17 +59,18 @@ class FQL(ActorCritic):
     @property
     def process(self):
         # Training times cover all of [0, 1]; the sampler's t_min makes its last step as long as the others.
-        options = {"t_min": 1 / self.flow_steps, "feature": lambda t: t, "draw": jax.random.uniform}
+        options: Any = {"t_min": 1 / self.flow_steps, "feature": lambda t: t, "draw": jax.random.uniform}
         return rectified_flow(**options)
 
     def init(self, key, spec: Spec) -> State:
         flow_key, actor_key, critic_key = jax.random.split(key, 3)
-        options = {"hidden": self.hidden, "activation": self.activation}
+        options: Any = {"hidden": self.hidden, "activation": self.activation}
         size = spec.observation_dim + spec.action_dim
         flow = Flow(MLP(flow_key, size + 1, spec.action_dim, **options))
         actor = MLP(actor_key, size, spec.action_dim, **options)
-        nets = (Optimised.create(net, self.actor_optimiser) for net in (flow, actor))
-        return State(*nets, self.init_critic(critic_key, spec))
+        critic = self.init_critic(critic_key, spec)
+        by = self.actor_optimiser
+        return State(Optimised.create(flow, by), Optimised.create(actor, by), critic)
 
     def update(self, state: State, batch, key):
         next_key, flow_key, noise_key = jax.random.split(key, 3)
@@ -96,7 +97,7 @@ class FQL(ActorCritic):
 
     def follow(self, flow, observation, noise) -> jax.Array:
         """Where the flow takes the noise, within the bounds: `[..., action]`."""
-        options = {"calls": self.flow_steps, "solver": "euler", "noise": noise}
+        options: Any = {"calls": self.flow_steps, "solver": "euler", "noise": noise}
         end = sample(self.process, self.process.denoiser(flow, observation), jax.random.key(0), noise.shape, **options)
         return jnp.clip(end, -1, 1)
 

@@ -5,7 +5,7 @@ samples when acting.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -56,7 +56,7 @@ class IDQL(DiffusionActor, ImplicitQ):
     """The best by Q, or a draw in proportion to the weights of the policy that the implicit loss implies (eq. 8)."""
 
     def network(self, key, spec: Spec):
-        size = {"width": self.width, "blocks": self.blocks, "rate": self.dropout}
+        size: Any = {"width": self.width, "blocks": self.blocks, "rate": self.dropout}
         return LayerNormResNet(key, spec.action_dim, spec.observation_dim, **size)
 
     def init(self, key, spec: Spec) -> State:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from reverie.data import Dataset, Gaussian, Spec
 from reverie.networks import MLP, apply_ensemble, ensemble
-from reverie.networks.layers import Activation, concatenate
+from reverie.networks.layers import concatenate
 from reverie.training.state import Optimised, ema, optimiser
 
 from .policy import REWARDS, Rewards, StepPolicy
@@ -40,7 +40,7 @@ class ActorCritic(StepPolicy):
 
     needs: ClassVar = ("rewards", "terminals")
     limits: ClassVar = StepPolicy.limits | {"discount": (0.0, 1.0), "tau": (0.0, 1.0), "critics": 2}
-    activation: ClassVar[Activation] = staticmethod(jax.nn.relu)
+    activation: ClassVar[Any] = staticmethod(jax.nn.relu)
     critic_layer_norm: ClassVar[bool] = False
     advice: ClassVar = (
         "Where the values explode, put the rewards on another scale (--rewards returns or --rewards standard), lower "
@@ -52,7 +52,7 @@ class ActorCritic(StepPolicy):
     tau: float = 0.005
     """How far the target critics move towards the critics in an update."""
     rewards: Rewards = "raw"
-    """The rewards' scale: raw, standard (mean 0, deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
+    """Their scale: raw, standard (mean 0, deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
     antmaze (4 (r - 1/2))."""
     critics: int = 2
     """Q networks."""

@@ -54,8 +54,8 @@ class DiffusionActor(StepPolicy):
         """Actions of `shape` `[..., action]` for observations `[..., observation]` that broadcast to it."""
         denoiser = self.process.denoiser(net, observation)
         calls = self.calls or self.diffusion_steps
-        options = {"calls": calls, "solver": self.solver} | self.clipping | options
-        return sample(self.process, denoiser, key, shape, **options)
+        settings: dict[str, Any] = {"calls": calls, "solver": self.solver} | self.clipping | options
+        return sample(self.process, denoiser, key, shape, **settings)
 
     def candidates_for(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
         """n actions for each observation `[..., observation]`: `[..., n, action]`."""

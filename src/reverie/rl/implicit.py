@@ -1,4 +1,4 @@
-"""Implicit Q-learning: V(s) as a statistic of Q(s, a) over the data's own actions, so that no other is ever asked for."""
+"""Implicit Q-learning: V(s) as a statistic of Q over the data's own actions, so that no other is ever asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
