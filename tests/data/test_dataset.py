@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from reverie.data import Dataset
+from reverie.data import Dataset, concatenate
 from reverie.errors import DataError
 
 
@@ -207,3 +207,79 @@ def test_summary():
 def test_discrete_actions_are_refused(actions):
     with pytest.raises(DataError, match=r"discrete actions\. Every method here needs continuous ones"):
         Dataset.from_arrays(np.zeros((3, 2)), actions, terminals=[0, 0, 1])
+
+
+# Successors, and several data sets as one
+
+
+def test_derived_successors_by_hand():
+    """Rows 0-2 to a terminal, row 3 a one-step episode that was cut, rows 4-6 cut, 7 both terminal and cut."""
+    rows = np.arange(8)
+    given = Dataset.from_arrays(
+        rows[:, None] * 1.0, np.zeros((8, 1)), rows * 1.0,
+        terminals=np.isin(rows, [2, 7]), timeouts=np.isin(rows, [3, 6, 7]), infos={"row": rows},
+    )  # fmt: skip
+    derived = given.with_next_observations()
+    np.testing.assert_array_equal(derived.observations[:, 0], [0, 1, 2, 4, 5, 7])
+    np.testing.assert_array_equal(derived.next_observations[:, 0], [1, 2, 2, 5, 6, 7])
+    np.testing.assert_array_equal(derived.terminals, [0, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(derived.timeouts, [0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(derived.episodes, [[0, 3], [3, 5], [5, 6]])
+    np.testing.assert_array_equal(derived.infos["row"], derived.rewards)
+    assert derived.with_next_observations() is derived
+
+
+def test_concatenation_keeps_every_row_and_never_merges_episodes():
+    first = Dataset.from_arrays(**arrays(), attributes={"name": "one", "noise": 0.1, "seed": 0})
+    second = Dataset.from_arrays(**arrays() | {"infos": {"goal": np.zeros((6, 2)), "number": np.ones((6, 1))}},
+                                 attributes={"name": "two", "noise": 0.1, "seed": 1})  # fmt: skip
+    both = concatenate(first, second, first)
+    np.testing.assert_array_equal(both.episodes, [[0, 3], [3, 6], [6, 9], [9, 12], [12, 15], [15, 18]])
+    for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(both, key)[6:12], getattr(second, key))
+        np.testing.assert_array_equal(getattr(both, key)[12:], getattr(first, key))
+    np.testing.assert_array_equal(both.infos["goal"][:, 0], np.repeat([1, 0, 1], 6))
+    assert set(both.infos) == {"goal"}, "one info is of another shape in one of them"
+    assert both.attributes == {"name": "one+two+one", "noise": 0.1}
+    assert concatenate(first).fingerprint == first.fingerprint
+
+
+def test_concatenation_derives_the_successors_that_one_lacks():
+    given = arrays() | {"next_observations": arrays()["observations"] + 100}
+    both = concatenate(Dataset.from_arrays(**arrays()), Dataset.from_arrays(**given))
+    np.testing.assert_array_equal(both.next_observations[:, 0], [2, 4, 4, 8, 10, 100, 102, 104, 106, 108, 110])
+    np.testing.assert_array_equal(both.episodes, [[0, 3], [3, 5], [5, 8], [8, 11]])
+
+
+def test_bounds_that_one_declares_hold_for_both_and_unknown_terminals_stay_unknown():
+    bounded = Dataset.from_arrays(**arrays() | {"action_low": -2, "action_high": 1})
+    unknown = Dataset.from_arrays(**arrays() | {"terminals": None})
+    both = concatenate(unknown, bounded)
+    assert (both.action_low, both.action_high) == ([-2], [1])
+    assert not both.terminals_known
+    assert concatenate(bounded, bounded).terminals_known
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"observations": np.zeros((6, 3))}, "'one' has 2 columns of observations and 'two' has 3"),
+        ({"actions": np.zeros((6, 4))}, "'one' has 1 columns of actions and 'two' has 4"),
+        ({"rewards": None}, "'one' has rewards and 'two' has none"),
+        ({"action_low": -1, "action_high": 3}, r"'one' bounds action 0 by \[-1.0, 1.0\], and the bounds of 'two'"),
+        ({"actions": np.full((6, 1), 1.5)}, r"the actions of 'two' are \[1.5, 1.5\]; bring the two to the same scale"),
+    ],
+)
+def test_data_that_do_not_match_are_refused_by_name(changed, sentence):
+    first = Dataset.from_arrays(**arrays(), action_low=-1, action_high=1, attributes={"name": "one"})
+    second = Dataset.from_arrays(**arrays() | changed, attributes={"name": "two"})
+    with pytest.raises(DataError, match=sentence):
+        concatenate(first, second)
+    if "rewards" in changed:
+        with pytest.raises(DataError, match=sentence):
+            concatenate(second, first)
+
+
+def test_nothing_cannot_be_concatenated():
+    with pytest.raises(DataError, match="nothing to concatenate"):
+        concatenate()

@@ -190,6 +190,29 @@ def test_an_unknown_target_gets_the_list_of_what_can_be_written():
     assert "'ogbench:PATH.npz'" not in str(caught.value)
 
 
+# Several at once
+
+
+def test_several_sources_are_joined_and_the_joined_source_is_read_again(tmp_path):
+    real, odd = f"d4rl:{tmp_path}/real.hdf5", f"d4rl:{tmp_path}/a+b.hdf5"
+    data().save(real)
+    data(next_observations=None).save(odd)
+    joined = load_dataset(f"{odd}+{real}+{odd}")
+    assert len(joined) == 11 + 12 + 11, "the cut step of each file without successors is left out"
+    np.testing.assert_array_equal(joined.observations[11:23], data().observations)
+    assert joined.attributes["source"] == f"{odd}+{real}+{odd}"
+    assert_same(load_dataset(joined.attributes["source"]), joined)
+    assert load_dataset(odd).attributes["name"] == "three", "a plus in a file's name joins nothing"
+
+
+def test_a_generated_set_may_be_joined_too(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("reverie.data.sources._generated", lambda name: asked.append(name) or data())
+    data().save(f"d4rl:{tmp_path}/real.hdf5")
+    assert len(load_dataset(f"pointmaze-umaze+d4rl:{tmp_path}/real.hdf5+pointmaze-large")) == 36
+    assert asked == ["pointmaze-umaze", "pointmaze-large"]
+
+
 # Minari
 
 

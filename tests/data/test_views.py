@@ -61,6 +61,14 @@ def test_transitions_are_normalised_and_successors_like_observations():
     np.testing.assert_allclose(rows["rewards"][0], (1 - 9) / np.std(source.rewards), rtol=1e-5)
 
 
+def test_successors_may_have_a_normaliser_of_their_own():
+    source = data().with_next_observations()
+    spec = Spec.fit(source, observations=Gaussian, next_observations=MinMax)
+    rows = transitions(source, spec).rows
+    assert (rows["next_observations"].min(), rows["next_observations"].max()) == (-1, 1)
+    assert abs(rows["observations"].mean()) < 1e-6
+
+
 def test_transitions_without_rewards_have_none():
     without = data(rewards=None)
     assert "rewards" not in transitions(without, plain(without)).draw(jax.random.key(0), 2)

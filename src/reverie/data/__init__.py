@@ -1,6 +1,6 @@
 """Offline data: checked arrays, where they come from, how they are normalised and how batches are drawn."""
 
-from reverie.data.dataset import Dataset
+from reverie.data.dataset import Dataset, concatenate
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.sources import load_dataset
 from reverie.data.spec import Spec
@@ -16,6 +16,7 @@ __all__ = [
     "Spec",
     "Transitions",
     "Windows",
+    "concatenate",
     "load_dataset",
     "pairs",
     "rewards_to_go",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from reverie.errors import DataError
 
 Attribute = str | int | float | bool | list
+_PER_STEP = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,9 +217,8 @@ class Dataset:
         return replace(self._take(rows), timeouts=_frozen(cut), next_observations=successors)
 
     def _take(self, rows: NDArray[np.integer]) -> "Dataset":
-        per_step = {key: _frozen(value[rows]) for key, value in self.arrays().items() if "action_" not in key}
-        infos = {key: per_step.pop(f"infos/{key}") for key in self.infos}
-        return replace(self, **per_step, infos=infos)
+        taken: dict[str, Any] = {key: _frozen(value[rows]) for key, value in self.arrays().items() if key in _PER_STEP}
+        return replace(self, **taken, infos={key: _frozen(value[rows]) for key, value in self.infos.items()})
 
     def save(self, target: str) -> None:
         """Writes to `"d4rl:PATH.hdf5"` (replaced in one step where it exists) or `"minari:ID"`.
@@ -277,9 +277,6 @@ def concatenate(*datasets: Dataset) -> Dataset:
     )
 
 
-_PER_STEP = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
-
-
 def _name(data: Dataset) -> str:
     return repr(data.attributes.get("name", "an unnamed data set"))
 
@@ -315,14 +312,13 @@ def _check_bounds(declared: Dataset, other: Dataset) -> None:
         )
 
 
-def _concatenated(tables: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def _concatenated(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What all tables have, alike in shape, one after another."""
-    columns = {key: [table.get(key) for table in tables] for key in tables[0]}
-    alike = {key: {None if array is None else array.shape[1:] for array in arrays} for key, arrays in columns.items()}
+    present = {key: [table[key] for table in tables if table.get(key) is not None] for key in tables[0]}
     return {
         key: _frozen(np.concatenate(arrays))
-        for key, arrays in columns.items()
-        if len(alike[key]) == 1 and None not in alike[key]
+        for key, arrays in present.items()
+        if len(arrays) == len(tables) and len({array.shape[1:] for array in arrays}) == 1
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.data.dataset import Dataset
+from reverie.data.dataset import Dataset, concatenate
 from reverie.errors import DataError
 
 
@@ -29,20 +30,30 @@ def load_dataset(source: str) -> Dataset:
     - `"ogbench:PATH.npz"`: the published files, whose `terminals` mark where a trajectory was cut.
     - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
       (else ~/.cache/reverie).
+    - several of these, joined as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`: see `concatenate`. (A `+` that no source
+      follows belongs to a file's name.)
 
-    Raises DataError for an unknown source, and where the file is missing, damaged or incomplete.
+    Raises DataError for an unknown source, where the file is missing, damaged or incomplete, and where several do not
+    match.
     """
+    parts = _PLUS.split(source)
+    if len(parts) > 1:
+        joined = concatenate(*map(load_dataset, parts))
+        return replace(joined, attributes={**joined.attributes, "source": source})
     scheme, colon, rest = source.partition(":")
     if not colon:
         return _generated(source)
     return _choose(READERS, source, scheme, rest)(rest)
 
 
+_PLUS = re.compile(r"\+(?=(?:d4rl|minari|ogbench):|[\w-]+(?:\+|$))")
+
+
 def check_target(target: str) -> None:
     """Raises DataError where `save` could not write to the target, or would replace a file: to ask before long work."""
     scheme, _, rest = target.partition(":")
     _choose(WRITERS, target, scheme, rest)
-    path = Path(rest)
+    path = Path(rest).expanduser()
     if scheme == "d4rl" and (path.exists() or not path.absolute().parent.is_dir()):
         why = "exists already" if path.exists() else "is in no existing folder"
         raise DataError(f"{rest!r} {why}; give another name.")

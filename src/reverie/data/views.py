@@ -76,23 +76,21 @@ class Windows(eqx.Module):
 
 
 def transitions(data: Dataset, spec: Spec) -> Transitions:
-    """All steps whose successor is known, normalised by `spec` (next observations as observations).
+    """All steps whose successor is known (see `Dataset.with_next_observations`), normalised by `spec`.
 
-    Where the data has no `next_observations`, the following row is the successor. The last step of an episode that
-    was cut by a timeout then has none and is left out, as in D4RL; a terminal's last step stays, since what follows
-    a terminal is never used (its own observation stands there).
-
-    Raises DataError where no step is left.
+    Next observations are normalised as observations, unless `spec` has a normaliser for `"next_observations"`. Raises
+    DataError where no step is left.
     """
-    data = data.with_next_observations()
+    arrays = data.with_next_observations().arrays()
+    successor = "next_observations" if "next_observations" in spec.normalisers else "observations"
     rows = {
-        "observations": spec.normalise("observations", data.observations),
-        "actions": spec.normalise("actions", data.actions),
-        "next_observations": spec.normalise(successor, data.next_observations),
-        "terminals": jnp.asarray(data.terminals, jnp.float32),
+        "observations": spec.normalise("observations", arrays["observations"]),
+        "actions": spec.normalise("actions", arrays["actions"]),
+        "next_observations": spec.normalise(successor, arrays["next_observations"]),
+        "terminals": jnp.asarray(arrays["terminals"], jnp.float32),
     }
-    if data.rewards is not None:
-        rows["rewards"] = spec.normalise("rewards", data.rewards[:, None])[:, 0]
+    if "rewards" in arrays:
+        rows["rewards"] = spec.normalise("rewards", arrays["rewards"][:, None])[:, 0]
     return Transitions(rows)
 
 
