@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reverie.errors import ReverieError
 from reverie.training import Optimised, delayed_ema, ema, optimiser
 
 
@@ -23,6 +24,14 @@ def test_adam_moves_by_the_rate_under_a_constant_gradient():
     np.testing.assert_allclose(path(optimiser(0.1), [3.0] * 4), [-0.1, -0.2, -0.3, -0.4], rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-12])
+def test_betas_weigh_the_gradients_of_the_past(weight_decay):
+    b1, b2, g = 0.6, 0.8, np.array([3.0, -1.0])
+    first, second = (1 - b1) * (b1 * g[0] + g[1]) / (1 - b1**2), (1 - b2) * (b2 * g[0] ** 2 + g[1] ** 2) / (1 - b2**2)
+    steps = path(optimiser(0.1, betas=(b1, b2), weight_decay=weight_decay), g)
+    np.testing.assert_allclose(steps, [-0.1, -0.1 - 0.1 * first / np.sqrt(second)], rtol=1e-5)
+
+
 def test_cosine_schedule_after_warmup():
     # Under a constant gradient each step of Adam is the rate itself.
     rates = -np.diff(path(optimiser(0.1, schedule="cosine", steps=14, warmup=4), [1.0] * 16), prepend=0.0)
@@ -39,7 +48,7 @@ def test_warmup_then_constant():
 
 @pytest.mark.parametrize("steps", [None, 5])
 def test_cosine_schedule_needs_its_length(steps):
-    with pytest.raises(ValueError, match=f"warmup = 5; steps is {steps}"):
+    with pytest.raises(ReverieError, match=f"warmup = 5; steps is {steps}"):
         optimiser(0.1, schedule="cosine", steps=steps, warmup=5)
 
 

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from reverie.errors import ReverieError
+
 
 def optimiser(
     lr: float,
     *,
+    betas: tuple[float, float] = (0.9, 0.999),
     clip: float | None = None,
     schedule: Literal["constant", "cosine"] = "constant",
     steps: int | None = None,
@@ -23,20 +26,21 @@ def optimiser(
 ) -> optax.GradientTransformation:
     """Adam, or AdamW when `weight_decay` is positive, with what the papers of this field put around it.
 
-    `clip` bounds the global norm of the gradients. The rate rises linearly from 0 over the first `warmup`
-    steps; "cosine" then takes it to 0 at step `steps` (required for it). With `accumulate` = k the mean
-    gradient of k calls makes one step, and `steps` and `warmup` count those. The result is no pytree: rebuild
-    it from the configuration where it is needed, and keep only its state.
+    `betas` are the decays of the gradients' two averages; `clip` bounds the gradients' global norm. The rate rises
+    linearly from 0 over the first `warmup` steps; "cosine" then takes it to 0 at step `steps` (required for it). With
+    `accumulate` = k the mean gradient of k calls makes one step, and `steps` and `warmup` count those. The result is
+    no pytree: rebuild it from the configuration where it is needed, and keep only its state.
 
-    Raises ValueError when "cosine" has no `steps`, or `steps` is not above `warmup`.
+    Raises ReverieError when "cosine" has no `steps`, or `steps` is not above `warmup`.
     """
     if schedule == "cosine" and (steps is None or steps <= warmup):
-        raise ValueError(f"The cosine schedule needs steps > warmup = {warmup}; steps is {steps}.")
+        raise ReverieError(f"The cosine schedule needs steps > warmup = {warmup}; steps is {steps}.")
     decayed = optax.cosine_decay_schedule(lr, steps - warmup) if schedule == "cosine" and steps else lr
     rate = optax.warmup_constant_schedule(0.0, lr, warmup) if warmup else decayed
     if warmup and callable(decayed):
         rate = optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), decayed], [warmup])
-    step = optax.adamw(rate, weight_decay=weight_decay) if weight_decay else optax.adam(rate)
+    b1, b2 = betas
+    step = optax.adamw(rate, b1, b2, weight_decay=weight_decay) if weight_decay else optax.adam(rate, b1, b2)
     if clip is not None:
         step = optax.chain(optax.clip_by_global_norm(clip), step)
     if accumulate > 1:
