@@ -1,7 +1,11 @@
 """Baselines: what the papers compare with."""
 
+from reverie.baselines.awac import AWAC
 from reverie.baselines.bc import BC
+from reverie.baselines.cql import CQL
 from reverie.baselines.iql import IQL
+from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.td3_bc import TD3BC
+from reverie.baselines.xql import XQL
 
-__all__ = ["BC", "IQL", "TD3BC"]
+__all__ = ["AWAC", "BC", "CQL", "IQL", "TD3BC", "XQL", "OneStepRL"]

@@ -4,7 +4,7 @@ from reverie.data.dataset import Dataset, concatenate
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.sources import load_dataset
 from reverie.data.spec import Spec
-from reverie.data.views import Transitions, Windows, pairs, rewards_to_go, transitions, windows
+from reverie.data.views import Transitions, Windows, pairs, rewards_to_go, sarsa, transitions, windows
 
 __all__ = [
     "CDF",
@@ -20,6 +20,7 @@ __all__ = [
     "load_dataset",
     "pairs",
     "rewards_to_go",
+    "sarsa",
     "transitions",
     "windows",
 ]

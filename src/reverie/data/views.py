@@ -94,6 +94,29 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
     return Transitions(rows)
 
 
+def sarsa(data: Dataset, spec: Spec) -> Transitions:
+    """The steps whose next action is known too, with `next_actions` (a terminal's are its own, and never used): for
+    the values of the behaviour itself. Raises DataError where no step is left."""
+    last = np.zeros(len(data), bool)
+    last[data.episodes[:, 1] - 1] = True
+    kept = np.flatnonzero(~last | data.terminals)
+    if kept.size == 0:
+        raise DataError("Every episode is one step cut by a timeout, so no step has a next action.")
+    following = np.where(last, np.arange(len(data)), np.arange(len(data)) + 1)
+    known = data.next_observations
+    rows = {
+        "observations": spec.normalise("observations", data.observations[kept]),
+        "actions": spec.normalise("actions", data.actions[kept]),
+        "rewards": spec.normalise("rewards", data.require_rewards()[kept, None])[:, 0],
+        "next_observations": spec.normalise(
+            "observations", (data.observations[following] if known is None else known)[kept]
+        ),
+        "next_actions": spec.normalise("actions", data.actions[following][kept]),
+        "terminals": jnp.asarray(data.terminals[kept], jnp.float32),
+    }
+    return Transitions(rows)
+
+
 def pairs(data: Dataset, spec: Spec) -> Transitions:
     """All steps' `observations` and `actions` alone, normalised by `spec`: for imitation, which needs no successor."""
     rows = {"observations": data.observations, "actions": data.actions}

@@ -5,6 +5,7 @@ from .critics import ActorCritic, Critic, QNetwork
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
+from .soft import SoftActor, SoftActorCritic
 
 __all__ = [
     "IMPLICIT_LOSSES",
@@ -18,6 +19,8 @@ __all__ = [
     "Normal",
     "NormalActor",
     "QNetwork",
+    "SoftActor",
+    "SoftActorCritic",
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",

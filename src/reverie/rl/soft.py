@@ -1,0 +1,50 @@
+"""Soft actor-critic's actor and temperature (Haarnoja et al. 2018), which CQL shares."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Spec
+from reverie.training.state import Optimised
+
+from .actors import TanhNormalActor
+from .critics import ActorCritic, QNetwork
+
+
+class SoftActor(eqx.Module):
+    """The squashed Gaussian, and the logarithm of the temperature that weighs its entropy."""
+
+    policy: Optimised
+    log_temperature: Optimised
+
+    @property
+    def temperature(self) -> jax.Array:
+        return jnp.exp(self.log_temperature.params)
+
+
+@dataclass(frozen=True)
+class SoftActorCritic(ActorCritic):
+    """A policy that climbs Q and keeps an entropy of minus one a dimension of the action."""
+
+    def init_actor(self, key, spec: Spec) -> SoftActor:
+        net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+        policy = Optimised.create(net, self.actor_optimiser)
+        return SoftActor(policy, Optimised.create(jnp.zeros(()), self.actor_optimiser))
+
+    def learn_actor(self, actor: SoftActor, q: QNetwork, batch, key) -> tuple[SoftActor, dict[str, Any]]:
+        """A step up Q + temperature * entropy, and one of the temperature towards the wanted entropy (section 5)."""
+        observation, action_dim = batch["observations"], batch["actions"].shape[-1]
+
+        def loss(net):
+            action, log_prob = net(observation).sample_and_log_prob(key)
+            return (actor.temperature * log_prob - q(observation, action).min(0)).mean(), log_prob.mean()
+
+        (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(actor.policy.params)
+        policy = actor.policy.apply(gradient, self.actor_optimiser)
+        surplus = jax.lax.stop_gradient(-log_prob + action_dim)
+        log_temperature, _ = actor.log_temperature.minimise(lambda log_t: log_t * surplus, self.actor_optimiser)
+        metrics = {"actor_loss": value, "entropy": -log_prob, "temperature": actor.temperature}
+        return SoftActor(policy, log_temperature), metrics
