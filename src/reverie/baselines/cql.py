@@ -49,8 +49,7 @@ class CQL(SoftActorCritic):
 
         critic, metrics = self.learn_q(state.critic, batch, next_value, penalty)
         actor, more = self.learn_actor(state.actor, critic.online.params, batch, actor_key)
-        gap = conservatism(critic.online.params, batch, candidates, log_density)
-        return State(actor, critic), metrics | more | {"conservatism": gap}
+        return State(actor, critic), metrics | more
 
     def candidates(self, state: State, batch, key):
         """Actions [3n, B, action] and their log densities [3n, B]: uniform, and the policy's at s and at s'."""

@@ -72,16 +72,19 @@ class ActorCritic(StepPolicy):
         net = QNetwork(key, spec.observation_dim, spec.action_dim, n=self.critics, **options)
         return Critic(Optimised.create(net, self.critic_optimiser), net)
 
-    def learn_q(self, critic: Critic, batch, next_value, penalty=lambda q: 0.0) -> tuple[Critic, dict[str, jax.Array]]:
+    def learn_q(self, critic: Critic, batch, next_value, penalty=None) -> tuple[Critic, dict[str, jax.Array]]:
         """A step of every Q towards r + discount V(s'), where V `[B]` (or `[n, B]`, one a critic) is `next_value`, and
-        down the `penalty(q_network)`."""
+        down `penalty(q_network)` where there is one."""
         goal = batch["rewards"] + self.discount * (1 - batch["terminals"]) * next_value
         goal = jax.lax.stop_gradient(goal)
 
         def loss(q):
             values = q(batch["observations"], batch["actions"])
-            return jnp.square(values - goal).mean(-1).sum() + penalty(q)
+            error = jnp.square(values - goal).mean(-1).sum()
+            more = {"q_penalty": penalty(q)} if penalty else {}
+            return sum(more.values(), error), {"q_loss": error} | more
 
-        online, error = critic.online.minimise(loss, self.critic_optimiser)
+        gradient, metrics = jax.grad(loss, has_aux=True)(critic.online.params)
+        online = critic.online.apply(gradient, self.critic_optimiser)
         target = ema(critic.target, online.params, 1 - self.tau)
-        return Critic(online, target), {"q_loss": error, "q": goal.mean()}
+        return Critic(online, target), metrics | {"q": goal.mean()}
