@@ -26,6 +26,10 @@ class Transitions(eqx.Module):
     def __len__(self) -> int:
         return len(self.rows["actions"])
 
+    def joined(self, rows: dict[str, Array]) -> "Transitions":
+        """With further arrays `[M, ...]`, drawn with the others."""
+        return Transitions(self.rows | rows)
+
     def draw(self, key: Array, batch_size: int) -> dict[str, Array]:
         """`observations, actions, next_observations, terminals` (float32, 1 where the task ends) and, where the
         data has them, `rewards`: `[batch_size, ...]` each."""

@@ -198,7 +198,8 @@ def _strips(ax: "Axes", places: np.ndarray, scores: Scores) -> None:
 
 
 def _curve(ax: "Axes", steps: np.ndarray, values: np.ndarray) -> None:
-    """The mean and the range of the values that share a step."""
+    """The mean and the range of the values that share a step; NaN where a stage has no such metric."""
+    steps, values = steps[~np.isnan(values)], values[~np.isnan(values)]
     at = np.unique(steps)
     rows = [values[steps == step] for step in at]
     low, mean, high = (np.array([f(row) for row in rows]) for f in (np.min, np.mean, np.max))

@@ -2,12 +2,13 @@
 
 from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
-from .mlp import MLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
+from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
 from .transformer import WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
     "MLP",
+    "UMLP",
     "DenoisingMLP",
     "Fourier",
     "LayerNorm",

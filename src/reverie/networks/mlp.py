@@ -146,6 +146,64 @@ class LayerNormResNet(eqx.Module):
         return self.last(mish(h))
 
 
+class ConditionedBlock(eqx.Module):
+    """Two layers with the embedding of the time added between them, beside a linear way around them."""
+
+    first: Linear
+    embed: Linear
+    last: Linear
+    around: Linear
+
+    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int):
+        draw = Draw.of(key)
+        self.first, self.embed = Linear(draw, n_in, n_out), Linear(draw, embed_dim, n_out)
+        self.last, self.around = Linear(draw, n_out, n_out), Linear(draw, n_in, n_out)
+
+    def __call__(self, x: Array, embedding: Array) -> Array:
+        h = self.first(jax.nn.silu(x)) + self.embed(embedding)
+        return self.last(jax.nn.silu(h)) + self.around(x)
+
+
+class UMLP(eqx.Module):
+    """SfBC's and QGPO's behaviour network: blocks that narrow, then widen, each seeing its mirror (Chen et al., 2023).
+
+    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` -> `[..., x_dim]`. Random Fourier features of t.
+    """
+
+    time: TimeMLP
+    down: tuple[ConditionedBlock, ...]
+    up: tuple[ConditionedBlock, ...]
+    last: Linear
+
+    def __init__(
+        self,
+        key: Key,
+        x_dim: int,
+        cond_dim: int = 0,
+        *,
+        widths: tuple[int, ...] = (512, 256, 128),
+        embed_dim: int = 32,
+    ):
+        draw = Draw.of(key)
+        self.time = TimeMLP(draw, Fourier(draw, embed_dim, scale=30.0), embed_dim, embed_dim, activation=jax.nn.silu)
+        narrowing = itertools.pairwise((x_dim + cond_dim, *widths))
+        self.down = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in narrowing)
+        # From the second on a block sees its mirror's output beside the one before it.
+        widening = [(a * (1 if i == 0 else 2), b) for i, (a, b) in enumerate(itertools.pairwise(widths[::-1]))]
+        self.up = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in widening)
+        self.last = Linear(draw, (2 if len(widths) > 1 else 1) * widths[0], x_dim)
+
+    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+        embedding, h, past = self.time(t), concatenate(x, cond), []
+        for block in self.down:
+            h = block(h, embedding)
+            past.append(h)
+        past.pop()
+        for block in self.up:
+            h = concatenate(block(h, embedding), past.pop())
+        return self.last(h)
+
+
 class ResidualMLP(eqx.Module):
     """SynthER's network: x and the time's embedding added, then wide blocks h + Linear(ReLU(h)) (Lu et al., 2023).
 

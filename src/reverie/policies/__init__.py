@@ -4,5 +4,7 @@ from reverie.policies.diffusion_bc import DiffusionBC
 from reverie.policies.diffusion_ql import DiffusionQL
 from reverie.policies.fql import FQL
 from reverie.policies.idql import IDQL
+from reverie.policies.qgpo import QGPO
+from reverie.policies.sfbc import SfBC
 
-__all__ = ["FQL", "IDQL", "DiffusionBC", "DiffusionQL"]
+__all__ = ["FQL", "IDQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]

@@ -1,6 +1,7 @@
 """What the methods that learn from transitions share: policies of one step, critics, actors."""
 
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
+from .behaviour import BehaviourModel, over_rows
 from .critics import ActorCritic, Critic, QNetwork
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
@@ -11,6 +12,7 @@ __all__ = [
     "IMPLICIT_LOSSES",
     "REWARDS",
     "ActorCritic",
+    "BehaviourModel",
     "Critic",
     "DeterministicActor",
     "DiffusionActor",
@@ -24,4 +26,5 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "over_rows",
 ]

@@ -17,7 +17,7 @@ from .policy import StepPolicy
 class DiffusionActor(StepPolicy):
     """The process, the network, its denoising loss and its samples; Diffusion-QL's by default (Wang et al. 2023)."""
 
-    limits: ClassVar = StepPolicy.limits | {"diffusion_steps": 1, "calls": 0}
+    limits: ClassVar = StepPolicy.limits | {"diffusion_steps": 0, "calls": 0}
     acting_fields: ClassVar[tuple[str, ...]] = ("calls", "solver")
     clipping: ClassVar[dict[str, Any]] = {"clip_x0": (-1.0, 1.0)}
     """What the sampler keeps within the bounds."""

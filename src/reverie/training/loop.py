@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reverie.errors import RunError
+from reverie.training.stages import stages_of
 
 SeedsBy = Literal["auto", "vmap", "map"]
 
@@ -34,41 +35,69 @@ def initial_states(algorithm: Any, keys: jax.Array, spec: Any) -> Any:
     return jax.lax.map(one, keys)
 
 
-@partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "split"), donate_argnames="states")
+def _stage_key(key: jax.Array, stage: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), stage)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "stage"))
+def begin(algorithm: Any, states: Any, keys: jax.Array, *, stage: int) -> Any:
+    """The states with which the stage begins."""
+    first = stages_of(algorithm)[stage].begin
+    if first is None:
+        return states
+    return jax.lax.map(lambda pair: first(pair[0], _stage_key(pair[1], stage)), (states, keys))
+
+
+@partial(jax.jit, static_argnames=("algorithm", "stage"))
+def derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, *, stage: int) -> dict[str, jax.Array]:
+    """The further rows of the view that the stage needs, `[S, M, ...]` each, as every seed has its own; none mostly."""
+    rows = stages_of(algorithm)[stage].derive
+    if rows is None:
+        return {}
+    return jax.lax.map(lambda pair: rows(pair[0], view, _stage_key(pair[1], stage)), (states, keys))
+
+
+@partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "split", "stage"), donate_argnames="states")
 def advance(
     algorithm: Any,
     states: Any,
     keys: jax.Array,
     done: jax.Array,
     view: Any,
+    derived: Any = None,
     *,
     length: int,
     seeds_by: SeedsBy = "map",
     split: NamedSharding | None = None,
+    stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
 
-    `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar. `split` shards
-    the leading axis of the batch. Returns the new states, the metrics [S, length] of every update, and whether
-    all of a seed's state is finite [S].
+    `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar, `derived` is what
+    `derive` gave for the stage. `split` shards the leading axis of the batch. Returns the new states, the metrics
+    [S, length] of every update, and whether all of a seed's state is finite [S].
     """
 
-    def train(state: Any, key: jax.Array) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+    make_update = stages_of(algorithm)[stage].update
+
+    def train(state: Any, key: jax.Array, derived: Any) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+        rows = view.joined(derived) if derived else view
+
         def update(state: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
             draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
-            batch = _sharded(view.draw(draw_key, algorithm.batch_size), split)
-            return algorithm.update(state, batch, update_key)
+            batch = _sharded(rows.draw(draw_key, algorithm.batch_size), split)
+            return make_update(state, batch, update_key)
 
         state, metrics = jax.lax.scan(update, state, done + 1 + jnp.arange(length, dtype=jnp.uint32))
         return state, metrics, _finite(state)
 
-    return _over_seeds(train, seeds_by)(states, keys)
+    return _over_seeds(train, seeds_by)(states, keys, derived or {})
 
 
 def _over_seeds(train: Callable, seeds_by: SeedsBy) -> Callable:
     if seeds_by == "vmap":
         return jax.vmap(train)
-    return lambda states, keys: jax.lax.map(lambda pair: train(*pair), (states, keys))
+    return lambda *arguments: jax.lax.map(lambda each: train(*each), arguments)
 
 
 def _sharded(batch: Any, split: NamedSharding | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,20 +31,33 @@ class Table:
             self.columns, self.rows = _read(path)
 
     def append(self, rows: list[dict[str, float]]) -> None:
-        """Add the rows of one segment. Raises RunError when their columns are not those of the table."""
-        columns = list(rows[0])
-        fresh = not self.columns
-        self.columns = self.columns or columns
-        if columns != self.columns:
-            raise RunError(
-                f"The metrics are {columns} and the table's columns {self.columns}: the run in this folder is of "
-                "another version of the algorithm; train into a new folder."
-            )
-        added = [[row[column] for column in columns] for row in rows]
+        """Add the rows of one segment. A stage of the training may bring columns of its own; NaN elsewhere."""
+        if new := [column for column in rows[0] if column not in self.columns]:
+            self._widen(new)
+        added = [[row.get(column, math.nan) for column in self.columns] for row in rows]
+        fresh, columns = not self.rows, self.columns
         self.rows += added
         if self.path is not None:
             with self.path.open("a", newline="") as file:
                 _write(file, ([columns] if fresh else []) + added)
+
+    def _widen(self, new: list[str]) -> None:
+        """Further columns: before the times, which come last."""
+        times = [column for column in self.columns if column in TIMES]
+        columns = [column for column in self.columns if column not in TIMES] + new + times
+        before = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        self.columns, self.rows = columns, [[row.get(column, math.nan) for column in columns] for row in before]
+        if self.rows:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """The file anew, all at once or not at all."""
+        if self.path is None:
+            return
+        fresh = self.path.with_suffix(".tmp")
+        with fresh.open("w", newline="") as file:
+            _write(file, ([self.columns] if self.columns else []) + self.rows)
+        os.replace(fresh, self.path)
 
     def keep_until(self, step: int) -> None:
         """Forget the rows after `step`; the file keeps them."""
@@ -54,12 +68,8 @@ class Table:
     def truncate(self, step: int) -> None:
         """Drop the rows after `step`, from the file as well, all at once or not at all."""
         self.keep_until(step)
-        if self.path is None or not self.path.exists():
-            return
-        fresh = self.path.with_suffix(".tmp")
-        with fresh.open("w", newline="") as file:
-            _write(file, ([self.columns] if self.columns else []) + self.rows)
-        os.replace(fresh, self.path)
+        if self.path is not None and self.path.exists():
+            self._rewrite()
 
     def last(self, column: str) -> float:
         """The last row's value in the column; 0 for an empty table."""
@@ -75,7 +85,8 @@ class Table:
 
 
 def _write(file: Any, lines: Iterable[list]) -> None:
-    csv.writer(file, lineterminator="\n").writerows(lines)
+    blank = ([("" if value != value else value) for value in line] for line in lines)
+    csv.writer(file, lineterminator="\n").writerows(blank)
     file.flush()
     os.fsync(file.fileno())
 
@@ -88,7 +99,9 @@ def _read(path: Path) -> tuple[list[str], list[list[float]]]:
     columns, *rows = lines
     whole = [name in ("seed", "step") for name in columns]
     try:
-        return columns, [[int(v) if is_int else float(v) for v, is_int in zip(row, whole, strict=True)] for row in rows]
+        return columns, [
+            [int(v) if is_int else float(v or "nan") for v, is_int in zip(row, whole, strict=True)] for row in rows
+        ]
     except ValueError as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); restore it from a copy, or move it away.") from None
 

@@ -1,0 +1,124 @@
+"""QGPO (Lu et al. 2023, "Contrastive Energy Prediction for Exact Energy-Guided Diffusion Sampling in Offline RL").
+
+Three trainings, one after another: the behaviour, by diffusion; Q of the behaviour tilted by exp(alpha Q), over actions
+sampled from it once; and the energy of noisy actions, log E[exp(alpha Q) | a_t], whose gradient guides the denoising.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+
+from reverie.data import Spec
+from reverie.diffusion import energy, sample
+from reverie.networks import MLP, UMLP, TimeMLP
+from reverie.networks.embeddings import Fourier
+from reverie.networks.layers import Draw, concatenate
+from reverie.rl import ActorCritic, BehaviourModel, Critic, over_rows
+from reverie.training.stages import Stage
+from reverie.training.state import Optimised
+
+
+class Energy(eqx.Module):
+    """f(a_t, t, s): a_t `[..., action]`, t a scalar or `[...]`, s `[..., observation]` -> `[...]`."""
+
+    time: TimeMLP
+    net: MLP
+
+    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...]):
+        draw = Draw.of(key)
+        self.time = TimeMLP(draw, Fourier(draw, 32, scale=30.0), 32, 32, activation=jax.nn.silu)
+        self.net = MLP(draw, observation_dim + action_dim + 32, 1, hidden=hidden, activation=jax.nn.silu)
+
+    def __call__(self, action, t, observation) -> jax.Array:
+        return self.net(concatenate(action, observation, self.time(t)))[..., 0]
+
+
+class State(eqx.Module):
+    behaviour: Optimised
+    critic: Critic
+    energy: Optimised
+
+
+@dataclass(frozen=True)
+class QGPO(BehaviourModel, ActorCritic):
+    """QGPO: a behaviour model, guided by an energy that is exact at every noise level."""
+
+    name: ClassVar = "qgpo"
+    paper: ClassVar = "Lu et al. 2023"
+    acting_fields: ClassVar = ("calls", "solver", "guidance_scale")
+    limits: ClassVar = (
+        BehaviourModel.limits | ActorCritic.limits | {"critic_updates": 1, "alpha": 0.0, "guidance_scale": 0.0}
+    )
+
+    critic_updates: int = 500_000
+    """Updates of the second stage, which learns Q; the third, of all that follow, learns the energy (1,000,000)."""
+    alpha: float = 3.0
+    """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta."""
+    guidance_scale: float = 1.0
+    """Of the energy's gradient; the paper tries 0 to 10."""
+    energy_hidden: tuple[int, ...] = (256, 256, 256, 256)
+    """Widths of the energy network's hidden layers."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage(self.learn_behaviour, self.behaviour_updates),
+            Stage(self.learn_critic, self.critic_updates, derive=self.derive_supports),
+            Stage(self.learn_energy, derive=self.derive_supports),
+        )
+
+    def init(self, key, spec: Spec) -> State:
+        behaviour_key, critic_key, energy_key = jax.random.split(key, 3)
+        net = Energy(energy_key, spec.observation_dim, spec.action_dim, hidden=self.energy_hidden)
+        behaviour: UMLP = self.network(behaviour_key, spec)
+        by = self.actor_optimiser
+        return State(Optimised.create(behaviour, by), self.init_critic(critic_key, spec), Optimised.create(net, by))
+
+    def derive_supports(self, state: State, view, key) -> dict[str, Any]:
+        """Actions of the behaviour for every observation and every next one."""
+        here_key, next_key = jax.random.split(key)
+        net, rows = state.behaviour.params, view.rows
+        size = rows["actions"].shape[-1]
+
+        def draw(observations, key):
+            return self.supports(net, observations, key, size)
+
+        return {
+            "support": over_rows(draw, rows["observations"], here_key),
+            "next_support": over_rows(draw, rows["next_observations"], next_key),
+        }
+
+    def learn_critic(self, state: State, batch, key):
+        """V(s') is Q's mean under the tilted behaviour, by importance over the support (eq. 14)."""
+        q = state.critic.target(batch["next_observations"][:, None], batch["next_support"]).min(0)
+        next_value = (jax.nn.softmax(self.alpha * q) * q).sum(-1)
+        critic, metrics = self.learn_q(state.critic, batch, next_value)
+        return replace(state, critic=critic), metrics
+
+    def learn_energy(self, state: State, batch, key):
+        net, loss = state.energy.minimise(
+            lambda net: self.energy_loss(net, state.critic, batch, key), self.actor_optimiser
+        )
+        return replace(state, energy=net), {"energy_loss": loss}
+
+    def energy_loss(self, net, critic: Critic, batch, key) -> jax.Array:
+        """Cross-entropy between exp(alpha Q) and exp f over each state's noised support, of one time (eq. 12)."""
+        time_key, noise_key = jax.random.split(key)
+        s, support = batch["observations"][:, None], batch["support"]
+        t = self.process.draw_times(time_key, support.shape[:1])
+        noisy = self.process.perturb(support, t, jax.random.normal(noise_key, support.shape))
+        wanted = jax.nn.softmax(self.alpha * critic.target(s, support).min(0))
+        predicted = jax.nn.log_softmax(net(noisy, t[:, None], s))
+        return -(wanted * predicted).sum(-1).mean()
+
+    def choose(self, state, spec, observation, key):
+        denoiser = self.process.denoiser(state.behaviour.params, observation)
+
+        def log_tilt(x, t):
+            return state.energy.params(x, t, observation)
+
+        guided = energy(self.process, denoiser, log_tilt, self.guidance_scale)
+        shape = (*observation.shape[:-1], spec.action_dim)
+        return sample(self.process, guided, key, shape, calls=self.calls, solver=self.solver)

@@ -1,0 +1,144 @@
+"""SfBC (Chen et al. 2023, "Offline Reinforcement Learning via High-Fidelity Generative Behavior Modeling").
+
+A diffusion model of the behaviour; a critic that regresses planned returns, where a plan leaves an episode of the data
+for the value of the behaviour's better actions wherever that is higher; and a choice among samples when acting.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.data import Dataset, Spec, rewards_to_go, transitions
+from reverie.errors import ReverieError
+from reverie.rl import ActorCritic, BehaviourModel, QNetwork, over_rows
+from reverie.training.stages import Stage
+from reverie.training.state import Optimised, optimiser
+
+
+class State(eqx.Module):
+    behaviour: Optimised
+    critic: Optimised
+    previous: QNetwork
+    """The critic of the iteration before, which plans."""
+
+
+@dataclass(frozen=True)
+class SfBC(BehaviourModel, ActorCritic):
+    """SfBC: the behaviour, sampled often; the samples that a critic of planned returns likes best."""
+
+    name: ClassVar = "sfbc"
+    paper: ClassVar = "Chen et al. 2023"
+    activation: ClassVar[Any] = staticmethod(jax.nn.silu)
+    acting_fields: ClassVar = ("calls", "solver", "candidates", "averaged")
+    limits: ClassVar = (
+        BehaviourModel.limits
+        | ActorCritic.limits
+        | {"critic_updates": 1, "iterations": 0, "critics": 1, "alpha": 0.0, "candidates": 1, "averaged": 1}
+    )
+
+    batch_size: int = 4096
+    """Transitions an update."""
+    learning_rate: float = 1e-4
+    """Adam's step size for the behaviour model."""
+    critic_learning_rate: float = 1e-3
+    """Adam's step size for the critic."""
+    critics: int = 1
+    """Q networks."""
+    critic_updates: int = 100_000
+    """Updates of the critic between two plannings."""
+    iterations: int = 2
+    """Plannings; after each the critic starts anew. Before the first it regresses the episodes' own returns."""
+    alpha: float = 20.0
+    """Inverse temperature of the planner's choice among the support, Q in standard units."""
+    candidates: int = 32
+    """Actions drawn to act."""
+    averaged: int = 1
+    """How many of the best are averaged; the paper's runs in locomotion average 4."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.averaged > self.candidates:
+            raise ReverieError(f"averaged = {self.averaged} exceeds candidates = {self.candidates}")
+
+    @property
+    def critic_optimiser(self):
+        return optimiser(self.critic_learning_rate, clip=self.gradient_clip or None)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        lengths = (*[self.critic_updates] * self.iterations, None)
+        targets = (self.own_returns, *[self.planned_returns] * self.iterations)
+        pairs = zip(lengths, targets, strict=True)
+        critics = (Stage(self.learn_critic, length, self.renew, target) for length, target in pairs)
+        return Stage(self.learn_behaviour, self.behaviour_updates), *critics
+
+    def prepare(self, data: Dataset):
+        """All steps in order, with where episodes end and the episodes' own discounted returns, in standard units.
+
+        With R = m + s R' the recursion R = r + discount R+ is R' = r' + discount R'+, where s r' is r less what m needs
+        on the way: (1 - discount) m, or all of m where nothing follows."""
+        data = data.with_next_observations()
+        spec = self.spec(data)
+        rewards = np.asarray(spec.normalise("rewards", data.require_rewards()[:, None]))[:, 0]
+        own = rewards_to_go(replace(data, rewards=rewards), self.discount)
+        mean, std = own.mean(), own.std() or 1.0
+        ends = np.zeros(len(data), np.float32)
+        ends[data.episodes[:, 1] - 1] = 1
+        rows = {
+            "rewards": (rewards - mean * (1 - self.discount * ~data.terminals)) / std,
+            "returns": (own - mean) / std,
+            "ends": ends,
+        }
+        return transitions(data, spec).joined({k: jnp.asarray(v, jnp.float32) for k, v in rows.items()}), spec
+
+    def init(self, key, spec: Spec) -> State:
+        behaviour_key, critic_key = jax.random.split(key)
+        critic = self.init_critic(critic_key, spec).online
+        return State(Optimised.create(self.network(behaviour_key, spec), self.actor_optimiser), critic, critic.params)
+
+    def renew(self, state: State, key) -> State:
+        """The critic that was plans from now on, and another is begun."""
+        size = state.critic.params.nets.layers[0].weight.shape[-2]
+        options: Any = {"n": self.critics, "hidden": self.hidden, "activation": self.activation}
+        fresh = Optimised.create(QNetwork(key, size, 0, **options), self.critic_optimiser)
+        return replace(state, critic=fresh, previous=state.critic.params)
+
+    def own_returns(self, state: State, view, key) -> dict[str, jax.Array]:
+        return {"targets": view.rows["returns"]}
+
+    def planned_returns(self, state: State, view, key) -> dict[str, jax.Array]:
+        """R = r + discount max(R+, V+): along the episode, or off it (eq. 10-11). At a cut only V+ is known."""
+        rows = view.rows
+        size = rows["actions"].shape[-1]
+
+        def value(observations, key):
+            support = self.supports(state.behaviour.params, observations, key, size)
+            q = state.previous(observations[:, None], support).min(0)
+            return (jax.nn.softmax(self.alpha * q) * q).sum(-1)
+
+        def step(later, row):
+            following = jnp.where(row["ends"] > 0, row["value"], jnp.maximum(later, row["value"]))
+            planned = row["rewards"] + self.discount * (1 - row["terminals"]) * following
+            return planned, planned
+
+        known = {name: rows[name] for name in ("rewards", "terminals", "ends")}
+        known["value"] = over_rows(value, rows["next_observations"], key)
+        return {"targets": jax.lax.scan(step, jnp.zeros(()), known, reverse=True)[1]}
+
+    def learn_critic(self, state: State, batch, key):
+        def loss(q):
+            return jnp.square(q(batch["observations"], batch["actions"]) - batch["targets"]).mean(-1).sum()
+
+        critic, error = state.critic.minimise(loss, self.critic_optimiser)
+        return replace(state, critic=critic), {"q_loss": error, "planned_return": batch["targets"].mean()}
+
+    def choose(self, state, spec, observation, key):
+        size = spec.action_dim
+        actions = jnp.clip(self.candidates_for(state.behaviour.params, observation, key, self.candidates, size), -1, 1)
+        value = state.critic.params(observation[:, None], actions).min(0)
+        _, best = jax.lax.top_k(value, self.averaged)
+        return jnp.take_along_axis(actions, best[..., None], 1).mean(1)

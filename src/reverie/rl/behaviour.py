@@ -1,0 +1,65 @@
+"""A diffusion model of the behaviour in continuous time, trained first; and its samples for every row of the data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Spec
+from reverie.diffusion import Process, vp_linear
+from reverie.networks import UMLP
+
+from .diffusion_actor import DiffusionActor
+
+ROWS = 2048
+"""Observations in one piece of the sampling for all rows: what one call of the network takes at once."""
+
+
+@dataclass(frozen=True)
+class BehaviourModel(DiffusionActor):
+    """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of 15 calls (SfBC's released code has order 3)."""
+
+    limits: ClassVar = DiffusionActor.limits | {"behaviour_updates": 1, "support": 1}
+    clipping: ClassVar[dict[str, Any]] = {}
+
+    behaviour_updates: int = 600_000
+    """Updates of the first stage, which learns the behaviour."""
+    support: int = 16
+    """Actions of the behaviour for every observation, among which values are averaged."""
+    widths: tuple[int, ...] = (512, 256, 128)
+    """Of the behaviour network's narrowing half."""
+    diffusion_steps: int = 0
+    """0: the time is continuous."""
+    calls: int = 15
+    """Network calls for one action."""
+    solver: str = "dpm++2m"
+    """How actions are denoised: a name from reverie.diffusion.SOLVERS."""
+
+    @property
+    def process(self) -> Process:
+        return vp_linear(0.1, 20.0)
+
+    def network(self, key, spec: Spec):
+        return UMLP(key, spec.action_dim, spec.observation_dim, widths=self.widths)
+
+    def supports(self, net, observations, key, action_dim: int) -> jax.Array:
+        """Actions of the behaviour, in the bounds, for observations `[B, observation]`: `[B, support, action]`."""
+        return jnp.clip(self.candidates_for(net, observations, key, self.support, action_dim), -1, 1)
+
+    def learn_behaviour(self, state, batch, key):
+        """An update of the first stage; the state's `behaviour` is the network in training."""
+        behaviour, loss = state.behaviour.minimise(
+            lambda net: self.denoising_loss(net, batch, key).mean(), self.actor_optimiser
+        )
+        return replace(state, behaviour=behaviour), {"diffusion_loss": loss}
+
+
+def over_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
+    """`function(observations [B, ...], key) -> [B, ...]` for all rows of the data `[M, ...]`, a piece after another."""
+    count = -(-len(observations) // ROWS)
+    padded = jnp.pad(observations, ((0, count * ROWS - len(observations)), (0, 0)))
+    pieces = (padded.reshape(count, ROWS, -1), jax.random.split(key, count))
+    done = jax.lax.map(lambda piece: function(*piece), pieces)
+    return done.reshape(-1, *done.shape[2:])[: len(observations)]
