@@ -35,7 +35,8 @@ class TrainOptions:
     """How to train; the rest of the options are the algorithm's own fields."""
 
     data: str
-    """Source of the data: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, or a name from `reverie data list`."""
+    """Source of the data: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several of
+    these joined by +, such as real and synthetic data."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None
@@ -161,21 +162,21 @@ def generate(
     out: str,
     seed: int | None = None,
     key: int = 0,
+    acting: tuple[str, ...] = (),
 ) -> None:
-    """Write data made by a synthesizer's run.
+    """Write data made by a synthesizer's run. What was killed goes on where it was by the same command.
 
     Args:
         run: the run's folder.
         n: rows to generate.
-        out: d4rl:FILE.hdf5 or minari:ID.
+        out: d4rl:FILE.hdf5, written as it is made, or minari:ID for some thousands of rows.
         seed: which of the run's seeds generates; the first if not given.
         key: another key makes other data.
+        acting: fields of the algorithm to change in generating, as FIELD=VALUE: calls=63 chunk=10000.
     """
     import reverie
-    from reverie.data.sources import check_target
 
-    check_target(out)
-    reverie.load(run).generate(n, seed, key).save(out)
+    reverie.load(run).acting(**dict(map(_assignment, acting))).write(out, n, seed, key)
     print(f"{n} steps in {out}")
 
 
@@ -195,6 +196,7 @@ def data_list() -> None:
         ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
         ("minari:ID", "a Minari data set, local or from its server"),
         ("ogbench:FILE.npz", "a file of OGBench"),
+        ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
     ]
     generated = [
         (name, f"generated here, {entry.steps:,} steps: {entry.description}") for name, entry in DATASETS.items()

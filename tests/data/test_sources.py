@@ -12,6 +12,7 @@ import pytest
 import reverie
 from reverie import environments
 from reverie.data import Dataset, load_dataset
+from reverie.data.sources import check_target
 from reverie.errors import DataError
 
 
@@ -351,6 +352,19 @@ def test_what_minari_cannot_hold_is_refused(minari, tmp_path):
         with pytest.raises(DataError, match=sentence):
             data(**changed).save("minari:mine/three-v0")
     assert not (tmp_path / "minari/mine/three-v0").exists()
+
+
+def test_many_short_episodes_are_too_much_for_minari(minari):
+    with pytest.raises(DataError, match=r"1000000 episodes of 1 steps, and Minari takes 15 kB for each, 15 GB in all"):
+        check_target("minari:test/short-v0", episodes=1_000_000)
+    check_target("minari:test/short-v0", episodes=50_000)
+    steps = 60_000
+    short = Dataset.from_arrays(
+        np.zeros((steps, 1)), np.zeros((steps, 1)), np.zeros(steps), timeouts=np.ones(steps),
+        next_observations=np.zeros((steps, 1)),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="save to d4rl:, or at most 50000 such episodes"):
+        short.save("minari:test/short-v0")
 
 
 def test_without_minari_the_sentence_says_what_to_install(monkeypatch):

@@ -82,15 +82,20 @@ def fit(
     if out is None:
         training = replace(training, segment=segment or default_segment(steps))
         view, spec = algorithm.prepare(data)
-        return _train(algorithm, view, spec, training, Store(None), show=progress)
-    path = Path(out)
+        run = _train(algorithm, view, spec, training, Store(None), show=progress)
+    else:
+        run = _fit_in(Path(out), algorithm, data, training, resume, progress)
+    return replace(run, data=dict(data.attributes))
+
+
+def _fit_in(path: Path, algorithm: Any, data: Any, training: Training, resume: bool, progress: bool) -> Run:
     with folder.locked(path):
         training = _settle(path, algorithm, data, training, resume)
         view, spec = algorithm.prepare(data)
         if not folder.holds_run(path):
             spec.save(path / folder.SPEC)
         folder.write_config(path, _config(algorithm, data, training))
-        with closing(Store(path, keep)) as store:
+        with closing(Store(path, training.keep)) as store:
             return _train(algorithm, view, spec, training, store, show=progress)
 
 

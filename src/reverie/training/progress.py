@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Self
 
@@ -16,15 +17,15 @@ SHOWN = 4  # metrics beside the bar
 
 
 class Progress:
-    """A bar with rate, time left and the last metrics on a terminal; elsewhere a plain line now and then."""
+    """A bar with rate, time left and a note on a terminal; elsewhere a plain line now and then."""
 
-    def __init__(self, title: str, steps: int, done: int, *, show: bool):
-        self.title, self.steps, self.show = title, steps, show
+    def __init__(self, title: str, total: int, done: int, *, show: bool, unit: str = "updates"):
+        self.title, self.total, self.unit, self.show = title, total, unit, show
         self.bar: Any = None
         self.spoke = time.monotonic()
         if show and sys.stderr.isatty():
             self.bar = _rich_bar()
-            self.task = self.bar.add_task(title, total=steps, completed=done, losses="compiling", rate="")
+            self.task = self.bar.add_task(title, total=total, completed=done, note="compiling", rate="")
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -36,13 +37,18 @@ class Progress:
             self.bar.stop()
 
     def update(self, rows: list[dict[str, float]]) -> None:
-        """Show the rows (one a seed) of the segment that has just ended."""
-        done, rate, losses = rows[0]["step"], f"{rows[0]['updates_per_second']:.4g}/s", _losses(rows)
+        """Show the rows (one a seed) of the segment of training that has just ended."""
+        self.advance(int(rows[0]["step"]), rows[0]["updates_per_second"], _losses(rows))
+
+    def advance(self, done: int, rate: float, note: str = "") -> None:
+        """Show that so much is done, at so much a second."""
         if self.bar:
-            self.bar.update(self.task, completed=done, losses=losses, rate=rate)
-        elif self.show and (done == self.steps or time.monotonic() - self.spoke > LINE_EVERY):
+            self.bar.update(self.task, completed=done, note=note, rate=_rate(rate))
+        elif self.show and (done == self.total or time.monotonic() - self.spoke > LINE_EVERY):
             self.spoke = time.monotonic()
-            say(f"{self.title}: {done}/{self.steps} updates, {rate}, {losses}")
+            left = timedelta(seconds=round((self.total - done) / rate))
+            parts = [f"{done}/{self.total} {self.unit}", _rate(rate), f"{left} left", note]
+            say(f"{self.title}: {', '.join(filter(None, parts))}")
 
 
 def _rich_bar() -> Any:
@@ -56,9 +62,13 @@ def _rich_bar() -> Any:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[losses]}"),
+        TextColumn("[dim]{task.fields[note]}"),
     )
     return Bar(*columns, console=Console(stderr=True))
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.4g}/s" if rate < 1000 else f"{rate:,.0f}/s"
 
 
 def _losses(rows: list[dict[str, float]]) -> str:

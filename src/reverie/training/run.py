@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from reverie.errors import RunError
-from reverie.training import folder
+from reverie.training import folder, generating
 from reverie.training.loop import initial_states, seed_keys
 from reverie.training.metrics import Table
+
+if TYPE_CHECKING:
+    from reverie.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Run:
 
     states: the algorithm's state, every leaf with a leading axis [S] for the seeds.
     step: updates made.  seeds: the numbers of the seeds [S], as in the column `seed` of the metrics.
-    path: the run's folder, or None.
+    path: the run's folder, or None.  data: the attributes of the data trained on (name, environment, ...).
     """
 
     algorithm: Any
@@ -33,6 +37,7 @@ class Run:
     seeds: tuple[int, ...]
     path: Path | None = None
     table: Table = field(default_factory=Table, repr=False)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     changes: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -67,14 +72,26 @@ class Run:
             raise RunError(f"{self.algorithm.name} is a {self.algorithm.role}: it generates data and does not act.")
         return Policy(self.algorithm, self.spec, self.state(seed))
 
-    def generate(self, n: int, seed: int | None = None, key: int = 0) -> Any:
-        """A Dataset of n steps made by the trained seed; another `key` makes other data.
+    def generate(self, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> Dataset:
+        """A Dataset of n steps made by the trained seed; another `key` makes other data. (`write` needs less memory.)
 
-        Raises RunError when the algorithm does not make data.
+        Its attributes say that it is synthetic, and all that it depends on. Raises RunError when the algorithm does
+        not make data.
         """
-        if not hasattr(self.algorithm, "generate"):
-            raise RunError(f"{self.algorithm.name} is a {self.algorithm.role}: it acts and does not generate data.")
-        return self.algorithm.generate(self.state(seed), self.spec, jax.random.key(key), n)
+        from reverie.data import concatenate
+
+        generating.check_generates(self)
+        made = concatenate(*generating.chunks(self, n, seed, key, progress=progress))
+        return replace(made, attributes=generating.provenance(self, seed, key))
+
+    def write(self, target: str, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> None:
+        """Write the n steps of `generate` to `"d4rl:PATH.hdf5"`, one chunk in memory at a time, or `"minari:ID"`.
+
+        What is made lies in `PATH.hdf5.part` until all is. A killed process leaves it, and the same call goes on from
+        there; the result is the same, bit for bit. Raises RunError when the algorithm does not make data, and
+        DataError where the target exists, cannot hold the data or lacks the room, and for the part of another call.
+        """
+        generating.write(self, target, n, seed, key, progress=progress)
 
     def metrics(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv: seed, step, the metrics, seconds, updates_per_second."""
@@ -129,7 +146,8 @@ def load(path: str | Path) -> Run:
     checkpoints.close()
     table = Table(path / folder.METRICS)
     table.keep_until(step)
-    return Run(algorithm, spec, jax.device_put(states), step, seeds, path, table)
+    data = config["data"].get("attributes", {})
+    return Run(algorithm, spec, jax.device_put(states), step, seeds, path, table, data)
 
 
 def state_shapes(algorithm: Any, spec: Any, seeds: tuple[int, ...]) -> Any:

@@ -1,0 +1,85 @@
+"""What a trained synthesizer makes: in memory, or onto the disk as it comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from reverie.errors import RunError
+from reverie.training.progress import Progress, say
+
+if TYPE_CHECKING:
+    from reverie.training.run import Run
+
+
+def check_generates(run: Run) -> None:
+    """Raise RunError when the run's algorithm does not make data."""
+    if not hasattr(run.algorithm, "chunks"):
+        raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it acts and does not generate data.")
+
+
+def chunks(run: Run, n: int, seed: int | None, key: int, start: int = 0, *, progress: bool) -> Iterator[Any]:
+    """The data sets of rows start, ..., n - 1, as the algorithm makes them, with a bar of what is done."""
+    done = start
+    with Progress(run.name, n, done, show=progress, unit="rows") as bar:
+        clock = time.perf_counter()
+        for made in run.algorithm.chunks(run.state(seed), run.spec, jax.random.key(key), n, start):
+            yield made
+            done, before, clock = done + len(made), clock, time.perf_counter()
+            bar.advance(done, len(made) / (clock - before))
+
+
+def provenance(run: Run, seed: int | None, key: int) -> dict[str, Any]:
+    """Attributes of the data made: that they are synthetic, what the real ones were, and all that they depend on."""
+    from reverie.catalogue import to_config
+
+    config = to_config(run.algorithm)
+    real = run.data.get("name")
+    kept = {"real_data": real, "environment": run.data.get("environment")}
+    return {
+        "name": f"synthetic {real or 'data'} by {run.algorithm.name}",
+        "synthetic": True,
+        **{name: value for name, value in kept.items() if value is not None},
+        "algorithm": config.pop("name"),
+        "configuration": json.dumps(config),
+        "seed": run.seeds[0] if seed is None else seed,
+        "updates": run.step,
+        "key": key,
+        "state": _digest(run.state(seed)),
+    }
+
+
+def _digest(state: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.device_get(jax.tree.leaves(state)):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress: bool) -> None:
+    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target's kind can grow."""
+    from reverie.data.growing import Growing
+    from reverie.data.sources import check_target
+
+    check_generates(run)
+    check_target(target, episodes=n)
+    scheme, _, path = target.partition(":")
+    if scheme != "d4rl":
+        run.generate(n, seed, key, progress=progress).save(target)
+        return
+    with Growing(path, run.spec, n, provenance(run, seed, key)) as file:
+        if progress and file.written:
+            say(f"Going on from row {file.written} of {str(file.part)!r}.")
+        try:
+            for made in chunks(run, n, seed, key, file.written, progress=progress):
+                file.append(made)
+        except KeyboardInterrupt:
+            say(f"Stopped; {file.written} of {n} rows are in {str(file.part)!r}. The same command goes on from there.")
+            raise
+        file.finish()
