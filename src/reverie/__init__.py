@@ -16,7 +16,7 @@ _EXPORTS = {
 }
 _MODULES = (
     *("baselines", "data", "diffusion", "environments", "errors", "evaluation", "networks"),
-    *("planners", "policies", "rl", "training"),
+    *("planners", "policies", "rl", "synthesizers", "training"),
 )
 
 __all__ = [*_EXPORTS, *_MODULES]

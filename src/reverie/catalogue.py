@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 from typing import Any
 
-from reverie import baselines, planners, policies
+from reverie import baselines, planners, policies, synthesizers
 from reverie.errors import RunError
 
-ROLES = (planners, policies, baselines)
+ROLES = (planners, policies, synthesizers, baselines)
 
 # name -> class. An algorithm of your own joins by an entry here, before its run is loaded.
 ALGORITHMS: dict[str, Any] = {

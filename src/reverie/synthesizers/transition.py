@@ -1,0 +1,57 @@
+"""The transition (s, a, r, s', terminal) as one vector, and back again.
+
+Each part is of a kind. Observations, rewards and next observations are continuous: every column is standardised by
+itself. So are actions, and what is generated is clipped to their bounds. The terminal is binary: 0 or 1 for the
+network, and true above a half. A column that is constant in the data, the terminal's too, comes back as that constant.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.data import Dataset, Gaussian, Spec
+
+PARTS = ("observations", "actions", "rewards", "next_observations", "terminals")
+
+
+def fit(data: Dataset) -> Spec:
+    """Sizes, bounds, and a normaliser for every part of the data's transitions."""
+    spec = Spec.fit(data, **dict.fromkeys(PARTS[:-1], Gaussian))
+    terminals = data.require_terminals()
+    constant = terminals.min() == terminals.max()
+    raw = Gaussian(jnp.full(1, float(terminals[0] and constant)), jnp.full(1, float(not constant)))
+    return replace(spec, normalisers=spec.normalisers | {"terminals": raw})
+
+
+def sizes(spec: Spec) -> list[int]:
+    """Columns of each part."""
+    return [spec.observation_dim, spec.action_dim, 1, spec.observation_dim, 1]
+
+
+def join(batch: dict[str, jax.Array]) -> jax.Array:
+    """A batch of the view `transitions`, in network units, as vectors `[B, D]`."""
+    columns = [batch[part] if batch[part].ndim == 2 else batch[part][:, None] for part in PARTS]
+    return jnp.concatenate(columns, axis=-1)
+
+
+def split(x: jax.Array, spec: Spec) -> dict[str, jax.Array]:
+    """Generated vectors `[N, D]` as the parts in the data's units: rewards and (boolean) terminals `[N]`."""
+    pieces = jnp.split(x, np.cumsum(sizes(spec))[:-1], axis=-1)
+    parts = {part: spec.denormalise(part, piece) for part, piece in zip(PARTS, pieces, strict=True)}
+    return parts | {
+        "actions": jnp.clip(parts["actions"], spec.action_low, spec.action_high),
+        "rewards": parts["rewards"][:, 0],
+        "terminals": parts["terminals"][:, 0] > 0.5,
+    }
+
+
+def dataset(parts: dict[str, jax.Array], spec: Spec, rows: int, **attributes: str | bool) -> Dataset:
+    """The first `rows` of `split`'s parts, each an episode of its own: ended by a terminal, or else cut."""
+    arrays: dict[str, Any] = {part: np.asarray(values)[:rows] for part, values in parts.items()}
+    # An action that the data never varies, outside [-1, 1], has no bounds to declare.
+    bounds: dict[str, Any] = {"action_low": spec.action_low, "action_high": spec.action_high}
+    bounds = bounds if bool(jnp.all(spec.action_low < spec.action_high)) else {}
+    return Dataset.from_arrays(**arrays, timeouts=~arrays["terminals"], **bounds, attributes=attributes)
