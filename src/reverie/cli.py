@@ -19,6 +19,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie train ALGORITHM --data SOURCE --steps N [--seeds S] [--out FOLDER] [--FIELD VALUE ...]
   reverie train --resume FOLDER             go on with a run that was stopped
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
+  reverie two-sample FOLDER --data SOURCE   how well its actions can be told from the data's
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
   reverie plot FOLDER                       learning curves of a run
   reverie data list                         the sources, and the sets that are generated here
@@ -156,6 +157,29 @@ def _assignment(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def two_sample(
+    run: tyro.conf.Positional[Path], data: str, rows: int = 10_000, seed: int = 0, acting: tuple[str, ...] = ()
+) -> None:
+    """Train a classifier to tell a run's actions from the data's, and print its accuracy on others: 50 % is perfect.
+
+    Args:
+        run: the run's folder.
+        data: source of the data.
+        rows: pairs of an observation and an action of each kind, for training the classifier and again for judging.
+        seed: of the choice of rows and of the classifier.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE: stochastic=True for bc.
+    """
+    import reverie
+    from reverie.evaluation import two_sample
+
+    changed = reverie.load(run).acting(**dict(map(_assignment, acting)))
+    found = two_sample(changed, reverie.load_dataset(data), rows, seed=seed)
+    cells = [(str(s), f"{100 * accuracy:.1f} %") for s, accuracy in zip(changed.seeds, found.accuracy, strict=True)]
+    cells.append(("mean", f"{100 * found.mean:.1f} %"))
+    _show(_table(("seed", "told apart"), cells))
+    print(f"50 % where nothing can be told; then one seed's deviation from it is {100 * found.noise:.1f} %.")
+
+
 def generate(
     run: tyro.conf.Positional[Path],
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])],
@@ -275,6 +299,7 @@ VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
     "list": _verb(list_algorithms),
     "train": lambda arguments, name: train(arguments),
     "eval": _verb(evaluate),
+    "two-sample": _verb(two_sample),
     "generate": _verb(generate),
     "plot": _verb(plot),
     "data": _data,

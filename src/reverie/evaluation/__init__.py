@@ -2,6 +2,7 @@
 
 from reverie.evaluation.rollout import RunPolicy, evaluate
 from reverie.evaluation.scores import REFERENCES, Estimate, Interval, Latency, Reference, Scores, bootstrap, estimate
+from reverie.evaluation.two_sample import TwoSample, two_sample
 
 __all__ = [
     "REFERENCES",
@@ -11,7 +12,9 @@ __all__ = [
     "Reference",
     "RunPolicy",
     "Scores",
+    "TwoSample",
     "bootstrap",
     "estimate",
     "evaluate",
+    "two_sample",
 ]

@@ -1,0 +1,62 @@
+"""The classifier two-sample test: it sees what differs, and nothing where nothing does."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reverie.data import Dataset, Spec
+from reverie.errors import ReverieError
+from reverie.evaluation import two_sample
+
+
+def data(n=8000):
+    """Two ways to act, +-0.5 x with the sign of a coin."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 1.5, size=(n, 1))
+    actions = 0.5 * x * rng.choice([-1, 1], size=(n, 1)) + 0.05 * rng.normal(size=(n, 1))
+    return Dataset.from_arrays(x, actions, timeouts=np.arange(n) % 10 == 9, action_low=-2.0, action_high=2.0)
+
+
+@dataclass(frozen=True)
+class Actor:
+    kind: str
+
+    def reset(self, spec, n):
+        return ()
+
+    def act(self, state, spec, carry, observation, key):
+        sign_key, noise_key, x_key = jax.random.split(key, 3)
+        x = observation
+        if self.kind == "marginal":  # right on the whole, but of another observation
+            x = jax.random.permutation(x_key, observation)
+        sign = 2.0 * jax.random.bernoulli(sign_key, shape=x.shape) - 1
+        noise = jax.random.normal(noise_key, x.shape)
+        return (0.5 * x * noise if self.kind == "gaussian" else 0.5 * x * sign + 0.05 * noise), carry
+
+
+def judged(kind, seeds=1) -> Any:
+    states = jnp.zeros((seeds, 1))
+    run: Any = SimpleNamespace(
+        algorithm=Actor(kind), spec=Spec.fit(data()), states=states, seeds=tuple(range(seeds)), name=kind
+    )
+    return two_sample(run, data(), rows=2000, updates=250)
+
+
+def test_the_same_distribution_is_not_told_apart():
+    found = judged("true")
+    assert np.abs(found.accuracy - 0.5).max() < 4 * found.noise
+
+
+@pytest.mark.parametrize(("kind", "least"), [("gaussian", 0.7), ("marginal", 0.6)])
+def test_a_gaussian_and_a_wrong_dependence_are(kind, least):
+    assert judged(kind).accuracy.min() > least
+
+
+def test_too_many_rows_are_refused():
+    with pytest.raises(ReverieError, match="rows = 3000: 12000 steps are needed and the data has 8000"):
+        two_sample(None, data(), rows=3000)
