@@ -15,7 +15,7 @@ from reverie.diffusion import energy, sample
 from reverie.networks import MLP, UMLP, TimeMLP
 from reverie.networks.embeddings import Fourier
 from reverie.networks.layers import Draw, concatenate
-from reverie.rl import ActorCritic, BehaviourModel, Critic, over_rows
+from reverie.rl import ActorCritic, BehaviourModel, Critic, over_rows, tilted_mean
 from reverie.training.stages import Stage
 from reverie.training.state import Optimised
 
@@ -93,8 +93,7 @@ class QGPO(BehaviourModel, ActorCritic):
     def learn_critic(self, state: State, batch, key):
         """V(s') is Q's mean under the tilted behaviour, by importance over the support (eq. 14)."""
         q = state.critic.target(batch["next_observations"][:, None], batch["next_support"]).min(0)
-        next_value = (jax.nn.softmax(self.alpha * q) * q).sum(-1)
-        critic, metrics = self.learn_q(state.critic, batch, next_value)
+        critic, metrics = self.learn_q(state.critic, batch, tilted_mean(q, self.alpha))
         return replace(state, critic=critic), metrics
 
     def learn_energy(self, state: State, batch, key):

@@ -14,7 +14,7 @@ import numpy as np
 
 from reverie.data import Dataset, Spec, rewards_to_go, transitions
 from reverie.errors import ReverieError
-from reverie.rl import ActorCritic, BehaviourModel, QNetwork, over_rows
+from reverie.rl import ActorCritic, BehaviourModel, QNetwork, over_rows, tilted_mean
 from reverie.training.stages import Stage
 from reverie.training.state import Optimised, optimiser
 
@@ -117,8 +117,7 @@ class SfBC(BehaviourModel, ActorCritic):
 
         def value(observations, key):
             support = self.supports(state.behaviour.params, observations, key, size)
-            q = state.previous(observations[:, None], support).min(0)
-            return (jax.nn.softmax(self.alpha * q) * q).sum(-1)
+            return tilted_mean(state.previous(observations[:, None], support).min(0), self.alpha)
 
         def step(later, row):
             following = jnp.where(row["ends"] > 0, row["value"], jnp.maximum(later, row["value"]))

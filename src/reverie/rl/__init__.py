@@ -1,7 +1,7 @@
 """What the methods that learn from transitions share: policies of one step, critics, actors."""
 
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
-from .behaviour import BehaviourModel, over_rows
+from .behaviour import BehaviourModel, over_rows, tilted_mean
 from .critics import ActorCritic, Critic, QNetwork
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
@@ -27,4 +27,5 @@ __all__ = [
     "TanhNormal",
     "TanhNormalActor",
     "over_rows",
+    "tilted_mean",
 ]

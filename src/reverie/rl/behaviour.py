@@ -56,6 +56,11 @@ class BehaviourModel(DiffusionActor):
         return replace(state, behaviour=behaviour), {"diffusion_loss": loss}
 
 
+def tilted_mean(q, alpha: float) -> jax.Array:
+    """The mean of Q `[..., support]` under the behaviour tilted by exp(alpha Q): `[...]`."""
+    return (jax.nn.softmax(alpha * q) * q).sum(-1)
+
+
 def over_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
     """`function(observations [B, ...], key) -> [B, ...]` for all rows of the data `[M, ...]`, a piece after another."""
     count = -(-len(observations) // ROWS)

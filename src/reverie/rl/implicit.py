@@ -31,7 +31,7 @@ def _asymmetry(u, p):
 
 
 def _away_from_zero(u):
-    return jnp.maximum(jnp.abs(u), 1e-6)
+    return jnp.where(jnp.abs(u) < 1e-6, 1e-6, u)
 
 
 def _bounded_exp(z):
@@ -44,12 +44,12 @@ IMPLICIT_LOSSES = {
     "expectile": ImplicitLoss(lambda u, p: _asymmetry(u, p) * u**2, _asymmetry),
     # p in (0, 1): the p-quantile; the median at 1/2. The released code divides by u itself, with its sign.
     "quantile": ImplicitLoss(
-        lambda u, p: _asymmetry(u, p) * jnp.abs(u), lambda u, p: _asymmetry(u, p) / _away_from_zero(u)
+        lambda u, p: _asymmetry(u, p) * jnp.abs(u), lambda u, p: _asymmetry(u, p) / jnp.abs(_away_from_zero(u))
     ),
     # p > 0: log E exp(p Q) / p, the soft maximum (Garg et al. 2023 with p = 1/beta; IDQL, eq. 9).
     "exponential": ImplicitLoss(
         lambda u, p: _bounded_exp(p * u) - p * u,
-        lambda u, p: p * jnp.abs(_bounded_exp(p * u) - 1) / _away_from_zero(u),
+        lambda u, p: p * jnp.expm1(jnp.minimum(p * _away_from_zero(u), 7)) / _away_from_zero(u),
     ),
 }
 
@@ -79,7 +79,9 @@ class ImplicitQ(ActorCritic):
     def __post_init__(self):
         super().__post_init__()
         if self.implicit_loss != "exponential" and not self.parameter < 1:
-            raise ReverieError(f"parameter = {self.parameter}, but an {self.implicit_loss} is between 0 and 1")
+            raise ReverieError(
+                f"parameter = {self.parameter}, but implicit_loss {self.implicit_loss!r} takes one below 1"
+            )
 
     def init_implicit(self, key, spec: Spec) -> ImplicitCritic:
         q_key, v_key = jax.random.split(key)

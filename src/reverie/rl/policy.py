@@ -12,9 +12,15 @@ from reverie.checks import check_fields
 from reverie.data import Dataset, Gaussian, MinMax, Spec, transitions
 from reverie.training.state import optimiser
 
+
+def _moments(data: Dataset) -> tuple[float, float]:
+    fitted = Gaussian.fit(data.require_rewards()[:, None])  # which knows a constant when it sees one
+    return float(fitted.mean[0]), float(fitted.std[0]) or 1.0
+
+
 REWARDS: dict[str, Callable[[Dataset], tuple[float, float]]] = {
     "raw": lambda data: (0.0, 1.0),
-    "standard": lambda data: (float(data.require_rewards().mean()), float(data.require_rewards().std()) or 1.0),
+    "standard": _moments,
     "returns": lambda data: (0.0, float(np.ptp(data.returns)) / 1000 or 1.0),
     "minus-one": lambda data: (1.0, 1.0),
     "antmaze": lambda data: (0.5, 0.25),

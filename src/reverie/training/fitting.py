@@ -18,9 +18,12 @@ from reverie.training.loop import SeedsBy
 from reverie.training.metrics import Table, TensorBoard, divergence, segment_rows
 from reverie.training.progress import Interrupt, Progress, say, wait
 from reverie.training.run import Run, state_shapes
+from reverie.training.stages import last_begins, stage_at
 
 CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
+ADVICE = "A lower learning rate or a gradient clip may help."
+"""After a divergence, unless the algorithm has its own `advice`."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,11 @@ def _train(algorithm: Any, view: Any, spec: Any, training: Training, store: Stor
     states, done = _start(algorithm, spec, training, store)
     store.table.truncate(done)
     store.write_tensorboard(training.tensorboard, done)
+    if show and training.steps <= last_begins(algorithm) > 0:
+        say(
+            f"{algorithm.name} learns in stages, and the last begins after {last_begins(algorithm)} updates: these "
+            f"{training.steps} end before it. Ask for more, or shorten the stages (fields that end in _updates)."
+        )
     bar = Progress(algorithm.name, training.steps, done, show=show)
     try:
         with bar, Interrupt(active=store.path is not None) as stop:
@@ -264,19 +272,24 @@ def _updates(
     """Segment after segment, until all updates are done or a stop is asked for."""
     mesh = loop.device_mesh(training.devices, algorithm.batch_size)
     states, view, keys = loop.replicated((states, view, loop.seed_keys(training.seeds)), mesh)
-    seeds_by = loop.chosen_seeds_by(training.seeds_by, len(training.seeds))
+    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
     clock = _Clock(store.table.last("seconds"), saved=done)
-    stopping = False
+    stopping, place = False, None
     while done < training.steps and not stopping:
-        length = min(training.segment - done % training.segment, training.steps - done)
+        if place is None or done == place.stop:
+            place = stage_at(algorithm, done)
+            if done == place.first:
+                states = loop.begin(algorithm, states, keys, stage=place.number)
+            derived = loop.derive(algorithm, states, keys, view, stage=place.number)
+        length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
+        length = min(length, training.steps - done)
         number = loop.replicated(np.uint32(done), mesh)
-        states, metrics, finite = loop.advance(
-            algorithm, states, keys, number, view, length=length, seeds_by=seeds_by, split=loop.batch_split(mesh)
-        )
+        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "split": split, "stage": place.number}
+        states, metrics, finite = loop.advance(algorithm, states, keys, number, view, derived, **how)
         wait(finite)
         metrics, finite = jax.device_get((metrics, finite))
         if fault := divergence(metrics, finite, training.seeds, done):
-            raise DivergenceError(f"{fault} {store.kept()} A lower learning rate or a gradient clip may help.")
+            raise DivergenceError(f"{fault} {store.kept()} {getattr(algorithm, 'advice', ADVICE)}")
         done += length
         rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
         store.append(rows)

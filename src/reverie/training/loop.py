@@ -39,21 +39,25 @@ def _stage_key(key: jax.Array, stage: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), stage)
 
 
-@partial(jax.jit, static_argnames=("algorithm", "stage"))
 def begin(algorithm: Any, states: Any, keys: jax.Array, *, stage: int) -> Any:
     """The states with which the stage begins."""
-    first = stages_of(algorithm)[stage].begin
-    if first is None:
-        return states
+    return states if stages_of(algorithm)[stage].begin is None else _begin(algorithm, states, keys, stage)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "stage"), donate_argnames="states")
+def _begin(algorithm: Any, states: Any, keys: jax.Array, stage: int) -> Any:
+    first: Any = stages_of(algorithm)[stage].begin
     return jax.lax.map(lambda pair: first(pair[0], _stage_key(pair[1], stage)), (states, keys))
 
 
-@partial(jax.jit, static_argnames=("algorithm", "stage"))
 def derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, *, stage: int) -> dict[str, jax.Array]:
     """The further rows of the view that the stage needs, `[S, M, ...]` each, as every seed has its own; none mostly."""
-    rows = stages_of(algorithm)[stage].derive
-    if rows is None:
-        return {}
+    return {} if stages_of(algorithm)[stage].derive is None else _derive(algorithm, states, keys, view, stage)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "stage"))
+def _derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, stage: int) -> dict[str, jax.Array]:
+    rows: Any = stages_of(algorithm)[stage].derive
     return jax.lax.map(lambda pair: rows(pair[0], view, _stage_key(pair[1], stage)), (states, keys))
 
 

@@ -34,6 +34,11 @@ class Place(NamedTuple):
     stop: int | None
 
 
+def last_begins(algorithm: Any) -> int:
+    """Updates before the last stage."""
+    return sum(stage.updates or 0 for stage in stages_of(algorithm)[:-1])
+
+
 def stage_at(algorithm: Any, done: int) -> Place:
     """The stage of the update that follows `done`."""
     first = 0
