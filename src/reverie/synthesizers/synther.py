@@ -4,7 +4,6 @@ A diffusion model of single transitions, in the EDM's formulation (Karras et al.
 method of reinforcement learning can use.
 """
 
-import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 
 from reverie.checks import check_fields
 from reverie.data import Dataset, Spec, concatenate, transitions
-from reverie.diffusion import Process, edm, edm_churn, sample
+from reverie.diffusion import SOLVERS, Process, edm, edm_churn, sample
 from reverie.errors import ReverieError
 from reverie.networks import ResidualMLP
 from reverie.networks.layers import parameter_count
@@ -42,7 +41,7 @@ class SynthER:
     role: ClassVar = "synthesizer"
     paper: ClassVar = "Lu et al. 2023"
     needs: ClassVar = ("rewards", "terminals")
-    acting_fields: ClassVar = ("calls", "churn", "chunk")
+    acting_fields: ClassVar = ("calls", "solver", "churn", "chunk")
     limits: ClassVar[dict[str, Any]] = {
         **dict.fromkeys(("width", "blocks", "batch_size", "decay_updates", "average_every", "calls", "chunk"), 1),
         **dict.fromkeys(("gradient_clip", "average_start", "churn"), 0),
@@ -71,13 +70,17 @@ class SynthER:
     """Updates during which the average is a copy."""
     calls: int = 255
     """Network calls for a transition; the paper's 128 steps of Heun's method are 255."""
+    solver: str = "edm-churn"
+    """How transitions are denoised: a name from reverie.diffusion.SOLVERS. dpm++2m needs far fewer calls."""
     churn: float = 80.0
-    """Fresh noise while denoising, S_churn of Karras et al.; 0 for none."""
+    """Fresh noise while edm-churn denoises, S_churn of Karras et al.; 0 for none."""
     chunk: int = 1000
     """Transitions generated at a time. Others come of another number; what is kept of a killed work is whole chunks."""
 
     def __post_init__(self):
         check_fields(self, self.limits)
+        if self.solver not in SOLVERS:
+            raise ReverieError(f"solver {self.solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
 
     @property
     def process(self) -> Process:
@@ -101,11 +104,10 @@ class SynthER:
         columns = sum(transition.sizes(spec))
         parameters = parameter_count(jax.eval_shape(self.network, jax.random.key(0), spec))
         if 10 * rows * columns < parameters:
-            width = max(16, int(math.sqrt(10 * rows * columns / self.blocks)) // 16 * 16)
             warnings.warn(
                 f"{rows} transitions of {columns} numbers are few for a network of {parameters} parameters, which may "
-                f"learn them by heart and generate copies; --width {width} in place of {self.width} would suit them.",
-                stacklevel=2,
+                f"learn them by heart and generate copies; choose a width below {self.width}, or give more data.",
+                stacklevel=3,
             )
 
     def network(self, key, spec: Spec) -> ResidualMLP:
@@ -146,6 +148,7 @@ class SynthER:
         return transition.split(x, spec)
 
     def sample(self, denoiser, key, shape) -> jax.Array:
-        """Vectors in network units by the stochastic sampler with the paper's numbers (Karras et al. 2022, alg. 2)."""
-        solver = edm_churn(self.churn, minimum=0.05, maximum=50.0, noise_scale=1.003)
+        """Vectors in network units; by default with the paper's numbers for the stochastic sampler of Karras et al."""
+        churned = edm_churn(self.churn, minimum=0.05, maximum=50.0, noise_scale=1.003)
+        solver = churned if self.solver == "edm-churn" else self.solver
         return sample(self.process, denoiser, key, shape, calls=self.calls, solver=solver, grid="karras")

@@ -22,7 +22,8 @@ def fit(data: Dataset) -> Spec:
     spec = Spec.fit(data, **dict.fromkeys(PARTS[:-1], Gaussian))
     terminals = data.require_terminals()
     constant = terminals.min() == terminals.max()
-    raw = Gaussian(jnp.full(1, float(terminals[0] and constant)), jnp.full(1, float(not constant)))
+    mean, std = jnp.array([terminals[0] and constant]), jnp.array([not constant])
+    raw = Gaussian(mean.astype(jnp.float32), std.astype(jnp.float32))
     return replace(spec, normalisers=spec.normalisers | {"terminals": raw})
 
 
