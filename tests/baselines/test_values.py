@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from bandit import BEST, CORNERS, act, bandit, train
-from reverie.baselines import AWAC, BC, CQL, XQL, OneStepRL
+from reverie.baselines import AWAC, BC, CQL, SAC, XQL, OneStepRL
 from reverie.baselines.cql import conservatism
 from reverie.data import Dataset, Spec, sarsa
 from reverie.errors import DataError
@@ -137,3 +137,15 @@ def test_easy_bcq_takes_the_best_of_the_behaviours_own_actions():
     action = algorithm.choose(state, None, jnp.zeros((3, 1)), jax.random.key(0))
     assert action.shape == (3, 2)
     assert np.abs(np.asarray(action) - 0.8).max() < 0.25
+
+
+def test_sac_climbs_q_where_data_is_everywhere():
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, size=(4000, 2))
+    rewards = -np.square(actions - [0.5, -0.3]).sum(1)
+    data = Dataset.from_arrays(np.zeros((4000, 1)), actions, 10 * rewards, terminals=np.ones(4000))
+    algorithm = SAC(hidden=(32, 32), learning_rate=3e-3, discount=0.0)
+    state, spec = train(algorithm, data, 800)
+    np.testing.assert_allclose(act(algorithm, state, spec, n=1)[0], [0.5, -0.3], atol=0.1)
+    entropy = -np.mean(state.actor.policy.params(jnp.zeros((1000, 1))).sample_and_log_prob(jax.random.key(0))[1])
+    np.testing.assert_allclose(entropy, -2, atol=0.4)  # the wanted one: minus one a dimension

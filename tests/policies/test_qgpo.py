@@ -9,83 +9,98 @@ import numpy as np
 import pytest
 from analytic import Mixture
 
-from bandit import BEST, CORNERS, act, bandit, fractions, spread, train
+from bandit import BEST, CORNERS, REWARDS, act, bandit, fractions, spread, train
 from reverie.diffusion import energy, sample
 from reverie.policies import QGPO
 from reverie.policies.qgpo import Energy
 from reverie.rl import tilted_mean
 from reverie.training import Optimised, optimiser
 
-SLOPE = jnp.array([0.5, 0.25])
-STD = 0.15
+MIXTURE = Mixture(jnp.ones(4) / 4, CORNERS, jnp.full((4, 2), 0.15**2))
+ALPHA = 3.0
+WANTED = np.exp(ALPHA * REWARDS) / np.exp(ALPHA * REWARDS).sum()
+"""The corners' shares under the mixture times exp(alpha Q), Q being the corner's reward."""
 
 
-def linear_q(observation, action):
-    return (action @ SLOPE)[None]
+def corner_q(observation, action):
+    """The reward of the nearest corner, for one critic."""
+    nearest = jnp.square(action[..., None, :] - jnp.asarray(CORNERS)).sum(-1).argmin(-1)
+    return jnp.asarray(REWARDS)[nearest][None]
 
 
-class MeanSquaredQGPO(QGPO):
-    """The variant that learns E[alpha Q | a_t], which is exact at no noise level but the last."""
-
-    def energy_loss(self, net, critic, batch, key):
-        time_key, noise_key = jax.random.split(key)
-        support = batch["support"]
-        t = self.process.draw_times(time_key, support.shape[:1])
-        noisy = self.process.perturb(support, t, jax.random.normal(noise_key, support.shape))
-        wanted = self.alpha * critic.target(batch["observations"][:, None], support)[0]
-        return jnp.square(net(noisy, t[:, None], batch["observations"][:, None]) - wanted).mean()
+def exact_energy(process, x, t):
+    """log E[exp(alpha Q) | x_t]: the ratio of the tilted mixture's density to the mixture's own."""
+    tilted = Mixture(WANTED, MIXTURE.means, MIXTURE.variances)
+    return tilted.log_density(process, x, t) - MIXTURE.log_density(process, x, t)
 
 
-def tilted_weights(alpha):
-    """Of the corners under the mixture times exp(alpha Q): all are shifted alike, so only Q at their means counts."""
-    return np.asarray(jax.nn.softmax(alpha * jnp.asarray(CORNERS) @ SLOPE))
+def mean_energy(process, x, t):
+    """E[alpha Q | x_t], what regression on Q learns."""
+    shares = jax.nn.softmax(MIXTURE._components(process, x, t)[1], axis=-1)
+    return ALPHA * shares @ jnp.asarray(REWARDS)
 
 
-def guided_fractions(algorithm, updates=2500, n=4000):
-    """Learn the energy from the mixture's own samples, then guide the mixture's exact denoiser with it."""
-    mixture = Mixture(jnp.ones(4) / 4, CORNERS, jnp.full((4, 2), STD**2))
-    by = optimiser(2e-3, schedule="cosine", steps=updates)
-    net = Energy(jax.random.key(0), 1, 2, hidden=(64, 64))
-    critic = SimpleNamespace(target=linear_q)
+def shares_under(process, function, n=4000):
+    """The corners' shares of the mixture's exact denoiser, guided by an energy (x, t) -> [n]."""
+    guided = energy(process, MIXTURE.denoiser(process), function)
+    actions = np.asarray(sample(process, guided, jax.random.key(1), (n, 2), calls=40, solver="dpm++2m", grid="log-snr"))
+    return np.bincount(np.linalg.norm(actions[:, None] - CORNERS, axis=-1).argmin(1), minlength=4) / n
+
+
+def learned(algorithm, updates=2000):
+    """The energy as (x, t) -> [n], learned from the mixture's own samples."""
+    by = optimiser(3e-3, schedule="cosine", steps=updates)
+    net = Energy(jax.random.key(0), 1, 2, hidden=(64, 64), time_scale=algorithm.time_scale)
+    critic = SimpleNamespace(target=corner_q)
 
     def update(state, key):
         draw_key, loss_key = jax.random.split(key)
-        batch = {"observations": jnp.zeros((64, 1)), "support": mixture.sample(draw_key, 64 * 16).reshape(64, 16, 2)}
+        support = MIXTURE.sample(draw_key, 128 * 16).reshape(128, 16, 2)
+        batch = {"observations": jnp.zeros((128, 1)), "support": support}
         return state.minimise(lambda net: algorithm.energy_loss(net, critic, batch, loss_key), by)
 
-    @jax.jit
-    def run(key):
-        state, _ = jax.lax.scan(update, Optimised.create(net, by), jax.random.split(key, updates))
-        process = algorithm.process
-        guided = energy(process, mixture.denoiser(process), lambda x, t: state.params(x, t, jnp.zeros((n, 1))))
-        return sample(process, guided, jax.random.key(1), (n, 2), calls=40, solver="dpm++2m", grid="log-snr")
-
-    actions = np.asarray(run(jax.random.key(2)))
-    nearest = np.linalg.norm(actions[:, None] - CORNERS, axis=-1).argmin(1)
-    return np.bincount(nearest, minlength=4) / n
+    run = jax.jit(lambda keys: jax.lax.scan(update, Optimised.create(net, by), keys)[0].params)
+    found = run(jax.random.split(jax.random.key(2), updates))
+    return lambda x, t: found(x, t, jnp.zeros((len(x), 1)))
 
 
-def test_contrastive_energy_reweights_the_modes_exactly_and_regression_does_not():
-    wanted = tilted_weights(3.0)
-    contrastive = guided_fractions(QGPO(alpha=3.0))
-    regressed = guided_fractions(MeanSquaredQGPO(alpha=3.0))
-    np.testing.assert_allclose(contrastive, wanted, atol=0.04)
-    assert np.abs(regressed - wanted).max() > 0.08
+def test_the_exact_energy_reweights_the_modes_and_the_mean_of_q_does_not():
+    process = QGPO().process
+    exact = shares_under(process, lambda x, t: exact_energy(process, x, t))
+    mean = shares_under(process, lambda x, t: mean_energy(process, x, t))
+    np.testing.assert_allclose(exact, WANTED, atol=0.02)
+    assert np.abs(mean - WANTED).max() > 0.06
+
+
+def test_the_contrastive_loss_learns_the_exact_energy_and_not_the_mean_of_q():
+    algorithm = QGPO(alpha=ALPHA, time_scale=1.0)
+    function, process = learned(algorithm), algorithm.process
+    assert shares_under(process, function)[BEST] > 0.76  # the mean of Q gives 0.72, the exact energy 0.87
+    for t in (0.15, 0.3, 0.5):
+        x = process.perturb(MIXTURE.sample(jax.random.key(3), 1000), t, jax.random.normal(jax.random.key(4), (1000, 2)))
+        found = function(x, t)
+
+        def distance(other, found=found):  # energies are known up to a constant of t
+            return float(jnp.std(found - other))
+
+        assert distance(exact_energy(process, x, t)) < 0.6 * distance(mean_energy(process, x, t))
 
 
 @pytest.fixture(scope="module")
 def trained():
     algorithm = QGPO(
-        behaviour_updates=800,
+        behaviour_updates=1000,
         critic_updates=200,
-        widths=(64, 32),
+        widths=(64, 64),
+        time_scale=1.0,
         hidden=(32, 32),
         energy_hidden=(64, 64),
         learning_rate=3e-3,
-        alpha=10.0,
+        decay_updates=1500,
+        alpha=8.0,
         discount=0.0,
     )
-    return algorithm, *train(algorithm, bandit(1024), 1600)
+    return algorithm, *train(algorithm, bandit(1024), 2700)
 
 
 def test_the_best_corner_is_chosen_and_the_data_not_left(trained):

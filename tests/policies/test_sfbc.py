@@ -103,16 +103,18 @@ def test_iterating_plans_is_value_iteration():
 @pytest.fixture(scope="module")
 def trained():
     algorithm = SfBC(
-        behaviour_updates=800,
+        behaviour_updates=1000,
         critic_updates=200,
-        widths=(64, 32),
+        iterations=1,
+        widths=(64, 64),
+        time_scale=1.0,
         hidden=(32, 32),
         batch_size=256,
         learning_rate=3e-3,
+        decay_updates=1000,
         critic_learning_rate=3e-3,
-        iterations=1,
     )
-    return algorithm, *train(algorithm, bandit(1024), 1200)
+    return algorithm, *train(algorithm, bandit(1024), 1400)
 
 
 def test_the_best_corner_is_chosen_and_the_data_not_left(trained):

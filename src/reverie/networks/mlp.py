@@ -183,9 +183,12 @@ class UMLP(eqx.Module):
         *,
         widths: tuple[int, ...] = (512, 256, 128),
         embed_dim: int = 32,
+        time_scale: float = 30.0,
     ):
         draw = Draw.of(key)
-        self.time = TimeMLP(draw, Fourier(draw, embed_dim, scale=30.0), embed_dim, embed_dim, activation=jax.nn.silu)
+        self.time = TimeMLP(
+            draw, Fourier(draw, embed_dim, scale=time_scale), embed_dim, embed_dim, activation=jax.nn.silu
+        )
         narrowing = itertools.pairwise((x_dim + cond_dim, *widths))
         self.down = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in narrowing)
         # From the second on a block sees its mirror's output beside the one before it.

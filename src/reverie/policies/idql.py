@@ -34,7 +34,7 @@ class IDQL(DiffusionActor, ImplicitQ):
     limits: ClassVar = (
         DiffusionActor.limits | ImplicitQ.limits | {"width": 1, "blocks": 1, "dropout": (0.0, 0.99), "candidates": 1}
     )
-    clipping: ClassVar = {"clip_x": (-1.0, 1.0)}  # the released code clips x_t at every step, and x0_hat never
+    sampling: ClassVar = {"clip_x": (-1.0, 1.0)}  # the released code clips x_t at every step, and x0_hat never
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""

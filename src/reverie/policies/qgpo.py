@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 
 from reverie.data import Spec
-from reverie.diffusion import energy, sample
+from reverie.diffusion import energy
 from reverie.networks import MLP, UMLP, TimeMLP
 from reverie.networks.embeddings import Fourier
 from reverie.networks.layers import Draw, concatenate
@@ -26,9 +26,9 @@ class Energy(eqx.Module):
     time: TimeMLP
     net: MLP
 
-    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...]):
+    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...], time_scale: float):
         draw = Draw.of(key)
-        self.time = TimeMLP(draw, Fourier(draw, 32, scale=30.0), 32, 32, activation=jax.nn.silu)
+        self.time = TimeMLP(draw, Fourier(draw, 32, scale=time_scale), 32, 32, activation=jax.nn.silu)
         self.net = MLP(draw, observation_dim + action_dim + 32, 1, hidden=hidden, activation=jax.nn.silu)
 
     def __call__(self, action, t, observation) -> jax.Array:
@@ -71,7 +71,8 @@ class QGPO(BehaviourModel, ActorCritic):
 
     def init(self, key, spec: Spec) -> State:
         behaviour_key, critic_key, energy_key = jax.random.split(key, 3)
-        net = Energy(energy_key, spec.observation_dim, spec.action_dim, hidden=self.energy_hidden)
+        options: Any = {"hidden": self.energy_hidden, "time_scale": self.time_scale}
+        net = Energy(energy_key, spec.observation_dim, spec.action_dim, **options)
         behaviour: UMLP = self.network(behaviour_key, spec)
         by = self.actor_optimiser
         return State(Optimised.create(behaviour, by), self.init_critic(critic_key, spec), Optimised.create(net, by))
@@ -119,5 +120,4 @@ class QGPO(BehaviourModel, ActorCritic):
             return state.energy.params(x, t, observation)
 
         guided = energy(self.process, denoiser, log_tilt, self.guidance_scale)
-        shape = (*observation.shape[:-1], spec.action_dim)
-        return sample(self.process, guided, key, shape, calls=self.calls, solver=self.solver)
+        return self.denoise(guided, key, (*observation.shape[:-1], spec.action_dim))

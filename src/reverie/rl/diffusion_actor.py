@@ -19,8 +19,8 @@ class DiffusionActor(StepPolicy):
 
     limits: ClassVar = StepPolicy.limits | {"diffusion_steps": 0, "calls": 0}
     acting_fields: ClassVar[tuple[str, ...]] = ("calls", "solver")
-    clipping: ClassVar[dict[str, Any]] = {"clip_x0": (-1.0, 1.0)}
-    """What the sampler keeps within the bounds."""
+    sampling: ClassVar[dict[str, Any]] = {"clip_x0": (-1.0, 1.0)}
+    """Further options of the sampler: what it keeps within the bounds, mostly."""
 
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the networks' hidden layers."""
@@ -52,9 +52,12 @@ class DiffusionActor(StepPolicy):
 
     def sample(self, net, observation, key, shape: tuple[int, ...], **options: Any) -> jax.Array:
         """Actions of `shape` `[..., action]` for observations `[..., observation]` that broadcast to it."""
-        denoiser = self.process.denoiser(net, observation)
+        return self.denoise(self.process.denoiser(net, observation), key, shape, **options)
+
+    def denoise(self, denoiser, key, shape: tuple[int, ...], **options: Any) -> jax.Array:
+        """Actions of `shape` by a denoiser (x_t, t) -> x0_hat."""
         calls = self.calls or self.diffusion_steps
-        settings: dict[str, Any] = {"calls": calls, "solver": self.solver} | self.clipping | options
+        settings: dict[str, Any] = {"calls": calls, "solver": self.solver} | self.sampling | options
         return sample(self.process, denoiser, key, shape, **settings)
 
     def candidates_for(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
