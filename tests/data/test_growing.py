@@ -140,7 +140,9 @@ def test_a_full_disk_is_noticed_before_the_work(tmp_path, monkeypatch):
     row = 4 * (2 + 1 + 1 + 2) + 2
     free = SimpleNamespace(free=ROWS * row - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(DataError, match=f"{ROWS} rows take 0 MB in .* at most {ROWS - 1} rows or choose another place"):
+    with pytest.raises(
+        DataError, match=f"{ROWS} rows take 0.052 MB in .* at most {ROWS - 1} rows or choose another place"
+    ):
         go_on(tmp_path / "full.hdf5")
     assert not list(tmp_path.iterdir())
     free.free += 1

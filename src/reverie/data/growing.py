@@ -112,8 +112,8 @@ class Growing:
         free = shutil.disk_usage(self.target.absolute().parent).free
         if rows * size > free:
             raise DataError(
-                f"{rows} rows take {_megabytes(rows * size)} in {str(self.part)!r}, and its disk has "
-                f"{_megabytes(free)} left; ask for at most {free // size} rows or choose another place."
+                f"{rows} rows take {_size(rows * size)} in {str(self.part)!r}, and its disk has "
+                f"{_size(free)} left; ask for at most {free // size} rows or choose another place."
             )
 
 
@@ -134,8 +134,8 @@ def _row_bytes(layout: Layout) -> int:
     return sum(math.prod(shape[1:]) * np.dtype(kind).itemsize for shape, kind in layout.values())
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def _brief(value: Any) -> str:
