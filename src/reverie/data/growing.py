@@ -135,7 +135,7 @@ def _row_bytes(layout: Layout) -> int:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:,.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def _brief(value: Any) -> str:
