@@ -41,7 +41,9 @@ class Cell:
 
     def train_command(self) -> list[str]:
         row, options = PLAN["sets"][self.data], self.options
-        words = [*PLAN["methods"][self.method]["train"].split(), *row.get(self.method, "").split()]
+        method = PLAN["methods"][self.method]
+        parts = (method["train"], row.get(self.method, ""), method["short"] if options.short else "")
+        words = [word for part in parts for word in part.split()]
         words += ["--data", f"d4rl:{options.data}/{self.data}.hdf5", "--steps", str(options.steps)]
         return ["train", *words, "--seeds", str(options.seeds), "--out", str(self.folder), "--resume"]
 
@@ -84,6 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--sets", nargs="+", default=list(PLAN["sets"]), choices=PLAN["sets"], metavar="SET")
     parser.add_argument("--steps", type=int, default=1_000_000, help="updates of each seed; the papers' 1,000,000")
+    parser.add_argument("--short", action="store_true", help="small networks and fast targets, for few updates")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--max-steps", type=int, help="cut episodes after so many steps")
