@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.checks import Limit, check_fields
 from reverie.data import Dataset, Gaussian, MinMax, Spec, windows
 from reverie.data.views import rewards_to_go
 from reverie.diffusion import SOLVERS, Process, in_paint, sample, value_gradient, vp_cosine
@@ -35,11 +36,12 @@ class State(eqx.Module):
 class WindowDiffusion:
     """What Diffuser's two tasks share: the window (a, s) as one array, its network, its training, its sampling."""
 
-    least: ClassVar = {
+    limits: ClassVar[dict[str, Limit]] = {
+        "learning_rate": (1e-12, 1.0),
         **dict.fromkeys(("horizon", "stride", "diffusion_steps", "batch_size", "width", "average_every"), 1),
         **dict.fromkeys(("calls", "warm_calls", "average_start"), 0),
     }
-    """The smallest value of each whole number among the fields."""
+    """The smallest value, or the smallest and the largest, of the fields that have them."""
 
     horizon: int = 32
     """Rows of a window; a multiple of 2^(levels - 1)."""
@@ -73,13 +75,9 @@ class WindowDiffusion:
     """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
 
     def __post_init__(self):
-        for name, least in self.least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ReverieError(f"{name} = {value!r}, but it must be a whole number of at least {least}")
-        if not self.learning_rate > 0 or not self.multipliers:
-            rate, shape = self.learning_rate, self.multipliers
-            raise ReverieError(f"learning_rate = {rate} and multipliers = {shape}: neither may be 0, negative or empty")
+        check_fields(self, self.limits)
+        if not self.multipliers:
+            raise ReverieError("multipliers = () leaves the network without a level; give at least one")
         if self.solver not in SOLVERS:
             raise ReverieError(f"solver {self.solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
         check_horizon(self.horizon, len(self.multipliers) - 1)
@@ -145,7 +143,7 @@ class Diffuser(WindowDiffusion):
     role: ClassVar = "planner"
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar = ("rewards",)
-    least: ClassVar = WindowDiffusion.least | {
+    limits: ClassVar = WindowDiffusion.limits | {
         "candidates": 1,
         "guidance_steps": 0,
         "guidance_stop": 0,
@@ -275,7 +273,7 @@ class DiffuserMaze(WindowDiffusion):
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar = ("observations of positions and velocities",)
     goals: ClassVar = True
-    least: ClassVar = WindowDiffusion.least | {"plan_horizon": 0, "replan_every": 0}
+    limits: ClassVar = WindowDiffusion.limits | {"plan_horizon": 0, "replan_every": 0}
     acting_fields: ClassVar = ("calls", "solver", "warm_calls", "plan_horizon", "replan_every", "kp", "kd")
 
     diffusion_steps: int = 64
