@@ -34,14 +34,30 @@ def train(algorithm, data, steps: int, seed: int = 0):
     return run.state(seed), run.spec
 
 
-@partial(jax.jit, static_argnames=("algorithm", "n"))
-def _act(algorithm, state, spec, n, key):
-    return algorithm.act(state, spec, algorithm.reset(spec, n), jnp.zeros((n, spec.observation_dim)), key)[0]
+init = jax.jit(lambda algorithm, key, spec: algorithm.init(key, spec), static_argnums=0)
+update = jax.jit(lambda algorithm, state, batch, key: algorithm.update(state, batch, key), static_argnums=0)
+
+
+def start(algorithm, data, batch_size: int = 32):
+    """A state before its first update, a batch and the spec."""
+    view, spec = algorithm.prepare(data)
+    return init(algorithm, jax.random.key(0), spec), view.draw(jax.random.key(1), batch_size), spec
+
+
+@partial(jax.jit, static_argnums=0)
+def acted(algorithm, state, spec, observation, key):
+    """Actions `[n, action]` for observations `[n, observation]`."""
+    return algorithm.act(state, spec, algorithm.reset(spec, len(observation)), observation, key)[0]
 
 
 def act(algorithm, state, spec, n: int = 2000, seed: int = 0) -> np.ndarray:
-    """n actions `[n, 2]`, drawn independently where the method draws."""
-    return np.asarray(_act(algorithm, state, spec, n, jax.random.key(seed)))
+    """n actions `[n, 2]` in the bandit, drawn independently where the method draws."""
+    return np.asarray(acted(algorithm, state, spec, jnp.zeros((n, spec.observation_dim)), jax.random.key(seed)))
+
+
+def flat(tree) -> np.ndarray:
+    """All numbers of a tree, one after another, in double precision."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
 
 
 def distances(actions) -> np.ndarray:
