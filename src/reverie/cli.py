@@ -3,6 +3,7 @@
 import ast
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, ReverieWarning
 
 USAGE = """\
 reverie: diffusion and flow models in reinforcement learning
@@ -36,8 +37,7 @@ class TrainOptions:
     """How to train; the rest of the options are the algorithm's own fields."""
 
     data: str
-    """Source of the data: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several of
-    these joined by +, such as real and synthetic data."""
+    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several joined by +."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None
@@ -208,7 +208,7 @@ def list_algorithms() -> None:
     """Every algorithm: role, paper, what it needs."""
     from reverie.catalogue import ALGORITHMS
 
-    rows = [(cls.name, cls.role, cls.paper, ", ".join(cls.needs)) for cls in ALGORITHMS.values()]
+    rows = [(cls.name, cls.role, cls.paper, ", ".join(cls.needs) or "actions alone") for cls in ALGORITHMS.values()]
     _show(_table(("algorithm", "role", "paper", "needs"), rows))
 
 
@@ -316,13 +316,23 @@ def _dispatch(verbs: dict, arguments: Sequence[str], name: str) -> None:
         verbs[arguments[0]](arguments[1:], f"{name} {arguments[0]}")
 
 
+def _warn(
+    message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    ours = issubclass(category, ReverieWarning)
+    text = f"reverie: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0, 2 for an error of the user's, 130 after Ctrl-C."""
     if os.environ.get("REVERIE_TRACEBACK"):  # for those who mend reverie itself
         _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
         return 0
     try:
-        _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
     except (ReverieError, OSError) as error:
         print(f"reverie: {error}", file=sys.stderr)
         return 2

@@ -18,3 +18,7 @@ class RunError(ReverieError):
 
 class DivergenceError(ReverieError):
     """A loss became NaN or infinite. Says metric, step and seed; the last good checkpoint is kept."""
+
+
+class ReverieWarning(UserWarning):
+    """Something that works, and is likely not what was meant."""

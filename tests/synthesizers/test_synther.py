@@ -12,7 +12,7 @@ import reverie
 from reverie.cli import main
 from reverie.data import Dataset, Spec, concatenate, load_dataset, transitions
 from reverie.data.growing import Growing
-from reverie.errors import DataError, ReverieError, RunError
+from reverie.errors import DataError, ReverieError, ReverieWarning, RunError
 from reverie.networks.layers import parameter_count
 from reverie.synthesizers import SynthER, transition
 
@@ -274,6 +274,15 @@ def test_the_command_line_generates(run, tmp_path, capsys):
     assert "save to d4rl:" in capsys.readouterr().err
 
 
+def test_the_command_line_warns_in_a_sentence(tmp_path, capsys):
+    system(100).save(f"d4rl:{tmp_path}/few.hdf5")
+    arguments = ["train", "synther", "--data", f"d4rl:{tmp_path}/few.hdf5", "--steps", "1", "--batch-size", "2"]
+    assert main([*arguments, "--width", "16", "--blocks", "1", "--out", f"{tmp_path}/run"]) == 0
+    said = capsys.readouterr().err
+    assert "reverie: 100 transitions of 7 numbers are few" in said
+    assert "Warning" not in said
+
+
 def test_a_synthesizer_does_not_act(run):
     with pytest.raises(RunError, match="synther is a synthesizer: it generates data and does not act"):
         run.policy()
@@ -294,7 +303,7 @@ def test_successors_are_derived_and_rows_without_one_left_out():
     cut = np.arange(12) % 4 == 3
     observations = np.arange(24.0).reshape(12, 2)
     data = Dataset.from_arrays(observations, np.zeros((12, 1)), np.ones(12), np.zeros(12), cut)
-    with pytest.warns(UserWarning, match="9 transitions"):
+    with pytest.warns(ReverieWarning, match="9 transitions"):
         view, spec = SynthER(width=16, blocks=1).prepare(data)
     following = spec.denormalise("next_observations", view.rows["next_observations"])
     np.testing.assert_allclose(following, observations[[1, 2, 3, 5, 6, 7, 9, 10, 11]], rtol=1e-5)
@@ -309,7 +318,7 @@ def test_few_rows_for_the_network_are_warned_of_in_numbers():
         warnings.simplefilter("error")
         small.prepare(system(enough))
     sentence = f"{enough - 1} transitions of 7 numbers are few .* {parameters} parameters.* a width below 16"
-    with pytest.warns(UserWarning, match=sentence):
+    with pytest.warns(ReverieWarning, match=sentence):
         small.prepare(system(enough - 1))
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from reverie.checks import check_fields
 from reverie.data import Dataset, Spec, concatenate, transitions
 from reverie.diffusion import SOLVERS, Process, edm, edm_churn, sample
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, ReverieWarning
 from reverie.networks import ResidualMLP
 from reverie.networks.layers import parameter_count
 from reverie.synthesizers import transition
@@ -75,7 +75,7 @@ class SynthER:
     churn: float = 80.0
     """Fresh noise while edm-churn denoises, S_churn of Karras et al.; 0 for none."""
     chunk: int = 1000
-    """Transitions generated at a time. Others come of another number; what is kept of a killed work is whole chunks."""
+    """Transitions generated, and kept on the disk, at a time. Another number makes other data."""
 
     def __post_init__(self):
         check_fields(self, self.limits)
@@ -107,6 +107,7 @@ class SynthER:
             warnings.warn(
                 f"{rows} transitions of {columns} numbers are few for a network of {parameters} parameters, which may "
                 f"learn them by heart and generate copies; choose a width below {self.width}, or give more data.",
+                ReverieWarning,
                 stacklevel=3,
             )
 
