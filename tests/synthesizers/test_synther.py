@@ -269,9 +269,10 @@ def test_the_command_line_generates(run, tmp_path, capsys):
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([*arguments[:3], "0", "--out", f"d4rl:{tmp_path}/none.hdf5"]) == 2
-    assert "n = 0 transitions cannot be generated" in capsys.readouterr().err
+    assert "n=0 rows cannot be generated" in capsys.readouterr().err
     assert main([*arguments[:3], "10000000", "--out", "minari:test/much-v0"]) == 2
     assert "save to d4rl:" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["few.hdf5"]
 
 
 def test_the_command_line_warns_in_a_sentence(tmp_path, capsys):

@@ -132,10 +132,8 @@ class SynthER:
     def chunks(self, state: State, spec: Spec, key, n: int, start: int = 0) -> Iterator[Dataset]:
         """Rows start, ..., n - 1 of `generate`, a chunk at a time; `start` is a multiple of `chunk`.
 
-        Chunk i is a function of the state and of `fold_in(key, i)` alone. Raises ReverieError for n < 1.
+        Chunk i is a function of the state and of `fold_in(key, i)` alone.
         """
-        if n < 1:
-            raise ReverieError(f"n = {n} transitions cannot be generated; ask for at least 1.")
         for first in range(start, n, self.chunk):
             parts = self.rows(state.average, spec, jax.random.fold_in(key, first // self.chunk))
             wait(parts["actions"])

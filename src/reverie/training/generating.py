@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from reverie.training.run import Run
 
 
-def check_generates(run: Run) -> None:
-    """Raise RunError when the run's algorithm does not make data."""
+def check_generates(run: Run, n: int) -> None:
+    """Raise RunError when the run's algorithm does not make data, or is to make none."""
     if not hasattr(run.algorithm, "chunks"):
         raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it acts and does not generate data.")
+    if n < 1:
+        raise RunError(f"n={n} rows cannot be generated; ask for at least 1.")
 
 
 def chunks(run: Run, n: int, seed: int | None, key: int, start: int = 0, *, progress: bool) -> Iterator[Any]:
@@ -67,7 +69,7 @@ def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress
     from reverie.data.growing import Growing
     from reverie.data.sources import check_target
 
-    check_generates(run)
+    check_generates(run, n)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
     if scheme != "d4rl":

@@ -80,7 +80,7 @@ class Run:
         """
         from reverie.data import concatenate
 
-        generating.check_generates(self)
+        generating.check_generates(self, n)
         made = concatenate(*generating.chunks(self, n, seed, key, progress=progress))
         return replace(made, attributes=generating.provenance(self, seed, key))
 
