@@ -158,7 +158,12 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def two_sample(
-    run: tyro.conf.Positional[Path], data: str, rows: int = 10_000, seed: int = 0, acting: tuple[str, ...] = ()
+    run: tyro.conf.Positional[Path],
+    data: str,
+    rows: int = 10_000,
+    seed: int = 0,
+    blur: float = 0.0,
+    acting: tuple[str, ...] = (),
 ) -> None:
     """Train a classifier to tell a run's actions from the data's, and print its accuracy on others: 50 % is perfect.
 
@@ -167,13 +172,14 @@ def two_sample(
         data: source of the data.
         rows: pairs of an observation and an action of each kind, for training the classifier and again for judging.
         seed: of the choice of rows and of the classifier.
+        blur: deviation of noise on both kinds of action, to hide what is finer.
         acting: fields of the algorithm to change in acting, as FIELD=VALUE: stochastic=True for bc.
     """
     import reverie
     from reverie.evaluation import two_sample
 
     changed = reverie.load(run).acting(**dict(map(_assignment, acting)))
-    found = two_sample(changed, reverie.load_dataset(data), rows, seed=seed)
+    found = two_sample(changed, reverie.load_dataset(data), rows, seed=seed, blur=blur)
     cells = [(str(s), f"{100 * accuracy:.1f} %") for s, accuracy in zip(changed.seeds, found.accuracy, strict=True)]
     cells.append(("mean", f"{100 * found.mean:.1f} %"))
     _show(_table(("seed", "told apart"), cells))

@@ -40,11 +40,14 @@ class TwoSample:
         return bootstrap(self.accuracy)
 
 
-def two_sample(run: Any, data: Dataset, rows: int = 10_000, updates: int = 2000, seed: int = 0) -> TwoSample:
+def two_sample(
+    run: Any, data: Dataset, rows: int = 10_000, updates: int = 2000, seed: int = 0, blur: float = 0.0
+) -> TwoSample:
     """Judge a run's actions in observations of the data, against the data's actions in others.
 
     `rows` pairs of each kind train a classifier (an MLP, 2 x 256) for `updates` updates, and as many judge it. A policy
-    that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`).
+    that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`). Noise of deviation `blur`
+    (in the actions' units) on both hides what is finer, such as actions of exactly 1 where the data were clipped.
 
     Raises ReverieError where the data has fewer than 4 `rows`, or rows < 1.
     """
@@ -57,9 +60,11 @@ def two_sample(run: Any, data: Dataset, rows: int = 10_000, updates: int = 2000,
     policy.reset(seeds * len(asked))
     acted = policy.act(np.tile(data.observations[asked], (seeds, 1))).reshape(seeds, len(asked), -1)
 
+    noise = np.random.default_rng([seed, 1])
+    own_actions, real_actions = (x + blur * noise.normal(size=x.shape) for x in (acted, data.actions[real]))
     mean, std = (f(np.concatenate([data.observations, data.actions], 1), axis=0) for f in (np.mean, np.std))
-    data_pairs = np.concatenate([data.observations[real], data.actions[real]], 1)
-    own_pairs = np.stack([np.concatenate([data.observations[asked], actions], 1) for actions in acted])
+    data_pairs = np.concatenate([data.observations[real], real_actions], 1)
+    own_pairs = np.stack([np.concatenate([data.observations[asked], actions], 1) for actions in own_actions])
     std = np.where(std > 0, std, 1)
     accuracy = _accuracies((data_pairs - mean) / std, (own_pairs - mean) / std, jax.random.key(seed), updates)
     return TwoSample(np.asarray(accuracy), rows)
