@@ -227,7 +227,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, breaks, a
 
 
 def test_divergence_without_a_folder():
-    with pytest.raises(DivergenceError, match=r"seed 0\. No checkpoint .* A lower learning rate or a gradient clip may"):
+    said = r"at update 47 of seed 0\. No checkpoint .* A lower learning rate or a gradient"
     with pytest.raises(DivergenceError, match=said):
         fit(TinyBC(breaks_at=47), DATA, steps=80, segment=20)
 
