@@ -10,7 +10,7 @@ from critics import linear
 from reverie.baselines import IQL
 from reverie.data import Dataset
 from reverie.errors import DivergenceError
-from reverie.rl import ActorCritic, Critic, QNetwork
+from reverie.rl import ActorCritic, Critic, QNetwork, least
 from reverie.training import Optimised
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -98,3 +98,11 @@ def test_rewards_beyond_all_proportion_stop_the_training_with_advice():
         reverie.fit(algorithm, huge, steps=2, seed=3, progress=False)
     assert str(caught.value).endswith(ActorCritic.advice)
     assert "--rewards returns" in str(caught.value)
+
+
+def test_the_least_value_has_the_gradient_of_the_critic_that_gives_it():
+    values = jnp.array([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]])
+    np.testing.assert_array_equal(least(values), [1, 4, 2])
+    slope = jax.grad(lambda v: least(v).sum())(values)
+    np.testing.assert_array_equal(slope[:, :2], [[1, 0], [0, 1]])
+    assert slope[:, 2].sum() == 1  # of a tie, one of the two

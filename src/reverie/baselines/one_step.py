@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Dataset, Spec, sarsa
-from reverie.rl import ActorCritic, Critic, Normal, NormalActor
+from reverie.rl import ActorCritic, Critic, Normal, NormalActor, least
 from reverie.training.state import Optimised
 
 
@@ -76,7 +76,7 @@ class OneStepRL(ActorCritic):
     def held_ascent(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         action = policy.sample(key)
         divergence = policy.log_prob(action) - jax.lax.stop_gradient(behaviour).log_prob(action)
-        q = critic.online.params(batch["observations"], jnp.clip(action, -1, 1)).min(0)
+        q = least(critic.online.params(batch["observations"], jnp.clip(action, -1, 1)))
         return (self.temperature * divergence - q).mean()
 
     def choose(self, state, spec, observation, key):

@@ -2,7 +2,7 @@
 
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
 from .behaviour import BehaviourModel, over_rows, tilted_mean
-from .critics import ActorCritic, Critic, QNetwork
+from .critics import ActorCritic, Critic, QNetwork, least
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
@@ -26,6 +26,7 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "least",
     "over_rows",
     "tilted_mean",
 ]

@@ -27,6 +27,15 @@ class QNetwork(eqx.Module):
         return apply_ensemble(self.nets, concatenate(observation, action))[..., 0]
 
 
+def least(values) -> jax.Array:
+    """The smallest of the critics' values `[n, ...]`: `[...]`. To be used where it is differentiated.
+
+    The gradient of `min` is NaN where none of the values equals the smallest, which happens when a compiler computes
+    them twice and rounds differently.
+    """
+    return jnp.take_along_axis(values, values.argmin(0)[None], 0)[0]
+
+
 class Critic(eqx.Module):
     """The Q networks in training, and the slow copy that is bootstrapped from."""
 

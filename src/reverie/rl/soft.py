@@ -11,7 +11,7 @@ from reverie.data import Spec
 from reverie.training.state import Optimised
 
 from .actors import TanhNormalActor
-from .critics import ActorCritic, QNetwork
+from .critics import ActorCritic, QNetwork, least
 
 
 class SoftActor(eqx.Module):
@@ -40,7 +40,7 @@ class SoftActorCritic(ActorCritic):
 
         def loss(net):
             action, log_prob = net(observation).sample_and_log_prob(key)
-            return (actor.temperature * log_prob - q(observation, action).min(0)).mean(), log_prob.mean()
+            return (actor.temperature * log_prob - least(q(observation, action))).mean(), log_prob.mean()
 
         (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(actor.policy.params)
         policy = actor.policy.apply(gradient, self.actor_optimiser)
