@@ -14,7 +14,8 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RECIPES = {name: row for file in sorted(HERE.glob("*.toml")) for name, row in tomllib.loads(file.read_text()).items()}
+FILES = sorted(file for file in HERE.glob("*.toml") if file.name != "offline.toml")  # that one is table.py's
+RECIPES = {name: row for file in FILES for name, row in tomllib.loads(file.read_text()).items()}
 
 
 def reverie(*arguments: str, seconds: float | None = None) -> None:
