@@ -60,7 +60,7 @@ def test_a_gaussian_lands_in_the_middle():
 
 
 def test_the_one_step_gradient_finds_the_best_way_more_bluntly(trained):
-    """x0_hat of one call is a mean over the ways that a noised action may have come from, so what climbs Q there spreads:
+    """x0_hat of one call is a mean over the ways that a noised action may have come from, so what climbs Q spreads:
     all actions are nearest the best corner, but further from it than the data's."""
     actions = act(*trained("diffusion-ql one-step"))
     assert (distances(actions).argmin(1) == BEST).mean() > 0.95
