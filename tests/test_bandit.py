@@ -10,17 +10,16 @@ from reverie.baselines import BC
 from reverie.policies import FQL, IDQL, DiffusionBC, DiffusionQL
 
 
-def of_q(kind, updates, **fields):
+def of_q(kind, updates, learning_rate=3e-3, **fields):
     """A method in sizes that learn in seconds, and how long it learns."""
-    return kind(learning_rate=3e-3, tau=0.1, decay_updates=updates, **fields), updates
+    return kind(learning_rate=learning_rate, tau=0.1, decay_updates=updates, **fields), updates
 
 
 QL = {"hidden": (64, 64, 64), "average_start": 0}
+EDP = {"action_approximation": "one-step", "eta": 0.2, "diffusion_steps": 20, "gradient_clip": 1.0}
 IMPROVING = {
     "diffusion-ql": of_q(DiffusionQL, 1000, eta=4.0, **QL),
-    "diffusion-ql one-step": of_q(
-        DiffusionQL, 1500, eta=0.4, diffusion_steps=20, action_approximation="one-step", **QL
-    ),
+    "diffusion-ql one-step": of_q(DiffusionQL, 1500, 5e-3, **EDP, **QL),
     "idql": of_q(IDQL, 1000, hidden=(32, 32), width=32, average_decay=0.99),
     "fql": of_q(FQL, 1000, hidden=(32, 32), alpha=0.3),
 }
@@ -59,24 +58,17 @@ def test_a_gaussian_lands_in_the_middle():
     assert fractions(act(replace(algorithm, stochastic=True), state, spec)).sum() < 0.2
 
 
-def test_the_one_step_gradient_finds_the_best_way_more_bluntly(trained):
-    """x0_hat of one call is a mean over the ways that a noised action may have come from, so what climbs Q spreads:
-    all actions are nearest the best corner, but further from it than the data's."""
-    actions = act(*trained("diffusion-ql one-step"))
-    assert (distances(actions).argmin(1) == BEST).mean() > 0.95
-
-
-@pytest.mark.parametrize("name", ["diffusion-ql", "idql", "fql"])
+@pytest.mark.parametrize("name", IMPROVING)
 def test_the_best_way_is_found_and_kept_to(name, trained):
-    """Over 95 % of 2000 actions within 5 of the data's deviations of the best corner (0.25, of 1.6 to the next one),
+    """Over 95 % of 1000 actions within 5 of the data's deviations of the best corner (0.25, of 1.6 to the next one),
     half of them within 3; their own deviation at most 2.5 of the data's."""
-    actions = act(*trained(name))
+    actions = act(*trained(name), n=1000)
     assert fractions(actions)[BEST] > 0.95
     assert np.median(distances(actions)[:, BEST]) < 3
     assert (spread(actions) < 2.5).all()
 
 
-@pytest.mark.parametrize("name, least", [("diffusion-ql", 0.9), ("diffusion-ql one-step", 0.4)])
+@pytest.mark.parametrize("name, least", [("diffusion-ql", 0.9), ("diffusion-ql one-step", 0.35)])
 def test_the_actor_itself_has_improved(name, least, trained):
     """Without a choice among candidates; the behaviour's own actions are best in a quarter of the cases."""
     algorithm, state, spec = trained(name)
