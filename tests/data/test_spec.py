@@ -1,6 +1,9 @@
 """What a specification fits, and that it comes back from disk bit for bit."""
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,12 +43,13 @@ def test_fit_says_what_is_missing():
 
 def test_save_and_load_bit_for_bit(tmp_path):
     spec = Spec.fit(data(), observations=CDF, actions=MinMax, rewards=Gaussian, goal=Identity)
+    spec = replace(spec, kept={"observations": jnp.asarray(data().observations), "ends": jnp.zeros(3, bool)})
     spec.save(tmp_path / "spec")
     loaded = Spec.load(tmp_path / "spec")
     assert jax.tree.structure(loaded) == jax.tree.structure(spec)
     for before, after in zip(jax.tree.leaves(spec), jax.tree.leaves(loaded), strict=True):
         assert before.dtype == after.dtype
-        np.testing.assert_array_equal(np.asarray(before).view(np.int32), np.asarray(after).view(np.int32))
+        np.testing.assert_array_equal(np.asarray(before).view(np.uint8), np.asarray(after).view(np.uint8))
 
 
 @pytest.mark.parametrize("damage", ["json", "npz", "cut"])

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 
 import equinox as eqx
@@ -16,7 +16,7 @@ from reverie.errors import DataError, RunError
 
 
 class Spec(eqx.Module):
-    """Sizes, action bounds and normalisers. A pytree of arrays; the sizes are static."""
+    """Sizes, action bounds, normalisers, and rows that stay with the run. A pytree of arrays; the sizes are static."""
 
     observation_dim: int = eqx.field(static=True)
     action_dim: int = eqx.field(static=True)
@@ -26,6 +26,9 @@ class Spec(eqx.Module):
     """Highest action: `[action_dim]`."""
     normalisers: dict[str, Normaliser]
     """By the name of what they normalise: `"observations"`, `"actions"`, `"rewards"`, ..."""
+    kept: dict[str, Array] = field(default_factory=dict)
+    """Rows of the data `[K, ...]`, in its units, that a method needs after its training too, such as states to start
+    from."""
 
     @classmethod
     def fit(cls, data: Dataset, **kinds: type[Normaliser]) -> "Spec":
@@ -55,6 +58,7 @@ class Spec(eqx.Module):
         arrays = {"action_low": self.action_low, "action_high": self.action_high}
         for key, norm in self.normalisers.items():
             arrays |= {f"{key}/{name}": getattr(norm, name) for name in _names(type(norm))}
+        arrays |= {f"kept/{key}": rows for key, rows in self.kept.items()}
         np.savez(f"{path}.npz", **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
         Path(f"{path}.json").write_text(json.dumps(plain, indent=2) + "\n")
 
@@ -69,9 +73,9 @@ class Spec(eqx.Module):
                 key: KINDS[kind](*(arrays[f"{key}/{name}"] for name in _names(KINDS[kind])))
                 for key, kind in plain["normalisers"].items()
             }
-            return cls(
-                plain["observation_dim"], plain["action_dim"], arrays["action_low"], arrays["action_high"], normalisers
-            )
+            kept = {key.removeprefix("kept/"): rows for key, rows in arrays.items() if key.startswith("kept/")}
+            bounds = (arrays["action_low"], arrays["action_high"])
+            return cls(plain["observation_dim"], plain["action_dim"], *bounds, normalisers, kept)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{str(path)!r} (.json and .npz) is no complete specification of a run's data ({error}); "

@@ -50,9 +50,11 @@ def split(x: jax.Array, spec: Spec) -> dict[str, jax.Array]:
 
 
 def dataset(parts: dict[str, jax.Array], spec: Spec, rows: int, **attributes: str | bool) -> Dataset:
-    """The first `rows` of `split`'s parts, each an episode of its own: ended by a terminal, or else cut."""
+    """The first `rows` of `split`'s parts. Without `timeouts` each is an episode of its own: ended by a terminal, or
+    else cut."""
     arrays: dict[str, Any] = {part: np.asarray(values)[:rows] for part, values in parts.items()}
+    arrays.setdefault("timeouts", ~arrays["terminals"])
     # An action that the data never varies, outside [-1, 1], has no bounds to declare.
     bounds: dict[str, Any] = {"action_low": spec.action_low, "action_high": spec.action_high}
     bounds = bounds if bool(jnp.all(spec.action_low < spec.action_high)) else {}
-    return Dataset.from_arrays(**arrays, timeouts=~arrays["terminals"], **bounds, attributes=attributes)
+    return Dataset.from_arrays(**arrays, **bounds, attributes=attributes)
