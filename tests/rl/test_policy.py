@@ -96,6 +96,11 @@ def test_constant_rewards_have_no_scale_to_divide_by(scale, constant):
     np.testing.assert_allclose((rewards - mean) / std, expected, atol=1e-5)
 
 
+def test_single_steps_cut_from_episodes_have_no_returns_to_scale_by():
+    with pytest.raises(DataError, match=r"rewards 'returns' divides.* 'this data set' is a single step.*'standard'"):
+        ActorCritic(rewards="returns").prepare(data(timeouts=np.ones(5), next_observations=np.zeros((5, 2))))
+
+
 def test_a_scale_that_is_none_is_refused():
     with pytest.raises(ReverieError, match="rewards 'huge' is unknown; choose one of raw, standard, returns"):
         ActorCritic(rewards="huge")

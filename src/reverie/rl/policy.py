@@ -10,6 +10,7 @@ import numpy as np
 
 from reverie.checks import check_fields
 from reverie.data import Dataset, Gaussian, MinMax, Spec, transitions
+from reverie.errors import DataError
 from reverie.training.state import optimiser
 
 
@@ -18,10 +19,20 @@ def _moments(data: Dataset) -> tuple[float, float]:
     return float(fitted.mean[0]), float(fitted.std[0]) or 1.0
 
 
+def _span(data: Dataset) -> tuple[float, float]:
+    if len(data.episodes) == len(data) and not data.terminals.all():
+        name = data.attributes.get("name", "this data set")
+        raise DataError(
+            f"rewards 'returns' divides by the span of the episodes' returns, and every episode of {name!r} is a "
+            "single step of a longer one; choose 'standard' or 'raw', or join these data with real episodes."
+        )
+    return 0.0, float(np.ptp(data.returns)) / 1000 or 1.0
+
+
 REWARDS: dict[str, Callable[[Dataset], tuple[float, float]]] = {
     "raw": lambda data: (0.0, 1.0),
     "standard": _moments,
-    "returns": lambda data: (0.0, float(np.ptp(data.returns)) / 1000 or 1.0),
+    "returns": _span,
     "minus-one": lambda data: (1.0, 1.0),
     "antmaze": lambda data: (0.5, 0.25),
 }
