@@ -1,0 +1,110 @@
+"""An ensemble of Gaussian models of the dynamics (PETS, Chua et al. 2018; as used by MBPO, Janner et al. 2019).
+
+Every member predicts the change of the state and the reward, y = (s' - s, r), from (s, a), all in standard units. They
+differ in their first weights and in the rows they learn from: each has a bootstrap of its own, as many rows as the data
+has, drawn with replacement. What they disagree about is what the data leaves open.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Spec, Transitions
+from reverie.networks import MLP, apply_ensemble, ensemble
+from reverie.networks.layers import concatenate
+
+BOUND_WEIGHT = 0.01
+"""How much the loss draws the bounds of the log variance together, as in PETS."""
+
+
+class Ensemble(eqx.Module):
+    """E Gaussians of y `[..., observation + 1]` given s `[..., observation]` and a `[..., action]`."""
+
+    nets: MLP
+    lowest: jax.Array
+    """Of the log variance, softly, and learned, as is `highest`: `[observation + 1]`."""
+    highest: jax.Array
+
+    def __init__(self, key, observation_dim: int, action_dim: int, *, members: int, hidden: tuple[int, ...]):
+        sizes = (observation_dim + action_dim, 2 * (observation_dim + 1))
+        self.nets = ensemble(lambda key: MLP(key, *sizes, hidden=hidden, activation=jax.nn.silu), key, members)
+        self.lowest = jnp.full(observation_dim + 1, -10.0)
+        self.highest = jnp.full(observation_dim + 1, 0.5)
+
+    def __call__(self, observations, actions) -> tuple[jax.Array, jax.Array]:
+        """Means and log variances of all members for the same inputs: `[E, ..., observation + 1]` each."""
+        return self.bounded(apply_ensemble(self.nets, concatenate(observations, actions)))
+
+    def each(self, observations, actions) -> tuple[jax.Array, jax.Array]:
+        """The same where every member has inputs of its own, `[E, ..., n]`."""
+        return self.bounded(jax.vmap(lambda net, x: net(x))(self.nets, concatenate(observations, actions)))
+
+    def bounded(self, out) -> tuple[jax.Array, jax.Array]:
+        mean, log_variance = jnp.split(out, 2, -1)
+        log_variance = self.highest - jax.nn.softplus(self.highest - log_variance)
+        return mean, self.lowest + jax.nn.softplus(log_variance - self.lowest)
+
+    def loss(self, observations, actions, y, weight_decay: float) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The members' negative log-likelihood of their own rows `[E, B, n]`, summed over members and averaged over
+        rows and columns, with what keeps the weights and the variance's bounds small."""
+        mean, log_variance = self.each(observations, actions)
+        square = jnp.square(mean - y)
+        likelihood = (square * jnp.exp(-log_variance) + log_variance + math.log(2 * math.pi)) / 2
+        weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(self.nets) if leaf.ndim == 3)
+        bounds = BOUND_WEIGHT * (self.highest - self.lowest).sum()
+        loss = likelihood.mean((1, 2)).sum() + weight_decay / 2 * weights + bounds
+        return loss, {"negative_log_likelihood": likelihood.mean(), "model_error": square.mean()}
+
+    def elites(self, errors, n: int) -> "Ensemble":
+        """The n members of the least `errors` `[E]`, the best first."""
+        best = jnp.argsort(errors)[:n]
+        return eqx.tree_at(lambda each: each.nets, self, jax.tree.map(lambda leaf: leaf[best], self.nets))
+
+
+def outcome(y, observations, spec: Spec) -> tuple[jax.Array, jax.Array]:
+    """Next observations `[..., observation]` and rewards `[...]`, from y and the observations, in the data's units."""
+    change, reward = spec.denormalise("changes", y[..., :-1]), spec.denormalise("rewards", y[..., -1:])
+    return observations + change, reward[..., 0]
+
+
+def errors(models: Ensemble, rows: dict[str, jax.Array], spec: Spec) -> jax.Array:
+    """Mean squared error of every member's mean on rows in the data's units, in standard units: `[E]`."""
+    change = spec.normalise("changes", rows["next_observations"] - rows["observations"])
+    y = concatenate(change, spec.normalise("rewards", rows["rewards"][:, None]))
+    mean, _ = models(*(spec.normalise(name, rows[name]) for name in ("observations", "actions")))
+    return jnp.square(mean - y).mean((1, 2))
+
+
+def states(mean, spec: Spec) -> jax.Array:
+    """The part of the members' means that moves the state, in the observations' deviations, up to a constant."""
+    return spec.normalise("observations", spec.denormalise("changes", mean[..., :-1]))
+
+
+def disagreement(means) -> jax.Array:
+    """The largest distance between two members' means `[E, ..., d]`: `[...]` (MOReL's)."""
+    return jnp.linalg.norm(means[:, None] - means[None], axis=-1).max((0, 1))
+
+
+def deviation(means) -> jax.Array:
+    """The largest distance of a member's mean `[E, ..., d]` from the mean of all: `[...]` (MOPO's and TATU's)."""
+    return jnp.linalg.norm(means - means.mean(0), axis=-1).max(0)
+
+
+class Bootstraps(eqx.Module):
+    """Rows for every member, from its bootstrap."""
+
+    rows: Transitions
+    drawn: jax.Array
+    """The bootstraps: int32 `[E, M]`, numbers of rows."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, key, batch_size: int) -> dict[str, jax.Array]:
+        """As `Transitions.draw`, with an axis of members after the first: `[batch_size, E, ...]`."""
+        members, m = self.drawn.shape
+        place = jax.random.randint(key, (batch_size, members), 0, m)
+        index = self.drawn[jnp.arange(members), place]
+        return {name: rows[index] for name, rows in self.rows.rows.items()}

@@ -1,0 +1,41 @@
+"""The data of MOReL (Kidambi, Rajeswaran, Netrapalli & Joachims 2020, "MOReL: Model-Based Offline RL").
+
+A pessimistic decision process: learned dynamics in which whatever the data does not know ends the task, badly. Unknown
+is a (s, a) about whose outcome two members of the ensemble disagree by more than a threshold. The paper plans in it by
+natural policy gradients; here it makes data, on which any method trains.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from reverie.synthesizers.ensemble import disagreement
+from reverie.synthesizers.rollouts import ModelRollouts
+
+
+@dataclass(frozen=True)
+class MOReL(ModelRollouts):
+    """MOReL: rollouts in learned dynamics that halt, with a penalty, where the ensemble disagrees."""
+
+    name: ClassVar = "morel"
+    paper: ClassVar = "Kidambi et al. 2020"
+    acting_fields: ClassVar = (*ModelRollouts.acting_fields, "threshold", "penalty")
+    limits: ClassVar = ModelRollouts.limits | {"threshold": 0.0, "penalty": 0.0}
+
+    threshold: float = 1.0
+    """Disagreement above which a step is unknown, in units of the data's largest."""
+    penalty: float = 30.0
+    """How far below the data's lowest reward that of an unknown step is (the paper's kappa)."""
+
+    def uncertainty(self, means):
+        return disagreement(means)
+
+    def bound(self, dynamics, spec):
+        return self.threshold * self.largest_uncertainty(dynamics, spec)
+
+    def judge(self, row, uncertainty, spent, ready):
+        unknown = uncertainty > ready.bound
+        rewards = jnp.where(unknown, ready.lowest_reward - self.penalty, row["rewards"])
+        row = row | {"rewards": rewards, "terminals": row["terminals"] | unknown}
+        return super().judge(row, uncertainty, spent, ready)
