@@ -11,6 +11,7 @@ _EXPORTS = {
     "load_dataset": "reverie.data",
     "evaluate": "reverie.evaluation",
     "fit": "reverie.training",
+    "fit_online": "reverie.training",
     "load": "reverie.training",
     "resume": "reverie.training",
 }

@@ -19,6 +19,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie list                              every algorithm: role, paper, what it needs
   reverie train ALGORITHM --data SOURCE --steps N [--seeds S] [--out FOLDER] [--FIELD VALUE ...]
   reverie train --resume FOLDER             go on with a run that was stopped
+  reverie online sac --env NAME --steps N   learn in an environment; --synthesizer synther fills half of each batch
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
   reverie two-sample FOLDER --data SOURCE   how well its actions can be told from the data's
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
@@ -86,6 +87,68 @@ def train(arguments: Sequence[str]) -> None:
         **{name: getattr(options, name) for name in vars(options) if name not in ("data", "out")},
     )
     _finish(run)
+
+
+@dataclass(frozen=True)
+class OnlineOptions:
+    """Where to learn; the rest of the options say how to gather, and are the algorithm's own fields."""
+
+    env: str
+    """A Gymnasium id such as Hopper-v5."""
+    out: Path | None = None
+    """The run's folder; runs/ALGORITHM-ENV if not given."""
+    seeds: int = 1
+    """Seeds, each with environments and a replay of its own."""
+    seed: int = 0
+    """The first seed's number."""
+    resume: bool = False
+    """Go on with the run in the folder if there is one, with the same configuration."""
+    synthesizer: str | None = None
+    """Fill a share of each batch by this method, trained on the replay now and then: synther."""
+
+
+def online(arguments: Sequence[str]) -> None:
+    import reverie
+    from reverie import catalogue
+    from reverie.training import Online, Synthesis
+
+    name, *rest = arguments if arguments and not arguments[0].startswith("-") else ["sac", *arguments]
+    cls: Any = catalogue.find(name)
+    maker: Any = catalogue.find(_value_of("--synthesizer", rest) or "synther")
+    plain, prefixed = tyro.conf.arg(name=""), tyro.conf.arg(name="synthesizer")
+
+    def parse(
+        options: Annotated[OnlineOptions, plain],
+        gathering: Annotated[Online, plain],
+        algorithm: Annotated[cls, plain],  # type: ignore[valid-type]
+        synthesis: Synthesis = Synthesis(),
+        made_by: Annotated[maker, prefixed] = maker(),  # type: ignore[valid-type]
+    ) -> tuple[OnlineOptions, Online, Any, Synthesis, Any]:
+        return options, gathering, algorithm, synthesis, made_by
+
+    parse.__doc__ = f"Let {cls.name} ({cls.paper}) learn in an environment, alone or with the help of synthetic data."
+    options, gathering, algorithm, synthesis, made_by = tyro.cli(parse, args=rest, prog=f"reverie online {name}")
+    out = options.out or Path("runs") / f"{cls.name}-{options.env}"
+    run = reverie.fit_online(
+        algorithm,
+        options.env,
+        seeds=options.seeds,
+        seed=options.seed,
+        out=out,
+        resume=options.resume,
+        synthesizer=made_by if options.synthesizer else None,
+        synthesis=synthesis,
+        **vars(gathering),
+    )
+    path = _draw(run)
+    print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {path}")
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.split("=")[0] == flag:
+            return argument.partition("=")[2] or following
+    return None
 
 
 def _resume(resume: Path, data: str | None = None, steps: int | None = None) -> None:
@@ -304,6 +367,7 @@ DATA_VERBS = {"list": _verb(data_list), "info": _verb(data_info), "make": _verb(
 VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
     "list": _verb(list_algorithms),
     "train": lambda arguments, name: train(arguments),
+    "online": lambda arguments, name: online(arguments),
     "eval": _verb(evaluate),
     "two-sample": _verb(two_sample),
     "generate": _verb(generate),

@@ -1,6 +1,6 @@
 """SAC (Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications"), with a temperature that tunes itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -26,6 +26,11 @@ class SAC(SoftActorCritic):
 
     stochastic: bool = False
     """Whether to act by a sample of the policy, as in training, or by its mode."""
+
+    @property
+    def exploring(self) -> "SAC":
+        """How it acts while it gathers."""
+        return replace(self, stochastic=True)
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)

@@ -4,6 +4,7 @@ A view is a pytree of arrays. Pass it to a jitted function as an argument; then 
 and a batch is gathered where the data lies. Rows are stored once and normalised once: memory is O(N) for windows too.
 """
 
+from collections.abc import Mapping
 from itertools import accumulate
 
 import equinox as eqx
@@ -85,7 +86,11 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
     Next observations are normalised as observations, unless `spec` has a normaliser for `"next_observations"`. Raises
     DataError where no step is left.
     """
-    arrays = data.with_next_observations().arrays()
+    return Transitions(transition_rows(data.with_next_observations().arrays(), spec))
+
+
+def transition_rows(arrays: Mapping[str, np.ndarray | Array], spec: Spec) -> dict[str, Array]:
+    """The arrays `[..., d]` of a data set (with `next_observations`) as rows in network units."""
     successor = "next_observations" if "next_observations" in spec.normalisers else "observations"
     rows = {
         "observations": spec.normalise("observations", arrays["observations"]),
@@ -94,8 +99,8 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
         "terminals": jnp.asarray(arrays["terminals"], jnp.float32),
     }
     if "rewards" in arrays:
-        rows["rewards"] = spec.normalise("rewards", arrays["rewards"][:, None])[:, 0]
-    return Transitions(rows)
+        rows["rewards"] = spec.normalise("rewards", arrays["rewards"][..., None])[..., 0]
+    return rows
 
 
 def sarsa(data: Dataset, spec: Spec) -> Transitions:

@@ -1,7 +1,21 @@
 """Training: `fit`, `resume`, `load`, and what algorithms build their states from."""
 
 from reverie.training.fitting import fit, resume
+from reverie.training.online import Online, Synthesis, fit_online
 from reverie.training.run import Policy, Run, load
 from reverie.training.state import Optimised, delayed_ema, ema, optimiser
 
-__all__ = ["Optimised", "Policy", "Run", "delayed_ema", "ema", "fit", "load", "optimiser", "resume"]
+__all__ = [
+    "Online",
+    "Optimised",
+    "Policy",
+    "Run",
+    "Synthesis",
+    "delayed_ema",
+    "ema",
+    "fit",
+    "fit_online",
+    "load",
+    "optimiser",
+    "resume",
+]

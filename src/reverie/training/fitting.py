@@ -103,7 +103,7 @@ def _fit_in(path: Path, algorithm: Any, data: Any, training: Training, resume: b
 
 
 def resume(path: str | Path, data: Any = None, steps: int | None = None, *, progress: bool = True) -> Run:
-    """Go on with the run in the folder, to the recorded number of updates or to `steps`.
+    """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
 
     Without `data` they are loaded again from the source that the run recorded. Raises RunError when the folder
     holds no run, when no source is recorded, or when the data are not those the run was started with.
@@ -111,6 +111,10 @@ def resume(path: str | Path, data: Any = None, steps: int | None = None, *, prog
     from reverie.catalogue import from_config
 
     config = folder.read_config(Path(path))
+    if "online" in config:
+        from reverie.training.online import resume_online
+
+        return resume_online(path, steps, progress=progress)
     recorded = config["training"]
     numbers = recorded.pop("seeds")
     return fit(

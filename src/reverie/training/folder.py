@@ -19,6 +19,7 @@ CONFIG = "config.json"
 SPEC = "spec"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
+REPLAY = "replay"
 LOCK = ".lock"
 
 
@@ -49,7 +50,7 @@ def holds_run(path: Path) -> bool:
 
 def check_vacant(path: Path) -> None:
     """Raise RunError when the folder has files that are not of a run that died before its first checkpoint."""
-    ours = {LOCK, CONFIG, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS}
+    ours = {LOCK, CONFIG, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS, REPLAY}
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry.name not in ours and not entry.name.startswith(f"{SPEC}."):
             raise RunError(

@@ -28,6 +28,7 @@ class Run:
     states: the algorithm's state, every leaf with a leading axis [S] for the seeds.
     step: updates made.  seeds: the numbers of the seeds [S], as in the column `seed` of the metrics.
     path: the run's folder, or None.  data: the attributes of the data trained on (name, environment, ...).
+    histories: what the seeds of an online training have gathered, with a method `dataset()` each.
     """
 
     algorithm: Any
@@ -39,6 +40,7 @@ class Run:
     table: Table = field(default_factory=Table, repr=False)
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     changes: tuple[tuple[str, Any], ...] = ()
+    histories: tuple[Any, ...] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:

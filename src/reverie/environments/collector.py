@@ -1,0 +1,97 @@
+"""Environments in which agents go on and on, stepped together: what online training lives on."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reverie.environments.registry import make
+from reverie.errors import ReverieError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class Collector:
+    """E environments for each of S seeds; an episode that ends is followed by the next one."""
+
+    def __init__(self, env: "str | Callable[[], gymnasium.Env]", seeds: tuple[int, ...], envs: int, entropy: int = 0):
+        """The environments of seed s start as (s, number, `entropy`) says, whichever other seeds there are.
+
+        Raises ReverieError for an unknown environment, or one whose observations or actions are no vectors of
+        continuous numbers.
+        """
+        from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+        self.seeds, self.envs = seeds, envs
+        makers = [partial(make, env)] * (len(seeds) * envs)
+        self.all = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        space: Any = self.all.single_action_space
+        check_vectors(self.all.single_observation_space, space, str(env))
+        self.low, self.high = space.low, space.high
+        self.name = env if isinstance(env, str) else getattr(self.all.envs[0].spec, "id", "an environment")
+        starts = [np.random.SeedSequence([s, e, entropy]).generate_state(1) for s in seeds for e in range(envs)]
+        observations, _ = self.all.reset(seed=[int(start[0]) for start in starts])
+        self.observations = self._by_seed(observations)
+        self.returns = np.zeros((len(seeds), envs))
+        self.ended: list[list[float]] = [[] for _ in seeds]
+        """For every seed the returns of the episodes that have ended, in the order of their ends."""
+
+    def random_actions(self, rng: np.random.Generator) -> np.ndarray:
+        """Uniform in the bounds: `[S, E, action]`."""
+        return rng.uniform(self.low, self.high, (len(self.seeds), self.envs, *self.low.shape))
+
+    def step(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """One step of all environments with the actions `[S, E, action]`, clipped to their bounds: the transitions
+        `[S, E, ...]` as a data set has them."""
+        before = self.observations
+        # A sample near a bound may round across it.
+        actions = np.clip(np.asarray(actions, np.float32), self.low, self.high)
+        stepped: Any = self.all.step(actions.reshape(-1, *self.low.shape))
+        after, rewards, terminals, timeouts = (self._by_seed(each) for each in stepped[:4])
+        self.observations = after
+        ends = terminals | timeouts
+        if ends.any():
+            after = after.copy()
+            # The last observation of an episode, in whose place the next one's first came.
+            after[ends] = np.stack(stepped[4]["final_obs"][ends.reshape(-1)]).astype(np.float32)
+        self._note(rewards, ends)
+        return {
+            "observations": before,
+            "actions": actions,
+            "rewards": rewards.astype(np.float32),
+            "next_observations": after,
+            "terminals": terminals,
+            "timeouts": timeouts & ~terminals,
+        }
+
+    def steps(self, choose: Callable[[np.ndarray], np.ndarray], n: int) -> dict[str, np.ndarray]:
+        """n steps of every environment, whose actions `choose(observations [S, E, ...])` gives: `[S, n, E, ...]`."""
+        made = [self.step(choose(self.observations)) for _ in range(n)]
+        return {name: np.stack([each[name] for each in made], axis=1) for name in made[0]}
+
+    def _note(self, rewards: np.ndarray, ends: np.ndarray) -> None:
+        self.returns += rewards
+        for s, e in np.argwhere(ends):
+            self.ended[s].append(float(self.returns[s, e]))
+        self.returns[ends] = 0
+
+    def _by_seed(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        x = x.astype(np.float32) if x.dtype == np.float64 and x.ndim > 1 else x
+        return x.reshape(len(self.seeds), self.envs, *x.shape[1:])
+
+    def close(self) -> None:
+        self.all.close()
+
+
+def check_vectors(observations: Any, actions: Any, name: str) -> None:
+    """Raise ReverieError where observations or actions are no vectors of continuous numbers."""
+    from gymnasium.spaces import Box
+
+    for what, space in (("observations", observations), ("actions", actions)):
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            raise ReverieError(
+                f"{name} has {what} {space}; agents learn online from vectors of continuous numbers only."
+            )

@@ -1,0 +1,430 @@
+"""Online training: agents act, what they live through is kept on the device, and they learn from it.
+
+The host steps the environments; everything between two rounds of steps is one compiled program for all seeds. A
+synthesizer may learn the replay anew every now and then and fill a part of every batch (Lu et al. 2023, SynthER).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import reverie
+from reverie.checks import check_fields
+from reverie.data import Dataset, Spec, concatenate, load_dataset
+from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
+from reverie.environments.collector import Collector
+from reverie.errors import DivergenceError, RunError
+from reverie.training import folder, loop
+from reverie.training.fitting import ADVICE, Store
+from reverie.training.metrics import divergence, segment_rows
+from reverie.training.progress import Interrupt, Progress, say
+from reverie.training.run import Run, state_shapes
+
+STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
+CHECKPOINT_SECONDS = 300.0
+RECENT = 20
+"""Episodes that `until` looks back on."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How a synthesizer helps an agent; the numbers are those of SynthER's paper."""
+
+    every: int = 10_000
+    """Environment steps of a seed between two trainings of a fresh synthesizer on its replay."""
+    updates: int = 100_000
+    """Of each such training."""
+    rows: int = 1_000_000
+    """Transitions generated after it, in place of those before."""
+    share: float = 0.5
+    """Part of every batch that is synthetic, once there are such."""
+
+    def __post_init__(self):
+        check_fields(self, {"every": 1, "updates": 1, "rows": 1, "share": (0.0, 1.0)})
+
+
+@dataclass(frozen=True)
+class Online:
+    """How agents gather and learn."""
+
+    steps: int
+    """Environment steps of each seed, all its environments together."""
+    envs: int = 1
+    """Environments of each seed, stepped together."""
+    warmup: int = 5000
+    """Steps with uniformly random actions before the first update."""
+    every: int = 50
+    """Steps of a seed between two rounds of updates."""
+    ratio: float = 1.0
+    """Updates for one environment step. SynthER's agents make 20."""
+    capacity: int | None = None
+    """Steps that the replay has room for; all if not given."""
+    until: float | None = None
+    """Stop once the mean return of the last 20 episodes has reached this in every seed."""
+    log_every: int = 1000
+    """Steps in a row of the metrics."""
+
+    def __post_init__(self):
+        given = [
+            name for name in ("steps", "envs", "every", "log_every", "capacity") if getattr(self, name) is not None
+        ]
+        check_fields(self, dict.fromkeys(given, 1))
+        if self.every % self.envs:
+            raise RunError(f"every={self.every} steps do not divide among envs={self.envs}; choose a multiple.")
+        for name in ("warmup", "log_every", "steps"):
+            if getattr(self, name) % self.every:
+                raise RunError(f"{name}={getattr(self, name)} must be a multiple of every={self.every}.")
+        if not self.every <= self.warmup < self.steps:
+            raise RunError(f"warmup={self.warmup} must be at least every={self.every} and below steps={self.steps}.")
+        if self.ratio * self.every < 1 or self.ratio * self.every % 1:
+            raise RunError(f"ratio={self.ratio} times every={self.every} must be a whole number of updates.")
+
+    @property
+    def updates(self) -> int:
+        """In one round."""
+        return round(self.ratio * self.every)
+
+
+def fit_online(
+    algorithm: Any,
+    env: str | Callable[[], Any],
+    *,
+    steps: int,
+    seeds: int = 1,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    synthesizer: Any = None,
+    synthesis: Synthesis | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
+
+    env: a name for `environments.make`, or a function that returns an environment.
+    settings: further fields of `Online`: envs, warmup, every, ratio, capacity, until, log_every.
+    synthesizer: an algorithm that generates data. Every `synthesis.every` steps a fresh one learns each seed's
+        replay; then `synthesis.share` of each batch is what it made.
+    out: the run's folder, where checkpoints and each seed's replay (`replay/`, in D4RL's layout) are kept. With
+        `resume` the run there goes on: with the same networks and replay but in new episodes, as simulators cannot
+        be put back exactly, and with a synthesizer trained afresh.
+
+    The metrics' column `step` counts environment steps of a seed; `return` is the mean over the episodes that ended
+    since the last row, of the policy as it gathers. A `Run` as from `fit`; `histories` of it hold the data gathered.
+    Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
+    """
+    if not hasattr(algorithm, "exploring"):
+        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
+    if synthesizer is not None and not hasattr(synthesizer, "chunks"):
+        raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
+    online = Online(steps=steps, **settings)
+    numbers = tuple(range(seed, seed + seeds))
+    training = Training(algorithm, env, online, numbers, synthesizer, synthesis or Synthesis())
+    if out is None:
+        return _train(training, Store(None), progress)
+    path = Path(out)
+    with folder.locked(path):
+        training.settle(path, resume)
+        folder.write_config(path, training.config)
+        with closing(Store(path)) as store:
+            return _train(training, store, progress)
+
+
+def _agents() -> list[str]:
+    from reverie.catalogue import ALGORITHMS
+
+    return [name for name, cls in ALGORITHMS.items() if hasattr(cls, "exploring")]
+
+
+def resume_online(path: str | Path, steps: int | None = None, *, progress: bool = True) -> Run:
+    """Go on with the online run in the folder, to the recorded number of steps or to `steps`."""
+    from reverie.catalogue import from_config
+
+    config = folder.read_config(Path(path))
+    recorded, numbers = config["online"], config["training"]["seeds"]
+    if config["data"]["attributes"]["environment"] is None:
+        raise RunError(f"The run in {str(path)!r} was made in an environment without a name; call fit_online again.")
+    made = config["synthesizer"]
+    return fit_online(
+        from_config(config["algorithm"]),
+        config["data"]["attributes"]["environment"],
+        seed=numbers[0],
+        seeds=len(numbers),
+        out=path,
+        resume=True,
+        synthesizer=made and from_config(made),
+        synthesis=Synthesis(**config["synthesis"]),
+        progress=progress,
+        **(recorded if steps is None else recorded | {"steps": steps}),
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a run depends on."""
+
+    algorithm: Any
+    env: Any
+    online: Online
+    seeds: tuple[int, ...]
+    synthesizer: Any
+    synthesis: Synthesis
+
+    @property
+    def config(self) -> dict[str, Any]:
+        from reverie.catalogue import to_config
+
+        name = self.env if isinstance(self.env, str) else None
+        return {
+            "algorithm": to_config(self.algorithm),
+            "data": {"fingerprint": None, "source": None, "attributes": self.attributes | {"environment": name}},
+            "training": {"seeds": self.seeds, "steps": self.online.steps},
+            "online": asdict(self.online),
+            "synthesizer": None if self.synthesizer is None else to_config(self.synthesizer),
+            "synthesis": asdict(self.synthesis),
+            "versions": {"reverie": reverie.__version__, "jax": jax.__version__},
+        }
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Of the data that the agents gather."""
+        name = self.env if isinstance(self.env, str) else "an environment"
+        return {"name": f"replay of {self.algorithm.name} in {name}", "environment": name}
+
+    def settle(self, path: Path, resume: bool) -> None:
+        """Raise RunError where this run may not begin, or go on, in the folder."""
+        if not folder.holds_run(path):
+            folder.check_vacant(path)
+            return
+        if not resume:
+            raise RunError(f"{str(path)!r} already holds a run; go on with it by --resume, or give another folder.")
+        recorded, config = folder.read_config(path), json.loads(json.dumps(self.config))
+        for key in ("algorithm", "synthesizer", "synthesis", "online"):
+            before, after = recorded.get(key), config[key]
+            if key == "online" and before:
+                before, after = ({**each, "steps": 0, "until": None} for each in (before, after))
+            if before != after:
+                raise RunError(
+                    f"The run in {str(path)!r} was begun with another {key} ({before}) than {after}; give the same, or "
+                    "another folder."
+                )
+
+
+def _train(training: Training, store: Store, show: bool) -> Run:
+    done = store.latest() or 0
+    if done > training.online.steps:
+        raise RunError(f"The run in {str(store.path)!r} is at step {done}, past steps={training.online.steps}.")
+    env = Collector(training.env, training.seeds, training.online.envs, entropy=done)
+    with closing(env):
+        life = Life(training, store, env, done, show)
+        title = f"{training.algorithm.name} in {env.name}"
+        bar = Progress(title, training.online.steps, life.step, show=show, unit="steps")
+        with bar, Interrupt(active=store.path is not None) as stop:
+            while not life.over and not stop.asked:
+                life.round()
+                if life.step % training.online.log_every == 0 or life.over or stop.asked:
+                    life.log(bar)
+                if life.due or life.over or stop.asked:
+                    life.save()
+        if stop.asked:
+            again = f"reverie train --resume {store.path}"
+            say(f"Stopped; step {life.step} of {training.online.steps} is saved. Go on with: {again}")
+            raise KeyboardInterrupt
+        return life.run
+
+
+class Life:
+    """The agents of all seeds, what they know, and what they have lived through."""
+
+    def __init__(self, training: Training, store: Store, env: Collector, done: int, show: bool):
+        self.training, self.store, self.env, self.show = training, store, env, show
+        online, algorithm = training.online, training.algorithm
+        replays = [_replay(store, done, seed) for seed in training.seeds]
+        self.histories = [History(env.low, env.high, replay, **training.attributes) for replay in replays]
+        self.keys = loop.seed_keys(training.seeds)
+        self.seeds_by = loop.chosen_seeds_by("auto", len(training.seeds))
+        if store.path and store.checkpoints and done:
+            self.spec = Spec.load(store.path / folder.SPEC)
+            shapes = state_shapes(algorithm, self.spec, training.seeds)
+            self.states = jax.device_put(store.checkpoints.restore(done, shapes))
+        else:
+            rng = np.random.default_rng(training.seeds)
+            self.note(env.steps(lambda seen: env.random_actions(rng), online.warmup // online.envs))
+            self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))[1]
+            self.states = loop.initial_states(algorithm, self.keys, self.spec)
+            if store.path:
+                self.spec.save(store.path / folder.SPEC)
+        store.table.truncate(done)
+        self.step = self.acts = max(done, online.warmup)
+        self.updates = (self.step - online.warmup) // online.every * online.updates
+        self.rows: dict[str, jax.Array] = {}
+        self.count = 0
+        self.place(_stacked(self.histories))
+        self.synthetic: dict[str, jax.Array] = {}
+        self.metrics: list[dict[str, np.ndarray]] = []
+        self.seen = [0] * len(training.seeds)
+        now = time.perf_counter()
+        self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
+
+    def note(self, steps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Keep `[S, T, E, ...]` on the host; the same as `[S, T * E, ...]`."""
+        for s, history in enumerate(self.histories):
+            history.append({name: x[s] for name, x in steps.items()})
+        return {name: x.reshape(x.shape[0], -1, *x.shape[3:]) for name, x in steps.items()}
+
+    def place(self, arrays: dict[str, np.ndarray]) -> None:
+        """Write steps `[S, n, ...]` into the replay."""
+        rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
+        self.rows = self.rows or room(rows, self.training.online.capacity or self.training.online.steps)
+        self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + rows["actions"].shape[1]
+
+    def round(self) -> None:
+        """Some updates, then some steps in the environments with what was learned."""
+        training, online = self.training, self.training.online
+        if training.synthesizer and (not self.synthetic or self.step % training.synthesis.every < online.every):
+            self.synthetic = self.synthesize()
+        view, rows = self.view()
+        self.states, metrics, finite = loop.advance(
+            training.algorithm,
+            self.states,
+            self.keys,
+            np.uint32(self.updates),
+            view,
+            rows,
+            length=online.updates,
+            seeds_by=self.seeds_by,
+        )
+        self.place(self.note(self.env.steps(self.explore, online.every // online.envs)))
+        metrics, finite = jax.device_get((metrics, finite))
+        if fault := divergence(metrics, finite, training.seeds, self.updates):
+            raise DivergenceError(f"{fault} {self.store.kept()} {getattr(training.algorithm, 'advice', ADVICE)}")
+        self.metrics.append(metrics)
+        self.step, self.updates = self.step + online.every, self.updates + online.updates
+
+    def explore(self, observations: np.ndarray) -> np.ndarray:
+        """Actions `[S, E, action]`; the key of each is that of the seed and the number of the step."""
+        self.acts += 1
+        explorer = self.training.algorithm.exploring
+        return np.asarray(_act(explorer, self.states, self.spec, observations, self.keys, np.uint32(self.acts)))
+
+    def view(self) -> tuple[Any, dict[str, Any]]:
+        """What batches are drawn from, without its rows, and these, which every seed has of its own."""
+        replay = Replay({}, jnp.asarray(self.count))
+        if not self.synthetic:
+            return replay, self.rows
+        synthesis = self.training.synthesis
+        mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.share)
+        return mixed, {"first": self.rows, "second": self.synthetic}
+
+    def synthesize(self) -> dict[str, jax.Array]:
+        """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""
+        made = [self.synthesize_for(s) for s in range(len(self.histories))]
+        return in_network_units({name: np.stack([each[name] for each in made]) for name in made[0]}, self.spec)
+
+    def synthesize_for(self, s: int) -> dict[str, np.ndarray]:
+        synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
+        view, spec = synthesizer.prepare(self.histories[s].dataset())
+        # Room for all that will come: a view of another size would be compiled anew.
+        rows = {name: x[None] for name, x in view.rows.items()}
+        kept = write(room(rows, self.rows["actions"].shape[1]), jnp.asarray(0), rows)
+        key = jax.random.fold_in(self.keys[s], 2**31 + self.step)
+        states = loop.initial_states(synthesizer, key[None], spec)
+        replay, start = Replay({}, jnp.asarray(len(view))), np.uint32(0)
+        states, metrics, finite = loop.advance(
+            synthesizer, states, key[None], start, replay, kept, length=synthesis.updates, seeds_by="map"
+        )
+        metrics, finite = jax.device_get((metrics, finite))
+        if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):
+            raise DivergenceError(f"The synthesizer's {fault} {self.store.kept()} {ADVICE}")
+        state = jax.tree.map(lambda leaf: leaf[0], states)
+        made = concatenate(*synthesizer.chunks(state, spec, key, synthesis.rows)).arrays()
+        return {name: made[name] for name in STORED}
+
+    @property
+    def over(self) -> bool:
+        until, recent = self.training.online.until, [ended[-RECENT:] for ended in self.env.ended]
+        reached = until is not None and all(len(each) == RECENT and np.mean(each) >= until for each in recent)
+        return reached or self.step >= self.training.online.steps
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save: after the first row of the metrics, and then now and then."""
+        now, done = self.saved
+        logged = bool(self.store.table.rows) and self.store.table.last("step") == self.step
+        return logged and (done == 0 or time.perf_counter() - now > CHECKPOINT_SECONDS)
+
+    def log(self, bar: Progress) -> None:
+        """One row of the metrics for each seed."""
+        if not self.metrics:
+            return
+        now = time.perf_counter()
+        rate = (self.updates - self.since[1]) / (now - self.since[0])
+        joined = {name: np.concatenate([each[name] for each in self.metrics], 1) for name in self.metrics[0]}
+        rows = segment_rows(joined, self.training.seeds, self.step, now - self.began, rate)
+        ended = [returns[seen:] for returns, seen in zip(self.env.ended, self.seen, strict=True)]
+        lived = [{"return": float(np.mean(r)) if r else math.nan, "episodes": float(len(r))} for r in ended]
+        self.store.append(
+            [{"seed": row["seed"], "step": row["step"]} | new | row for new, row in zip(lived, rows, strict=True)]
+        )
+        returns = [r for each in ended for r in each]
+        bar.advance(self.step, rate / self.training.online.ratio, f"return {np.mean(returns):.1f}" if returns else "")
+        self.metrics, self.since, self.seen = [], (now, self.updates), [len(each) for each in self.env.ended]
+
+    def save(self) -> None:
+        """States and replays. The replays first: a checkpoint without them could not go on."""
+        path = self.store.path
+        if path is None or self.saved[1] == self.step:
+            return
+        kept = path / folder.REPLAY / str(self.step)
+        kept.mkdir(parents=True, exist_ok=True)
+        for seed, history in zip(self.training.seeds, self.histories, strict=True):
+            history.dataset().save(f"d4rl:{kept / f'{seed}.hdf5'}")
+        self.store.save(self.step, self.states)
+        for old in (path / folder.REPLAY).iterdir():
+            if old != kept:
+                shutil.rmtree(old)
+        self.saved = time.perf_counter(), self.step
+
+    @property
+    def run(self) -> Run:
+        training, store = self.training, self.store
+        run = Run(training.algorithm, self.spec, self.states, self.step, training.seeds, store.path, store.table)
+        return replace(run, data=training.attributes, histories=tuple(self.histories))
+
+
+def _replay(store: Store, step: int, seed: int) -> Dataset | None:
+    """What the seed had gathered when the checkpoint of that step was written."""
+    return (
+        load_dataset(f"d4rl:{store.path / folder.REPLAY / str(step) / f'{seed}.hdf5'}") if store.path and step else None
+    )
+
+
+def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
+    """Everything from the host, `[S, N, ...]`."""
+    each = [history.dataset().with_next_observations().arrays() for history in histories]
+    return {name: np.stack([arrays[name] for arrays in each]) for name in STORED}
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _act(algorithm: Any, states: Any, spec: Any, observations: jax.Array, keys: jax.Array, number: Any) -> jax.Array:
+    """One action of each seed in each of its environments, `[S, E, action]`."""
+
+    def one(each: Any) -> jax.Array:
+        state, seen, key = each
+        own = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), number)
+        return algorithm.act(state, spec, algorithm.reset(spec, len(seen)), seen, own)[0]
+
+    return jax.lax.map(one, (states, observations, keys))

@@ -1,0 +1,69 @@
+"""The replay on the device against a list of what was written, shares of a batch, and histories as data sets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reverie.data.replay import History, Mixed, Replay, room, write
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
+def numbered(first: int, n: int, seeds: int = 2) -> dict:
+    """Rows [S, n, 1] that hold their number, negative for the second seed."""
+    rows = jnp.arange(first, first + n, dtype=jnp.float32)[:, None]
+    return {"actions": jnp.stack([rows, -rows])[:seeds]}
+
+
+def drawn(view, rows, n: int = 500) -> set:
+    return set(view.joined(rows).draw(jax.random.key(0), n)["actions"][:, 0].tolist())
+
+
+def test_the_newest_rows_replace_the_oldest_and_nothing_else_is_drawn():
+    """Room for 5: after 3, 5 and 8 rows the draws are exactly the last 5 of what was written, of each seed its own."""
+    kept, written = room(numbered(0, 1), 5), 0
+    for n in (3, 2, 3):
+        kept, written = write(kept, jnp.asarray(written), numbered(written + 1, n)), written + n
+        view = Replay({}, jnp.asarray(written))
+        expected = set(range(max(1, written - 4), written + 1))
+        assert drawn(view, {"actions": kept["actions"][0]}) == expected
+        assert drawn(view, {"actions": kept["actions"][1]}) == {-number for number in expected}
+
+
+@pytest.mark.parametrize("share, first", [(0.0, 8), (0.25, 6), (0.5, 4), (1.0, 0)])
+def test_a_share_of_every_batch_comes_from_the_second(share, first):
+    view = Mixed(Replay({}, jnp.asarray(3)), Replay({}, jnp.asarray(3)), share)
+    rows = {"first": {"actions": jnp.ones((3, 1))}, "second": {"actions": jnp.full((3, 1), 2.0)}}
+    batch = view.joined(rows).draw(jax.random.key(0), 8)["actions"][:, 0]
+    np.testing.assert_array_equal(batch, [1] * first + [2] * (8 - first))
+
+
+def steps(number: int, ends: list[str]) -> dict:
+    """One step [1, E, ...] of every environment: "t" is terminal, "c" is cut."""
+    envs = len(ends)
+    mark = np.array([[10.0 * e + number] for e in range(envs)], np.float32)[None]
+    return {
+        "observations": mark,
+        "actions": 0 * mark,
+        "rewards": mark[..., 0],
+        "next_observations": mark + 1,
+        "terminals": np.array([[end == "t" for end in ends]]),
+        "timeouts": np.array([[end == "c" for end in ends]]),
+    }
+
+
+def test_episodes_of_several_environments_are_laid_one_after_another_and_the_open_ones_are_cut():
+    history = History(np.array([-1.0]), np.array([1.0]), name="x")
+    for number, ends in enumerate((["", "t"], ["c", ""], ["", ""])):
+        history.append(steps(number, ends))
+    data = history.dataset()
+    np.testing.assert_array_equal(data.observations[:, 0], [0, 1, 2, 10, 11, 12])
+    np.testing.assert_array_equal(data.next_observations[:, 0], [1, 2, 3, 11, 12, 13])
+    np.testing.assert_array_equal(data.episodes, [[0, 2], [2, 3], [3, 4], [4, 6]])
+    np.testing.assert_array_equal(data.terminals, [0, 0, 0, 1, 0, 0])
+    assert len(history) == len(data) == 6
+    again = History(np.array([-1.0]), np.array([1.0]), data, name="x")
+    again.append(steps(0, ["", ""]))
+    np.testing.assert_array_equal(again.dataset().observations[:, 0], [0, 1, 2, 10, 11, 12, 0, 10])
+    np.testing.assert_array_equal(history.dataset().fingerprint, data.fingerprint)
