@@ -1,0 +1,372 @@
+"""Reverie and CleanDiffuser on the same work, in one run:
+
+    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser synther] [--pairs N] [--threads 2]
+
+FOLDER is a clone of github.com/CleanDiffuserTeam/CleanDiffuser; torch and einops must be installed beside Reverie.
+Where one of them is missing Reverie's half runs alone. Three workloads with Hopper's sizes: Diffusion-QL, Diffuser, and
+SynthER's sampling.
+
+Equal work. Before anything is timed the script counts, by running them, the parameters of both sides' networks, the
+calls of each network in an update or a plan and the examples in each call, and how far each call of a chain moves the
+sample. It refuses to go on where the parameters differ by more than 6 %, the calls or examples differ at all, or a call
+changes nothing. (CleanDiffuser's schedule repeats level 0 where sampling and diffusion steps are as many, and a call is
+wasted. Here it gets one diffusion step more, so that it makes as many calls as its own settings have, and all count.)
+The floating-point operations of both sides' matrix products stand in the table.
+
+Equal terms. Both run on the same cores (--threads), or both on the GPU. Their batches are drawn from the same data:
+Reverie's inside its compiled segment, as `fit` does it; CleanDiffuser's before the clock starts, which spares it its
+data loader. It reads its losses with .item() in each update where its own training loops do. Reverie is timed as its
+users run it: an update is a segment of --segment updates divided by them, acting is `Policy.act` from a NumPy
+observation to a NumPy action. A plan is one step up the value's gradient at each level where guided, and the value's
+choice among the candidates, on both sides. With --compiled CleanDiffuser's networks are also run through torch.compile,
+on a GPU in mode reduce-overhead, which is CUDA graphs. (The GPU path was never run.)
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import timing
+from benchmarks.timing import Floor, Ratio, Work
+
+TOLERANCE = 0.06
+"""By how much the parameters of two networks may differ, in parts of the peer's: the values of Diffuser's are built
+otherwise, ours with one halving of the window more."""
+LEAST_MOVE = 1e-3
+"""By how much a call must change the sample, which has entries of order 1, to count."""
+
+
+class UnequalError(Exception):
+    """The two sides would not do the same work."""
+
+
+@dataclass
+class Side:
+    """One library's way to do a row's work."""
+
+    work: Work
+    units: int = 1
+    """Updates in one run of the work."""
+    flops: float = 0.0
+    """Of one unit."""
+    calls: dict[str, list[int]] | None = None
+    """Examples in each call of each network, in one unit."""
+
+
+@dataclass
+class Row:
+    """A line of the table: what is done, by whom."""
+
+    name: str
+    ours: Side
+    theirs: dict[str, Side] = field(default_factory=dict)
+    """CleanDiffuser as it runs, and compiled."""
+
+
+@dataclass
+class Counts:
+    """Parameters of a network on both sides."""
+
+    name: str
+    ours: int
+    theirs: int | None = None
+
+    def __str__(self) -> str:
+        if self.theirs is None:
+            return f"{self.name} {self.ours:,}"
+        return f"{self.name} {self.ours:,} against {self.theirs:,} ({100 * (self.ours / self.theirs - 1):+.1f} %)"
+
+
+def check_parameters(counts: Counts) -> None:
+    if counts.theirs is not None and abs(counts.ours / counts.theirs - 1) > TOLERANCE:
+        raise UnequalError(
+            f"{counts}: the parameters differ by more than {100 * TOLERANCE:.0f} %; build both networks of one size"
+        )
+
+
+def check_calls(row: Row) -> None:
+    for name, side in row.theirs.items():
+        if side.calls != row.ours.calls:
+            raise UnequalError(
+                f"{row.name}: the examples in each network call are {row.ours.calls} and {name} {side.calls}; "
+                "give both the same candidates, sampling steps and batches"
+            )
+
+
+def check_moves(name: str, moves: list[float], calls: int) -> None:
+    """Every one of so many calls must move the sample."""
+    if len(moves) != calls or min(moves) < LEAST_MOVE:
+        found = ", ".join(f"{move:.1e}" for move in moves)
+        raise UnequalError(f"{name}: of {calls} network calls the sample was moved by {found}; every one should count")
+
+
+@dataclass
+class Plan:
+    """What a workload measures, when it has been found to be equal."""
+
+    counts: list[Counts]
+    rows: list[Row]
+
+
+def our_moves(algorithm: Any, size: tuple[int, ...], network: Callable) -> list[float]:
+    """How far each call of our chain moves its sample."""
+    import jax
+    import numpy as np
+
+    from reverie.diffusion import sample
+
+    key = jax.random.key(0)
+    options = {"calls": algorithm.calls or algorithm.diffusion_steps, "solver": algorithm.solver}
+    options |= getattr(algorithm, "sampling", {})
+    denoiser = algorithm.process.denoiser(network)
+    _, past = sample(algorithm.process, denoiser, key, size, history=True, **options)
+    first = jax.random.normal(jax.random.split(key)[0], size) * algorithm.process.prior_scale
+    return [float(np.abs(step).max()) for step in np.diff(np.stack([first, *past]), axis=0)]
+
+
+def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
+    from benchmarks import cleandiffuser
+    from benchmarks.workloads import ACTION, Prepared, SizedDiffusionQL, counted
+    from reverie.networks.layers import parameter_count
+
+    algorithm = SizedDiffusionQL()
+    ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
+    theirs = {name: cleandiffuser.DiffusionQL(on, batches(ours)) for name, on in peers.items()}
+    state = ours.state
+    actor = Counts("actor", parameter_count(state.actor.params))
+    critic = Counts("critics", parameter_count(state.critic.online.params))
+    for peer in theirs.values():
+        actor.theirs, critic.theirs = map(cleandiffuser.parameters, (peer.net, peer.critic))
+        check_moves("CleanDiffuser's Diffusion-QL", peer.changes(), peer.steps)
+    observed = ours.batch()["observations"][:4]
+    check_moves(
+        "Diffusion-QL", our_moves(algorithm, (4, ACTION), lambda x, t, c: state.actor.params(x, t, observed)), 5
+    )
+    rows = [updating("Diffusion-QL: update", options, ours, noted, theirs, lambda peer: peer.update)]
+    for n in (1, 50):
+        act = lambda peer, n=n: lambda: peer.act(n)  # noqa: E731
+        rows.append(acting(f"Diffusion-QL: act, {n} candidate{'s' * (n > 1)}", ours, noted, theirs, act, candidates=n))
+    return Plan([actor, critic], rows)
+
+
+def diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
+    from benchmarks import cleandiffuser
+    from benchmarks.workloads import ACTION, OBSERVATION, DenoiserOnly, Prepared, SizedDiffuser, ValueOnly, counted
+    from reverie.networks.layers import parameter_count
+
+    algorithm = SizedDiffuser()
+    ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
+    theirs = {name: cleandiffuser.Diffuser(on, batches(ours)) for name, on in peers.items()}
+    denoiser = Counts("denoiser", parameter_count(ours.state.denoiser.params))
+    value = Counts("value", parameter_count(ours.state.value.params))
+    for peer in theirs.values():
+        denoiser.theirs, value.theirs = map(cleandiffuser.parameters, (peer.net, peer.value))
+        check_moves("CleanDiffuser's Diffuser", peer.changes(), peer.steps)
+    size = (1, algorithm.horizon, OBSERVATION + ACTION)
+    check_moves("Diffuser", our_moves(algorithm, size, ours.state.denoiser_average), algorithm.diffusion_steps)
+    rows = []
+    for what, cls, update in (
+        ("denoiser update", DenoiserOnly, lambda peer: peer.update_denoiser),
+        ("value update", ValueOnly, lambda peer: peer.update_value),
+        ("both updates", SizedDiffuser, lambda peer: peer.update),
+    ):
+        part, part_noted = Prepared.of(cls()), Prepared.of(counted(cls()))
+        rows.append(updating(f"Diffuser: {what}", options, part, part_noted, theirs, update))
+    for n in (1, 64):
+        for guided in (False, True):
+            name = f"Diffuser: plan, {n} candidate{'s' * (n > 1)}{', guided' * guided}"
+            plan = lambda peer, n=n, guided=guided: lambda: peer.plan(n, guided)  # noqa: E731
+            rows.append(acting(name, ours, noted, theirs, plan, candidates=n, guidance_steps=int(guided)))
+    return Plan([denoiser, value], rows)
+
+
+def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
+    """At the peer's size with the same network; and at the original's, with its network against the peer's narrowed."""
+    from benchmarks import cleandiffuser
+    from benchmarks.workloads import Prepared, WideSynthER, counted
+    from reverie.networks.layers import parameter_count
+    from reverie.synthesizers import SynthER
+
+    settings: Any = {"calls": options.calls, "solver": "ddpm", "chunk": options.rows}
+    plan = Plan([], [])
+    for name, algorithm, width in (
+        ("peer's size", WideSynthER(**settings), 1024),
+        ("original's size", SynthER(**settings), 364),
+    ):
+        ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
+        theirs = {key: cleandiffuser.SynthER(on, options.rows, options.calls, width) for key, on in peers.items()}
+        counts = Counts(f"network of {name}", parameter_count(ours.state.average))
+        for peer in theirs.values():
+            counts.theirs = cleandiffuser.parameters(peer.net)
+            check_moves("CleanDiffuser's SynthER", peer.changes(), options.calls)
+        side = Side(ours.generating(), 1, ours.generating_flops(), calls(noted.generating()))
+        row = Row(f"SynthER: {options.rows} rows, {options.calls} calls, {name}", side)
+        row.theirs = {key: their_side(peer, peer.generate) for key, peer in theirs.items()}
+        plan.counts.append(counts)
+        plan.rows.append(row)
+    return plan
+
+
+WORKLOADS = {"dql": diffusion_ql, "diffuser": diffuser, "synther": synther}
+
+
+def batches(ours: Any, n: int = 8) -> list[dict[str, Any]]:
+    """Some of our own batches, on the host."""
+    import jax
+    import numpy as np
+
+    return [jax.tree.map(np.asarray, ours.batch(key)) for key in range(n)]
+
+
+def calls(work: Work) -> dict[str, list[int]]:
+    from benchmarks.workloads import calls_of
+
+    return calls_of(work)
+
+
+def updating(name: str, options: argparse.Namespace, ours: Any, noted: Any, theirs: dict, update: Callable) -> Row:
+    length = options.segment
+    side = Side(ours.segment(length), length, ours.update_flops(), calls(noted.segment(1)))
+    return Row(name, side, {key: their_side(peer, update(peer)) for key, peer in theirs.items()})
+
+
+def acting(name: str, ours: Any, noted: Any, theirs: dict, act: Callable, **changes: Any) -> Row:
+    side = Side(ours.acting(**changes), 1, ours.acting_flops(**changes), calls(noted.acting(**changes)))
+    return Row(name, side, {key: their_side(peer, act(peer)) for key, peer in theirs.items()})
+
+
+def their_side(peer: Any, work: Work) -> Side:
+    """Counted as it runs uncompiled: a compiled network's hooks and operations are not seen."""
+    from benchmarks import cleandiffuser
+
+    side = Side(peer.on.finish(work))
+    if not peer.on.compiled:
+        side.calls = cleandiffuser.calls_of(work, **peer.networks)
+        side.flops = peer.on.flops(work)
+    return side
+
+
+def check(plan: Plan) -> None:
+    """Raise UnequalError where the two sides of a workload would not do the same."""
+    for counts in plan.counts:
+        check_parameters(counts)
+    for row in plan.rows:
+        check_calls(Row(row.name, row.ours, {name: side for name, side in row.theirs.items() if side.calls}))
+
+
+def measure(row: Row, pairs: int, least: float, floor: Floor) -> dict[str, Any]:
+    """Seconds of a unit on every side, sample by sample, and what follows."""
+    sides = {"ours": row.ours} | row.theirs
+    taken = timing.interleaved({name: side.work for name, side in sides.items()}, pairs, least)
+    taken = {name: [each / sides[name].units for each in times] for name, times in taken.items()}
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    return {
+        "name": row.name,
+        "seconds": taken,
+        "median": medians,
+        "ratio": {name: vars(Ratio.of(taken["ours"], taken[name])) for name in row.theirs},
+        "flops": {name: side.flops for name, side in sides.items()},
+        "calls": {name: len(examples) for name, examples in (row.ours.calls or {}).items()},
+        "of_matmul": row.ours.flops / medians["ours"] / floor.matmul,
+    }
+
+
+def table(results: list[dict[str, Any]], peers: list[str]) -> str:
+    head = ["", "Reverie", *(each for name in peers for each in (name, "times as fast")), "GFLOP ours | theirs"]
+    rows = []
+    for result in results:
+        cells = [result["name"], timing.span(result["median"]["ours"])]
+        for name in peers:
+            cells += [timing.span(result["median"][name]), str(Ratio(**result["ratio"][name]))]
+        work = [f"{flops / 1e9:.3g}" for flops in result["flops"].values() if flops]
+        rows.append([*cells, " | ".join(work).replace("|", "\\|"), f"{100 * result['of_matmul']:.0f} %"])
+    head[-1] = head[-1].replace("|", "\\|")
+    return timing.markdown([*head, "ours of matrix product's rate"], rows)
+
+
+def peers_of(options: argparse.Namespace) -> dict[str, Any]:
+    """How the clone is run; nothing, with a word why, where it cannot be."""
+    if options.cleandiffuser is None:
+        print("No --cleandiffuser FOLDER was given: Reverie's half alone.")
+        return {}
+    from benchmarks import cleandiffuser
+
+    try:
+        torch = cleandiffuser.load(options.cleandiffuser)
+    except ImportError as error:
+        print(f"Reverie's half alone: {error}.")
+        return {}
+    torch.set_num_threads(options.threads)
+    device = options.device or ("cuda" if torch.cuda.is_available() and on_gpu() else "cpu")
+    variants = {"CleanDiffuser": False} | ({"CleanDiffuser, compiled": True} if options.compiled else {})
+    return {name: cleandiffuser.Setting(torch, device, compiled) for name, compiled in variants.items()}
+
+
+def on_gpu() -> bool:
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    peers = peers_of(options)
+    about = timing.machine(options.threads, ("jax", "jaxlib", *(("torch",) if peers else ())))
+    floor = Floor.measure(least=options.least)
+    results, counts = [], []
+    for plan in plans(options, peers):
+        counts += plan.counts
+        for row in plan.rows:
+            results.append(measure(row, options.pairs, options.least, floor))
+            print(f"  {row.name}: {timing.span(results[-1]['median']['ours'])}", flush=True)
+    text = table(results, list(peers)) + "\n" + "Parameters: " + "; ".join(map(str, counts)) + ".\n\n"
+    text += f"Medians of {options.pairs} interleaved pairs (least and largest ratio); " + timing.caption(about, floor)
+    found = {"about": about, "floor": vars(floor), "pairs": options.pairs, "results": results}
+    found["parameters"] = [vars(each) for each in counts]
+    timing.write(options.out, "peers", text, found)
+    return found
+
+
+def plans(options: argparse.Namespace, peers: dict[str, Any]) -> Iterator[Plan]:
+    for name in options.only:
+        plan = WORKLOADS[name](options, peers)
+        check(plan)
+        yield plan
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cleandiffuser", type=Path, help="a clone of it")
+    parser.add_argument("--only", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
+    parser.add_argument("--pairs", type=int, default=7, help="interleaved samples of each side")
+    parser.add_argument("--least", type=float, default=0.5, help="seconds of a sample, at least")
+    parser.add_argument("--segment", type=int, default=10, help="updates in one compiled segment of ours")
+    parser.add_argument("--rows", type=int, default=256, help="rows that SynthER samples at once")
+    parser.add_argument("--calls", type=int, default=16, help="SynthER's network calls; 128 in full")
+    parser.add_argument("--threads", type=int, default=2, help="cores for both sides")
+    parser.add_argument("--device", help="torch's; the GPU where JAX has one")
+    parser.add_argument("--compiled", action="store_true", help="also with torch.compile")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args(words)
+    for name in ("pairs", "segment", "rows", "calls", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)} must be at least 1")
+    return options
+
+
+def main(words: list[str] | None = None) -> None:
+    options = arguments(words)
+    timing.use_threads(options.threads)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # on a GPU the two share its memory
+    try:
+        run(options)
+    except UnequalError as error:
+        sys.exit(f"The work is not equal, so nothing was timed. {error}.")
+
+
+if __name__ == "__main__":
+    main()

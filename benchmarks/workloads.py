@@ -1,0 +1,213 @@
+"""The three workloads as Reverie does them, at the peer's sizes: Hopper's 11 observations and 3 actions.
+
+A class here changes the size of a network of the library's, or trains one of two networks alone; what runs is the
+library's. `Counted` notes every call of a network as it is run.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.flops import matmul_flops
+from benchmarks.timing import Work
+from reverie.data import Dataset
+from reverie.networks import DenoisingMLP, LayerNormResNet, WindowValue
+from reverie.planners import Diffuser
+from reverie.planners.diffuser import WindowDiffusion
+from reverie.policies import DiffusionQL
+from reverie.synthesizers import SynthER
+from reverie.training import loop
+from reverie.training.run import Policy
+
+OBSERVATION, ACTION = 11, 3
+
+
+@dataclass(frozen=True)
+class SizedDiffusionQL(DiffusionQL):
+    """Time embedded in 64 numbers, and critics of three hidden layers with layer norms."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    critic_layer_norm: ClassVar = True
+    decay_updates: int = 2_000_000
+    calls: int = 5
+
+    def network(self, key, spec):
+        return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden, time_dim=64)
+
+
+@dataclass(frozen=True)
+class SizedDiffuser(Diffuser):
+    """Kernels of 3 in the value, and at every level of the chain one step up its gradient (none if unguided)."""
+
+    guidance_steps: int = 1
+    guidance_stop: int = 0
+    candidates: int = 1
+
+    def value_network(self, key, spec):
+        size = spec.action_dim + spec.observation_dim
+        return WindowValue(key, size, self.horizon, width=self.width, multipliers=self.multipliers, kernel=3)
+
+
+@dataclass(frozen=True)
+class DenoiserOnly(SizedDiffuser):
+    def update(self, state, batch, key):
+        return WindowDiffusion.update(self, state, batch, key)
+
+
+@dataclass(frozen=True)
+class ValueOnly(SizedDiffuser):
+    def update(self, state, batch, key):
+        state, metrics = self.learn_value(state, batch, key)
+        return replace(state, step=state.step + 1), metrics
+
+
+@dataclass(frozen=True)
+class WideSynthER(SynthER):
+    """With IDQL's network of the peer's size in place of the paper's."""
+
+    def network(self, key, spec):
+        return LayerNormResNet(
+            key, 2 * spec.observation_dim + spec.action_dim + 2, width=self.width, blocks=self.blocks
+        )
+
+
+@cache
+def hopper_like(rows: int = 20_000, episode: int = 500) -> Dataset:
+    """Random numbers of Hopper's sizes: how long a method takes does not depend on them."""
+    random = np.random.default_rng(0)
+    ends = np.arange(1, rows + 1) % episode == 0
+    return Dataset.from_arrays(
+        random.normal(size=(rows, OBSERVATION)),
+        random.uniform(-1, 1, (rows, ACTION)),
+        random.normal(size=rows),
+        terminals=ends & (np.arange(rows) % (2 * episode) >= episode),
+        timeouts=ends & (np.arange(rows) % (2 * episode) < episode),
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An algorithm with its data on the device, and the state of one seed."""
+
+    algorithm: Any
+    view: Any
+    spec: Any
+    states: Any
+    keys: jax.Array
+
+    @classmethod
+    def of(cls, algorithm: Any, seeds: int = 1, data: Dataset | None = None) -> "Prepared":
+        view, spec = algorithm.prepare(hopper_like() if data is None else data)
+        keys = loop.seed_keys(tuple(range(seeds)))
+        return cls(algorithm, view, spec, loop.initial_states(algorithm, keys, spec), keys)
+
+    @property
+    def state(self) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], self.states)
+
+    def segment(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> Work:
+        """`length` updates of every seed as `fit` makes them, and the look at them from the host."""
+        chosen, mesh = (
+            loop.chosen_seeds_by(seeds_by, len(self.keys)),
+            loop.device_mesh(devices, self.algorithm.batch_size),
+        )
+        states, keys, view = (
+            loop.replicated(x, mesh) for x in (jax.tree.map(jnp.copy, self.states), self.keys, self.view)
+        )
+        options: Any = {"length": length, "seeds_by": chosen, "split": loop.batch_split(mesh)}
+        done = jnp.uint32(0)
+
+        def work() -> None:
+            nonlocal states
+            states, metrics, finite = loop.advance(self.algorithm, states, keys, done, view, {}, **options)
+            jax.tree.map(np.asarray, (metrics, finite))
+
+        return work
+
+    def acting(self, candidates: int = 1, **changes: Any) -> Work:
+        """One observation in, one action out, on the host."""
+        policy = Policy(replace(self.algorithm, candidates=candidates, **changes), self.spec, self.state)
+        carry, observation = policy.reset(), np.zeros(self.spec.observation_dim, np.float32)
+
+        def work() -> None:
+            nonlocal carry
+            _, carry = policy.act(observation, carry)
+
+        return work
+
+    def generating(self) -> Work:
+        """A chunk of a synthesizer's rows, on the host."""
+        net, key = self.state.average, jax.random.key(0)
+        return lambda: jax.tree.map(np.asarray, self.algorithm.rows(net, self.spec, key))
+
+    def batch(self, key: int = 0) -> dict[str, jax.Array]:
+        return self.view.draw(jax.random.key(key), self.algorithm.batch_size)
+
+    def update_flops(self) -> float:
+        return matmul_flops(self.algorithm.update, self.state, self.batch(), jax.random.key(0))
+
+    def acting_flops(self, candidates: int = 1, **changes: Any) -> float:
+        algorithm = replace(self.algorithm, candidates=candidates, **changes)
+        carry, observation = algorithm.reset(self.spec, 1), jnp.zeros((1, self.spec.observation_dim))
+        return matmul_flops(partial(algorithm.act, self.state, self.spec), carry, observation, jax.random.key(0))
+
+    def generating_flops(self) -> float:
+        return matmul_flops(lambda key: self.algorithm.rows(self.state.average, self.spec, key), jax.random.key(0))
+
+
+CALLS: list[tuple[str, int]] = []
+"""(network, examples) of every call of a counted network."""
+
+
+class Counted(eqx.Module):
+    """A network that notes its calls, as they are run, in `CALLS`."""
+
+    net: Any
+    name: str = eqx.field(static=True)
+    axes: int = eqx.field(static=True)
+    """Of one example."""
+
+    def __call__(self, x, *rest):
+        examples = int(np.prod(x.shape[: x.ndim - self.axes]))
+        # With a number of x, so that it is taken for no constant of a loop.
+        jax.debug.callback(lambda _: CALLS.append((self.name, examples)), jax.lax.stop_gradient(x.ravel()[0]))
+        return self.net(x, *rest)
+
+
+@cache
+def counting(cls: type) -> type:
+    """The algorithm's class with its denoiser, and its value if it has one, counted."""
+    axes = 2 if issubclass(cls, WindowDiffusion) else 1
+
+    class Counting(cls):  # type: ignore[valid-type, misc]
+        def network(self, key, spec):
+            return Counted(super().network(key, spec), "denoiser", axes)
+
+        if issubclass(cls, Diffuser):
+
+            def value_network(self, key, spec):
+                return Counted(super().value_network(key, spec), "value", axes)
+
+    return Counting
+
+
+def counted(algorithm: Any) -> Any:
+    """The same algorithm whose networks note their calls."""
+    return counting(type(algorithm))(**vars(algorithm))
+
+
+def calls_of(work: Work) -> dict[str, list[int]]:
+    """Examples in each call of each counted network, in one run of the work, which is compiled without much care."""
+    CALLS.clear()
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        work()
+        jax.effects_barrier()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    return {name: sorted(n for each, n in CALLS if each == name) for name in sorted({name for name, _ in CALLS})}
