@@ -97,9 +97,12 @@ class WindowDiffusion:
         """Which entries of windows x [..., H, D] are in-painted in training, [H, D]."""
         raise NotImplementedError
 
-    def init(self, key, spec: Spec) -> State:
+    def network(self, key, spec: Spec) -> TemporalUNet:
         size = spec.action_dim + spec.observation_dim
-        net = TemporalUNet(key, size, width=self.width, multipliers=self.multipliers, attention=self.attention)
+        return TemporalUNet(key, size, width=self.width, multipliers=self.multipliers, attention=self.attention)
+
+    def init(self, key, spec: Spec) -> State:
+        net = self.network(key, spec)
         return State(Optimised.create(net, self.optimiser), net, None, None, jnp.zeros((), jnp.int32))
 
     def update(self, state: State, batch, key) -> tuple[State, dict[str, Any]]:
@@ -189,20 +192,28 @@ class Diffuser(WindowDiffusion):
     def known(self, x, action_dim):
         return (jnp.arange(x.shape[-2])[:, None] == 0) & (jnp.arange(x.shape[-1]) >= action_dim)
 
+    def value_network(self, key, spec: Spec) -> WindowValue:
+        size = spec.action_dim + spec.observation_dim
+        return WindowValue(key, size, self.horizon, width=self.width, multipliers=self.multipliers)
+
     def init(self, key, spec):
         key, value_key = jax.random.split(key)
-        size = spec.action_dim + spec.observation_dim
-        net = WindowValue(value_key, size, self.horizon, width=self.width, multipliers=self.multipliers)
+        net = self.value_network(value_key, spec)
         return replace(super().init(key, spec), value=Optimised.create(net, self.optimiser), value_average=net)
 
     def update(self, state, batch, key):
-        """The value learns the return at every noise level, of windows noised as the denoiser's are."""
         key, value_key = jax.random.split(key)
+        state, value_metrics = self.learn_value(state, batch, value_key)
+        state, metrics = super().update(state, batch, key)
+        return state, metrics | value_metrics
+
+    def learn_value(self, state, batch, key):
+        """The value learns the return at every noise level, of windows noised as the denoiser's are."""
         x = jnp.concatenate([batch["actions"], batch["observations"]], -1)
         hold = in_paint(self.known(x, batch["actions"].shape[-1]), x)
 
         def loss(net):
-            key_t, key_eps = jax.random.split(value_key)
+            key_t, key_eps = jax.random.split(key)
             t = self.process.draw_times(key_t, x.shape[:1])
             noisy = hold(self.process.perturb(x, t, jax.random.normal(key_eps, x.shape)), t)
             return jnp.square(net(noisy, self.process.time_feature(t)) - batch["returns"]).mean()
@@ -217,8 +228,7 @@ class Diffuser(WindowDiffusion):
 
         training = state.step < self.value_updates
         value, average, error = jax.lax.cond(training, learn, keep, state.value, state.value_average)
-        state, metrics = super().update(state, batch, key)
-        return replace(state, value=value, value_average=average), metrics | {"value_loss": error}
+        return replace(state, value=value, value_average=average), {"value_loss": error}
 
     def reset(self, spec, n: int):
         """The last plans [n, H, D], and whether there are any yet."""
