@@ -104,6 +104,8 @@ class DiffusionQL(DiffusionActor, ActorCritic):
     def choose(self, state, spec, observation, key):
         draw_key, pick_key = jax.random.split(key)
         actions = self.candidates_for(state.actor.params, observation, draw_key, self.candidates, spec.action_dim)
+        if self.candidates == 1:
+            return actions[:, 0]
         value = state.critic.target(observation[:, None], actions).min(0)
         best = value.argmax(-1) if self.selection == "argmax" else jax.random.categorical(pick_key, value)
         return jnp.take_along_axis(actions, best[:, None, None], 1)[:, 0]
