@@ -1,0 +1,152 @@
+"""The ensemble of dynamics: its loss and its choices exactly, and what it learns of a linear system with noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import reverie
+from reverie.data import Dataset
+from reverie.synthesizers import MBPO
+from reverie.synthesizers.ensemble import Ensemble, deviation, disagreement, errors, outcome
+
+A, B = np.array([[0.1, 0.2], [-0.3, -0.2]]), np.array([[0.5], [-0.4]])
+REWARD, NOISE = np.array([1.0, -0.5, 0.3]), np.array([0.1, 0.3])
+SMALL = {"hidden": (32, 32), "policy_hidden": (16,), "members": 4, "elites": 3, "learning_rate": 3e-3}
+
+
+def system(n=6000, seed=0):
+    """s' - s = A s + B a + noise of two sizes, in columns of very different scale, and a reward linear in (s, a)."""
+    draw = np.random.default_rng(seed)
+    states, actions = draw.normal(size=(n, 2)), draw.uniform(-1, 1, (n, 1))
+    following = states + states @ A.T + actions @ B.T + NOISE * draw.normal(size=(n, 2))
+    rewards = np.c_[states, actions] @ REWARD + 0.1 * draw.normal(size=n)
+    scale = np.array([1.0, 100.0])
+    return Dataset.from_arrays(
+        states * scale, actions, rewards, np.zeros(n), np.ones(n), next_observations=following * scale
+    )
+
+
+@pytest.fixture(scope="module")
+def run():
+    return reverie.fit(MBPO(**SMALL), system(), steps=600, segment=300, progress=False)
+
+
+@pytest.fixture(scope="module")
+def elites(run):
+    return run.algorithm.ready(run.state(), run.spec).models.dynamics
+
+
+def random_ensemble(members=3, hidden=(8,)):
+    return Ensemble(jax.random.key(0), 2, 1, members=members, hidden=hidden)
+
+
+# Exactly
+
+
+def test_the_loss_is_the_gaussians_negative_log_likelihood_and_the_weights_squares():
+    draw = np.random.default_rng(0)
+    s, a, y = (jnp.asarray(draw.normal(size=(3, 5, d)), jnp.float32) for d in (2, 1, 3))
+    models = random_ensemble()
+    mean, log_variance = models.each(s, a)
+    expected = -norm.logpdf(y, mean, np.exp(np.asarray(log_variance) / 2)).mean((1, 2)).sum() + 0.01 * 3 * 10.5
+    loss, metrics = models.loss(s, a, y, 0.0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["model_error"], np.square(mean - y).mean(), rtol=1e-5)
+    weights = sum(float((layer.weight**2).sum()) for layer in models.nets.layers)
+    np.testing.assert_allclose(models.loss(s, a, y, 0.5)[0] - loss, 0.25 * weights, rtol=1e-4)
+
+
+def test_every_member_sees_the_inputs_that_are_its_own():
+    s, a = jnp.ones((3, 5, 2)), jnp.ones((3, 5, 1))
+    models = random_ensemble()
+    together, apart = models(s[0], a[0]), models.each(s, a)
+    np.testing.assert_allclose(together[0], apart[0], rtol=1e-5)
+    moved = models.each(s.at[1].add(1.0), a)[0]
+    assert [(moved[i] != apart[0][i]).any() for i in range(3)] == [False, True, False]
+
+
+def test_the_log_variance_stays_between_its_bounds():
+    _, log_variance = random_ensemble().bounded(jnp.concatenate([jnp.zeros(3), jnp.array([-1e3, 0.0, 1e3])]))
+    np.testing.assert_allclose(log_variance, [-10, -0.474, 0.5], atol=1e-3)
+
+
+def test_the_two_measures_of_uncertainty_on_three_points():
+    means = jnp.array([[[0.0, 0.0]], [[3.0, 0.0]], [[0.0, 4.0]]])
+    np.testing.assert_allclose(disagreement(means), [5.0], rtol=1e-6)
+    np.testing.assert_allclose(deviation(means), [np.hypot(1, 4 - 4 / 3)], rtol=1e-6)
+    assert disagreement(means[:1]) == deviation(means[:1]) == 0
+
+
+def test_elites_are_the_members_of_the_least_error_on_held_out_rows():
+    """Members that predict a constant each, on data that never changes: the error is the constant's square."""
+    algorithm = MBPO(**SMALL | {"members": 4, "elites": 2, "hidden": ()})
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    data = Dataset.from_arrays(rows, rows[:, :1], np.arange(20), np.zeros(20), np.ones(20), next_observations=rows)
+    _, spec = algorithm.prepare(data)
+    state = algorithm.init(jax.random.key(0), spec)
+    layer = state.models.params.dynamics.nets.layers[0]
+    constants = jnp.array([3.0, -1.0, 2.0, 0.5])
+    bias = jnp.zeros_like(layer.bias).at[:, :2].set(constants[:, None])
+    state = jax.tree.map(lambda x: bias if x is layer.bias else jnp.zeros_like(x) if x is layer.weight else x, state)
+    held = {name: each[:4] for name, each in spec.kept.items()}
+    error = errors(state.models.params.dynamics, held, spec)
+    rewards = np.square((held["rewards"] - 9.5) / np.arange(20).std()).mean()
+    np.testing.assert_allclose(error, (2 * constants**2 + rewards) / 3, rtol=1e-4)
+    chosen = algorithm.ready(state, spec).models.dynamics
+    np.testing.assert_array_equal(chosen.nets.layers[0].bias[:, 0], [0.5, -1.0])
+
+
+def test_members_draw_from_bootstraps_of_their_own_that_hold_nothing_held_out():
+    """Of 400 rows that are numbered, 50 are held out, and a bootstrap of the others holds 1 - 1/e of them."""
+    number = np.arange(400.0)
+    data = Dataset.from_arrays(
+        number[:, None], number[:, None], number, np.zeros(400), np.ones(400), next_observations=number[:, None]
+    )
+    view, spec = MBPO(members=3, elites=1, held_out=50).prepare(data)
+    batch = view.draw(jax.random.key(0), 4000)
+    assert batch["observations"].shape == (4000, 3, 1)
+
+    def numbers(observations):
+        return np.rint(spec.denormalise("observations", observations))[..., 0]
+
+    np.testing.assert_array_equal(
+        numbers(batch["observations"]), np.rint(spec.denormalise("rewards", batch["rewards"][..., None]))[..., 0]
+    )
+    for member in range(3):
+        seen = np.unique(numbers(batch["observations"][:, member]))
+        own = np.unique(numbers(view.rows.rows["observations"][view.drawn[member]]))
+        np.testing.assert_array_equal(seen, own)
+        assert abs(len(own) / 350 - 0.632) < 0.06
+        assert not np.isin(spec.kept["observations"][:50, 0], own).any()
+    assert (np.sort(view.drawn[0]) != np.sort(view.drawn[1])).any()
+
+
+# Learned
+
+
+def test_the_mean_is_the_systems_and_the_variance_is_the_noises(run, elites):
+    fresh, spec = system(2000, seed=1), run.spec
+    s, a = spec.normalise("observations", fresh.observations), spec.normalise("actions", fresh.actions)
+    mean, log_variance = elites(s, a)
+    following, rewards = outcome(mean, jnp.asarray(fresh.observations), spec)
+    states = fresh.observations / [1, 100]
+    exact = states + states @ A.T + fresh.actions @ B.T
+    error = np.sqrt(np.square(following / jnp.array([1.0, 100.0]) - exact).mean(1))
+    assert (error < 0.35 * NOISE).all(), error
+    exact_rewards = np.c_[states, fresh.actions] @ REWARD
+    assert (np.sqrt(np.square(rewards - exact_rewards).mean(1)) < 0.05).all()
+    deviations = jnp.exp(log_variance / 2)[..., :2] * spec.normalisers["changes"].std / jnp.array([1.0, 100.0])
+    np.testing.assert_allclose(deviations.mean((0, 1)), NOISE, rtol=0.1)
+
+
+def test_disagreement_grows_with_the_distance_from_the_data(run, elites):
+    """At 2, 4, 8 and 16 deviations from the middle, in every direction."""
+    angle = jnp.linspace(0, 2 * jnp.pi, 32, endpoint=False)
+    around = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+    distances = jnp.array([0.0, 2, 4, 8, 16])[:, None, None]
+    mean, _ = elites(distances * around, jnp.zeros((5, 32, 1)))
+    found = np.asarray(disagreement(mean[..., :2]).mean(-1))
+    assert (np.diff(found) > 0).all(), found
+    assert found[-1] > 10 * found[1]
