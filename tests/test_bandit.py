@@ -9,6 +9,8 @@ from bandit import BEST, CORNERS, REWARDS, act, bandit, distances, fractions, sp
 from reverie.baselines import BC
 from reverie.policies import FQL, IDQL, DiffusionBC, DiffusionQL
 
+OPTIMISED = True
+
 
 def of_q(kind, updates, learning_rate=3e-3, **fields):
     """A method in sizes that learn in seconds, and how long it learns."""

@@ -14,7 +14,6 @@ from reverie.errors import DataError, ReverieError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.training.stages import stages_of
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 METHODS = {
     name: kind
     for name, kind in ALGORITHMS.items()

@@ -15,7 +15,6 @@ from reverie.baselines import TD3BC
 from reverie.rl import Critic
 from reverie.training import Optimised
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SMALL = TD3BC(hidden=(8,), policy_delay=3, tau=0.25, learning_rate=1e-2)
 DATA = bandit(64)
 

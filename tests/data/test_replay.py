@@ -7,8 +7,6 @@ import pytest
 
 from reverie.data.replay import History, Mixed, Replay, room, write
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def numbered(first: int, n: int, seeds: int = 2) -> dict:
     """Rows [S, n, 1] that hold their number, negative for the second seed."""

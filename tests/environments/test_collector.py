@@ -9,7 +9,7 @@ from reverie.errors import ReverieError
 
 
 class Counting(gymnasium.Env):
-    """Observes how many steps it has made; every second episode ends by a terminal after 3, the others are cut after 4."""
+    """Observes how many steps it has made; every other episode ends by a terminal after 3, the rest are cut after 4."""
 
     observation_space = gymnasium.spaces.Box(-100, 100, (1,), np.float64)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)

@@ -13,6 +13,8 @@ from reverie.data import Dataset
 from reverie.errors import ReverieError
 from reverie.planners import Diffuser, DiffuserMaze
 
+OPTIMISED = True
+
 SMALL = {"horizon": 8, "width": 32, "multipliers": (1,), "diffusion_steps": 10}
 
 act = jax.jit(lambda algorithm, *arguments: algorithm.act(*arguments), static_argnums=0)

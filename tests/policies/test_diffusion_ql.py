@@ -15,7 +15,6 @@ from reverie.policies import DiffusionQL
 from reverie.rl import Critic
 from reverie.training import loop
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 AVERAGE = {"average_start": 6, "average_every": 3, "average_decay": 0.5}
 SMALL = DiffusionQL(hidden=(16,), batch_size=32, learning_rate=1e-2, candidates=1, **AVERAGE)
 EDP = replace(SMALL, action_approximation="one-step")

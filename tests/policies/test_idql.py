@@ -15,7 +15,6 @@ from reverie.policies import IDQL, DiffusionBC
 from reverie.policies.diffusion_bc import State as Behaviour
 from reverie.rl import Critic, ImplicitCritic
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SMALL = IDQL(hidden=(8,), width=16, blocks=1, dropout=0.5, average_decay=0.9)
 DATA = bandit(64)
 

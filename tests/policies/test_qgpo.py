@@ -16,6 +16,8 @@ from reverie.policies.qgpo import Energy
 from reverie.rl import tilted_mean
 from reverie.training import Optimised, optimiser
 
+OPTIMISED = True
+
 MIXTURE = Mixture(jnp.ones(4) / 4, CORNERS, jnp.full((4, 2), 0.15**2))
 ALPHA = 3.0
 WANTED = np.exp(ALPHA * REWARDS) / np.exp(ALPHA * REWARDS).sum()

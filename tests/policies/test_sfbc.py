@@ -13,6 +13,8 @@ from reverie.data import Dataset
 from reverie.errors import ReverieError
 from reverie.policies import SfBC
 
+OPTIMISED = True
+
 # A chain 0 -> 1 -> 2 -> 3. At state 1, action -1 ends the task with a reward of 0, action +1 goes on to 2, and from
 # there to the end with a reward of 10. The first episode turns off at 1, the second begins at 1 and goes through.
 STATES = np.array([0, 1, 1, 2])

@@ -9,7 +9,6 @@ from jax.scipy.stats import norm
 
 from reverie.rl import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 MEAN, STD = jnp.array([[0.3, -0.7], [0.0, 1.2]]), jnp.array([[0.5, 1.5], [0.1, 0.8]])
 
 

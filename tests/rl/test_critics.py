@@ -13,7 +13,6 @@ from reverie.errors import DivergenceError
 from reverie.rl import ActorCritic, Critic, QNetwork, least
 from reverie.training import Optimised
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ALGORITHM = ActorCritic(hidden=(), discount=0.9, tau=0.25, learning_rate=0.1)
 BATCH = {
     "observations": jnp.zeros((4, 1)),

@@ -8,7 +8,6 @@ import pytest
 from reverie.errors import ReverieError
 from reverie.rl import IMPLICIT_LOSSES, ImplicitQ
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 Q = jnp.array([-1.0, 0.2, 0.5, 1.5, 3.0])
 WEIGHTS = jnp.array([0.1, 0.4, 0.2, 0.2, 0.1])
 

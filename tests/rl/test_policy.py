@@ -11,7 +11,6 @@ from reverie.data import Dataset
 from reverie.errors import DataError, ReverieError
 from reverie.rl import REWARDS, ActorCritic, StepPolicy
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 LOW, HIGH = np.array([-2.0, 0.1]), np.array([6.0, 0.7])
 
 

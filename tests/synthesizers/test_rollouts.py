@@ -15,7 +15,6 @@ from reverie.errors import DataError, ReverieError, RunError
 from reverie.synthesizers import MBPO, TATU, MOReL, rollouts
 from reverie.synthesizers.rollouts import pack
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 TINY = {
     "members": 3,

@@ -16,6 +16,8 @@ from reverie.errors import DataError, ReverieError, ReverieWarning, RunError
 from reverie.networks.layers import parameter_count
 from reverie.synthesizers import SynthER, transition
 
+OPTIMISED = True
+
 N = 8000
 A, B = np.array([[0.9, 0.2], [-0.3, 0.8]]), np.array([[0.5], [-0.4]])
 REWARD, NOISE = np.array([1.0, -0.5, 0.3]), 0.25

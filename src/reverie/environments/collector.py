@@ -38,9 +38,9 @@ class Collector:
         self.ended: list[list[float]] = [[] for _ in seeds]
         """For every seed the returns of the episodes that have ended, in the order of their ends."""
 
-    def random_actions(self, rng: np.random.Generator) -> np.ndarray:
-        """Uniform in the bounds: `[S, E, action]`."""
-        return rng.uniform(self.low, self.high, (len(self.seeds), self.envs, *self.low.shape))
+    def random_actions(self, rngs: list[np.random.Generator]) -> np.ndarray:
+        """Uniform in the bounds, by one generator a seed: `[S, E, action]`."""
+        return np.stack([rng.uniform(self.low, self.high, (self.envs, *self.low.shape)) for rng in rngs])
 
     def step(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """One step of all environments with the actions `[S, E, action]`, clipped to their bounds: the transitions

@@ -66,14 +66,15 @@ def learning_curves(source: str | Path | Mapping[str, np.ndarray], columns: Sequ
         ReverieError: a column that is not there.
     """
     table = dict(source) if isinstance(source, Mapping) else _read_metrics(Path(source))
-    names = list(columns) if columns is not None else [name for name in table if name not in NOT_CURVES]
+    shown = [name for name, values in table.items() if name not in NOT_CURVES and not np.isnan(values).all()]
+    names = list(columns) if columns is not None else shown
     if missing := [name for name in names if name not in table]:
         raise ReverieError(f"There is no metric {missing[0]!r}; there are {', '.join(sorted(table))}.")
     seeds = len(np.unique(table["seed"]))
     with _figure(len(names), width=3.2, height=2.4) as (figure, axes):
         for ax, name in zip(axes, names, strict=True):
             _curve(ax, table["step"], table[name])
-            ax.set(title=name, xlabel="updates")
+            ax.set(title=name, xlabel="environment steps" if "episodes" in table else "updates")
         if seeds > 1:
             figure.suptitle(f"mean and range over {seeds} seeds", x=0.01, ha="left", fontsize=9, color=SOFT)
     return figure
@@ -241,6 +242,27 @@ def grouped_scores(rows: Sequence[Mapping[str, Any]]) -> "Figure":
             ax.set(title=name, xlabel="normalised score", ylim=(len(methods) - 0.5, -0.5))
             ax.set_yticks(range(len(methods)), methods)
             ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+    return figure
+
+
+def error_by_horizon(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> "Figure":
+    """Prediction errors over the steps predicted, on a logarithmic scale: medians as lines, quartiles as bands.
+
+    Args:
+        curves: by the predictor's name, `low`, `median` and `high` at 1, 2, ... steps.
+        title: above the picture.
+    """
+    from matplotlib import colormaps
+
+    colours = colormaps[TIME](np.linspace(0, 0.85, len(curves)))
+    with _figure(1, width=7.2, height=4.0) as (figure, axes):
+        ax = axes[0]
+        for (name, curve), colour in zip(curves.items(), colours, strict=True):
+            steps = np.arange(1, len(curve["median"]) + 1)
+            ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+            ax.plot(steps, curve["median"], color=colour, linewidth=1.8, label=name)
+        ax.set(yscale="log", xlabel="steps predicted", ylabel="error, in deviations", title=title)
+        ax.legend(loc="lower right")
     return figure
 
 

@@ -261,8 +261,8 @@ class Life:
             shapes = state_shapes(algorithm, self.spec, training.seeds)
             self.states = jax.device_put(store.checkpoints.restore(done, shapes))
         else:
-            rng = np.random.default_rng(training.seeds)
-            self.note(env.steps(lambda seen: env.random_actions(rng), online.warmup // online.envs))
+            rngs = [np.random.default_rng(seed) for seed in training.seeds]
+            self.note(env.steps(lambda seen: env.random_actions(rngs), online.warmup // online.envs))
             self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))[1]
             self.states = loop.initial_states(algorithm, self.keys, self.spec)
             if store.path:

@@ -1,0 +1,199 @@
+"""Online training: what is counted, what batches are made of, what goes on after a stop, and whether agents learn."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reverie
+from reverie.baselines import BC, SAC, TD3BC
+from reverie.cli import main
+from reverie.data import Dataset
+from reverie.errors import DivergenceError, ReverieError, RunError
+from reverie.training import Synthesis, fit_online
+
+SMALL = {"hidden": (8,), "batch_size": 16}
+SHORT = {"warmup": 20, "every": 10, "log_every": 20, "capacity": 100, "progress": False}
+
+
+class Aim(gymnasium.Env):
+    """Episodes of 5 steps, cut: sees a number, and is rewarded by how near to half of it the action is."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def _look(self):
+        self.seen = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.seen
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._look(), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = -abs(float(action[0]) - float(self.seen[0]) / 2)
+        return self._look(), reward, False, self.steps == 5, {}
+
+
+class Ruin(Aim):
+    def step(self, action):
+        seen, _, *rest = super().step(action)
+        return seen, 3e37 * self.steps, *rest
+
+
+@dataclass(frozen=True)
+class Watching(SAC):
+    """Tells how much of its batches is synthetic, and of which age."""
+
+    def update(self, state, batch, key):
+        state, metrics = super().update(state, batch, key)
+        made = batch["rewards"] > 500
+        return state, metrics | {"share": made.mean(), "age": jnp.where(made, batch["rewards"] - 1000, 0).max()}
+
+
+@dataclass(frozen=True)
+class Marking:
+    """Learns nothing and makes rows whose reward is 1000 + the number of rows that it was shown."""
+
+    name: ClassVar = "marking"
+    role: ClassVar = "synthesizer"
+    batch_size: int = 4
+
+    def prepare(self, data):
+        view, spec = BC().prepare(data)
+        return view, replace(spec, kept={"rows": jnp.asarray(len(data))})
+
+    def init(self, key, spec):
+        return {"rows": spec.kept["rows"]}
+
+    def update(self, state, batch, key):
+        return state, {"nothing": jnp.zeros(())}
+
+    def chunks(self, state, spec, key, n, start=0):
+        rewards = np.full(n, 1000 + float(state["rows"]))
+        zeros = np.zeros((n, 1))
+        yield Dataset.from_arrays(zeros, zeros, rewards, np.ones(n), next_observations=zeros)
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def test_an_agent_learns_to_aim():
+    """The mean distance from the best action after 1500 steps: below 0.1, where a random agent's is 0.54."""
+    agent = SAC(hidden=(32, 32), batch_size=64, learning_rate=3e-3, discount=0.5)
+    run = fit_online(agent, Aim, steps=1500, warmup=300, every=50, log_every=300, progress=False)
+    seen = jnp.linspace(-1, 1, 21)[:, None]
+    action, _ = agent.act(run.state(), run.spec, (), seen, jax.random.key(0))
+    assert np.abs(action[:, 0] - seen[:, 0] / 2).mean() < 0.1
+    returns = run.metrics()["return"]
+    assert returns[-1] > returns[0]
+
+
+def test_steps_updates_and_episodes_are_counted():
+    """100 steps of 2 environments, 20 of them random, 3 updates a step; an episode is 5 steps of one environment."""
+    run = fit_online(SAC(**SMALL), Aim, steps=100, ratio=3.0, envs=2, seeds=2, **SHORT)
+    metrics = run.metrics()
+    np.testing.assert_array_equal(metrics["step"], np.repeat([40, 60, 80, 100], 2))
+    np.testing.assert_array_equal(
+        metrics["episodes"], np.repeat([8, 4, 4, 4], 2)
+    )  # the first row counts the random ones
+    assert run.step == 100
+    for history in run.histories:
+        data = history.dataset()
+        assert len(data) == 100
+        np.testing.assert_array_equal(np.diff(data.episodes), 5)
+        np.testing.assert_allclose(data.rewards, -np.abs(data.actions - data.observations / 2)[:, 0], atol=1e-6)
+    counts = [leaf for leaf in jax.tree.leaves(run.states.critic.online.moments) if leaf.dtype == jnp.int32]
+    np.testing.assert_array_equal(counts[0], 3 * 80)
+
+
+def test_a_seed_is_the_same_alone_and_in_company():
+    together = fit_online(SAC(**SMALL), Aim, steps=60, seeds=2, seed=4, **SHORT)
+    alone = fit_online(SAC(**SMALL), Aim, steps=60, seed=5, **SHORT)
+    assert same(together.state(5), alone.state(5))
+    assert not same(together.state(4), alone.state(5))
+    assert together.histories[1].dataset().fingerprint == alone.histories[0].dataset().fingerprint
+
+
+def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen():
+    """A quarter of each batch; a fresh synthesizer at once and every 40 steps, from as many rows as there are then."""
+    synthesis = Synthesis(every=40, updates=2, rows=50, share=0.25)
+    run = fit_online(Watching(**SMALL), Aim, steps=120, synthesizer=Marking(), synthesis=synthesis, **SHORT)
+    metrics = run.metrics()
+    np.testing.assert_array_equal(metrics["share"], 0.25)
+    np.testing.assert_array_equal(metrics["step"], [40, 60, 80, 100, 120])
+    np.testing.assert_array_equal(metrics["age"], [20, 40, 40, 80, 80])
+
+
+def test_training_stops_when_the_returns_have_reached_what_was_asked_for():
+    run = fit_online(SAC(**SMALL), Aim, steps=1000, until=-1000.0, **SHORT)
+    assert run.step == 100  # 20 episodes of 5 steps
+    assert run.metrics()["step"][-1] == 100
+
+
+def test_a_run_goes_on_with_its_replay(tmp_path):
+    out = tmp_path / "run"
+    before = fit_online(SAC(**SMALL), Aim, steps=60, out=out, **SHORT)
+    with pytest.raises(RunError, match="already holds a run"):
+        fit_online(SAC(**SMALL), Aim, steps=100, out=out, **SHORT)
+    with pytest.raises(RunError, match="begun with another algorithm"):
+        fit_online(SAC(hidden=(9,), batch_size=16), Aim, steps=100, out=out, resume=True, **SHORT)
+    with pytest.raises(RunError, match="at step 60, past steps=40"):
+        fit_online(SAC(**SMALL), Aim, steps=40, out=out, resume=True, **SHORT)
+    after = fit_online(SAC(**SMALL), Aim, steps=100, out=out, resume=True, **SHORT)
+    np.testing.assert_array_equal(after.metrics()["step"], [40, 60, 80, 100])
+    old, new = before.histories[0].dataset(), after.histories[0].dataset()
+    np.testing.assert_array_equal(new.observations[:60], old.observations)
+    assert len(new) == 100
+    assert [each.name for each in (out / "replay").iterdir()] == ["100"]
+    assert same(reverie.load(out).states, after.states)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(DivergenceError, match=r"q\w* became (inf|nan) at update \d+ of seed 0.*--rewards"):
+        fit_online(SAC(**SMALL), Ruin, steps=60, **SHORT)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"steps": 0}, "steps = 0, but it must be a whole number of at least 1"),
+        ({"steps": 100, "envs": 3}, "every=10 steps do not divide among envs=3"),
+        ({"steps": 105}, "steps=105 must be a multiple of every=10"),
+        ({"steps": 20}, "warmup=20 must be at least every=10 and below steps=20"),
+        ({"steps": 100, "ratio": 0.25}, "ratio=0.25 times every=10 must be a whole number of updates"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ReverieError, match=message):
+        fit_online(SAC(**SMALL), Aim, **SHORT | settings)
+
+
+def test_methods_of_another_kind_are_refused():
+    with pytest.raises(RunError, match="td3-bc learns from a data set; sac learns online"):
+        fit_online(TD3BC(), Aim, steps=100, **SHORT)
+    with pytest.raises(RunError, match="td3-bc is a baseline and generates no data; use synther"):
+        fit_online(SAC(), Aim, steps=100, synthesizer=TD3BC(), **SHORT)
+
+
+def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
+    """With a synthesizer, whose own fields have its name before them."""
+    out = str(tmp_path / "run")
+    sizes = ["--hidden", "8", "--batch-size", "16", "--warmup", "20", "--every", "10", "--log-every", "20"]
+    made = ["--synthesizer", "synther", "--synthesizer.width", "16", "--synthesizer.blocks", "1"]
+    made += ["--synthesizer.calls", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
+    made += ["--synthesis.rows", "50", "--synthesis.every", "40"]
+    assert main(["online", "sac", "--env", "Pendulum-v1", "--steps", "60", "--out", out, *sizes, *made]) == 0
+    assert "60 steps of 1 seed(s)" in capsys.readouterr().out
+    assert main(["train", "--resume", out, "--steps", "80"]) == 0
+    assert len(reverie.load_dataset(f"d4rl:{out}/replay/80/0.hdf5")) == 80
+    assert main(["eval", out, "--env", "Pendulum-v1", "--episodes", "1", "--max-steps", "3"]) == 0
+    assert main(["online", "sac", "--env", "CartPole-v1", "--steps", "60", "--out", out + "2", *sizes]) == 2
+    assert "CartPole-v1 has actions Discrete(2)" in capsys.readouterr().err
