@@ -14,6 +14,7 @@ _EXPORTS = {
     "fit_online": "reverie.training",
     "load": "reverie.training",
     "resume": "reverie.training",
+    "use_compilation_cache": "reverie.compilation",
 }
 _MODULES = (
     *("baselines", "data", "diffusion", "environments", "errors", "evaluation", "networks"),

@@ -30,6 +30,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie demo                              learn to plan in a maze, in minutes
 
   reverie COMMAND --help lists the options of a command, and `train ALGORITHM --help` every field of a method.
+  Compiled programs are kept in ${REVERIE_CACHE:-~/.cache/reverie}/xla; JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 """
 
 
@@ -377,6 +378,18 @@ VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
 }
 
 
+COMPILING = ("train", "eval", "two-sample", "generate", "demo")
+"""The verbs whose programs are kept for the next time."""
+
+
+def _run(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] in COMPILING:
+        from reverie.compilation import use_compilation_cache
+
+        use_compilation_cache()
+    _dispatch(VERBS, arguments, "reverie")
+
+
 def _dispatch(verbs: dict, arguments: Sequence[str], name: str) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -396,13 +409,14 @@ def _warn(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0, 2 for an error of the user's, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("REVERIE_TRACEBACK"):  # for those who mend reverie itself
-        _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
+        _run(arguments)
         return 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            _dispatch(VERBS, sys.argv[1:] if arguments is None else arguments, "reverie")
+            _run(arguments)
     except (ReverieError, OSError) as error:
         print(f"reverie: {error}", file=sys.stderr)
         return 2
