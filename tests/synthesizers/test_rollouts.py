@@ -15,7 +15,6 @@ from reverie.errors import DataError, ReverieError, RunError
 from reverie.synthesizers import MBPO, TATU, MOReL, rollouts
 from reverie.synthesizers.rollouts import pack
 
-
 TINY = {
     "members": 3,
     "elites": 2,
