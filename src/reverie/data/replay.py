@@ -78,6 +78,8 @@ class History:
         self.bounds: dict[str, Any] = {"action_low": low, "action_high": high}
         self.attributes, self.before = attributes, before
         self.parts: list[dict[str, np.ndarray]] = []
+        self.returns: list[float] = []
+        """Of the episodes that have ended, in the order of their ends."""
 
     def append(self, steps: dict[str, np.ndarray]) -> None:
         """Further steps of all environments: `[T, E, ...]` each, with `timeouts`."""

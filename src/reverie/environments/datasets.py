@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reverie.environments import pointmaze
+from reverie.environments import locomotion, pointmaze
 from reverie.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,13 +22,18 @@ class Entry:
     description: str
 
 
+_LOCOMOTION_STEPS = {"medium-replay": 3_000_000, "medium-expert": 2_000_000}
 _PROTOCOL = "way-point controller with noise walking from random goal to random goal, never reset"
 DATASETS = {
     "pointmaze-umaze": Entry(pointmaze.collect, 1_000_000, f"U-shaped maze, 7 free cells; {_PROTOCOL}"),
     "pointmaze-medium": Entry(pointmaze.collect, 2_000_000, f"maze of 26 free cells; {_PROTOCOL}"),
     "pointmaze-large": Entry(pointmaze.collect, 4_000_000, f"maze of 46 free cells; {_PROTOCOL}"),
+} | {
+    f"{task}-{kind}": Entry(locomotion.collect, _LOCOMOTION_STEPS.get(kind, 1_000_000), f"{environment}; {what}")
+    for task, environment in locomotion.ENVIRONMENTS.items()
+    for kind, what in locomotion.KINDS.items()
 }
-"""The steps are those of D4RL's maze2d sets of the same size."""
+"""The steps are those of D4RL's sets of the same name; of a medium-replay the most that its agent may take."""
 
 
 def make_dataset(name: str, *, steps: int | None = None, seed: int = 0, progress: bool = False) -> "Dataset":

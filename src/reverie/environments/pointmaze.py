@@ -310,7 +310,7 @@ def collect(
 def _gather(chunks: Iterator[np.ndarray], rows: int, progress: bool, label: str) -> np.ndarray:
     """The first `rows` rows of the chunks, as one array."""
     out, filled = np.empty((rows, 8)), 0
-    with _bar(rows, progress, label) as advance:
+    with progress_bar(rows, progress, label) as advance:
         while filled < rows:
             part = next(chunks)[: rows - filled]
             out[filled : filled + len(part)] = part
@@ -320,7 +320,7 @@ def _gather(chunks: Iterator[np.ndarray], rows: int, progress: bool, label: str)
 
 
 @contextmanager
-def _bar(total: int, shown: bool, label: str):
+def progress_bar(total: int, shown: bool, label: str):
     """Yields a function that advances a progress bar on the terminal."""
     from rich.progress import Progress
 

@@ -33,6 +33,7 @@ from reverie.training.metrics import divergence, segment_rows
 from reverie.training.progress import Interrupt, Progress, say
 from reverie.training.run import Run, state_shapes
 
+RETURNS = "returns.json"
 STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
@@ -254,6 +255,9 @@ class Life:
         online, algorithm = training.online, training.algorithm
         replays = [_replay(store, done, seed) for seed in training.seeds]
         self.histories = [History(env.low, env.high, replay, **training.attributes) for replay in replays]
+        for history, returns in zip(self.histories, _returns(store, done), strict=False):
+            history.returns += returns
+        env.ended = [history.returns for history in self.histories]
         self.keys = loop.seed_keys(training.seeds)
         self.seeds_by = loop.chosen_seeds_by("auto", len(training.seeds))
         if store.path and store.checkpoints and done:
@@ -275,7 +279,7 @@ class Life:
         self.place(_stacked(self.histories))
         self.synthetic: dict[str, jax.Array] = {}
         self.metrics: list[dict[str, np.ndarray]] = []
-        self.seen = [0] * len(training.seeds)
+        self.seen = [len(returns) for returns in env.ended] if done else [0] * len(training.seeds)
         now = time.perf_counter()
         self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
 
@@ -392,6 +396,7 @@ class Life:
         kept.mkdir(parents=True, exist_ok=True)
         for seed, history in zip(self.training.seeds, self.histories, strict=True):
             history.dataset().save(f"d4rl:{kept / f'{seed}.hdf5'}")
+        (kept / RETURNS).write_text(json.dumps([history.returns for history in self.histories]))
         self.store.save(self.step, self.states)
         for old in (path / folder.REPLAY).iterdir():
             if old != kept:
@@ -410,6 +415,11 @@ def _replay(store: Store, step: int, seed: int) -> Dataset | None:
     return (
         load_dataset(f"d4rl:{store.path / folder.REPLAY / str(step) / f'{seed}.hdf5'}") if store.path and step else None
     )
+
+
+def _returns(store: Store, step: int) -> list[list[float]]:
+    """Of each seed's episodes until then."""
+    return json.loads((store.path / folder.REPLAY / str(step) / RETURNS).read_text()) if store.path and step else []
 
 
 def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
