@@ -93,6 +93,19 @@ def test_returns_show_every_episode_and_the_mean(tmp_path):
     assert _png(plots.draw_returns(one), tmp_path)
 
 
+def test_errors_over_the_horizon_are_a_line_and_a_band_each(tmp_path):
+    curves = {
+        name: {"low": [0.1, 0.2], "median": [0.2, factor], "high": [1, 2]} for name, factor in (("a", 1), ("b", 3))
+    }
+    figure = plots.error_by_horizon(curves, "title")
+    ax = figure.axes[0]
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.2, 1], [0.2, 3]]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2]] * 2
+    assert len(ax.collections) == 2
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert _png(figure, tmp_path)
+
+
 def test_nothing_heavy_is_imported_before_it_is_used():
     code = "import sys, reverie.environments, reverie.evaluation.plots as p; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -1,5 +1,7 @@
 """The ensemble of dynamics: its loss and its choices exactly, and what it learns of a linear system with noise."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.stats import norm
 
 import reverie
 from reverie.data import Dataset
-from reverie.synthesizers import MBPO
+from reverie.synthesizers import MBPO, TATU
 from reverie.synthesizers.ensemble import Ensemble, deviation, disagreement, errors, outcome
 
 A, B = np.array([[0.1, 0.2], [-0.3, -0.2]]), np.array([[0.5], [-0.4]])
@@ -150,3 +152,15 @@ def test_disagreement_grows_with_the_distance_from_the_data(run, elites):
     found = np.asarray(disagreement(mean[..., :2]).mean(-1))
     assert (np.diff(found) > 0).all(), found
     assert found[-1] > 10 * found[1]
+
+
+def test_tatus_rollouts_are_long_in_the_data_and_short_far_from_it(run):
+    """From starts 5 to 6 deviations out, where the linear system is as simple but has not been seen."""
+    algorithm, spec = TATU(**SMALL, horizon=12, chunk=600, threshold=1.0), run.spec
+    ready = algorithm.ready(run.state(), spec)
+    angle = jnp.linspace(0, 2 * jnp.pi, 50, endpoint=False)
+    around = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1) * jnp.linspace(5, 6, 50)[:, None]
+    far = replace(spec, kept=spec.kept | {"observations": spec.denormalise("observations", around)})
+    near, out = (algorithm.rollouts(ready, each, jax.random.key(0))["valid"].sum(1).mean() for each in (spec, far))
+    assert near > 3 * out, (near, out)
+    assert near > 3

@@ -5,6 +5,7 @@ Every function returns a matplotlib Figure that belongs to no window; `save` wri
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ STYLE: dict[Any, Any] = {
 WALL, INK, SOFT, BLUE = "#d5d9e0", "#24292f", "#5c636d", "#3366aa"
 TIME = "plasma"
 """Colours along a plan, dark at its start; the palest tenth of the map is left out."""
+
+DISTINCT = ("#8a919c", "#d9822b", BLUE, "#2a9d6f", "#8e4fb0", "#c0392b")
+"""Colours of lines that have nothing in common, a pale one first for what the others are compared with."""
 
 PAGE = 10.5
 """Inches that the panels of one row take at most."""
@@ -252,12 +256,9 @@ def error_by_horizon(curves: Mapping[str, Mapping[str, Sequence[float]]], title:
         curves: by the predictor's name, `low`, `median` and `high` at 1, 2, ... steps.
         title: above the picture.
     """
-    from matplotlib import colormaps
-
-    colours = colormaps[TIME](np.linspace(0, 0.85, len(curves)))
     with _figure(1, width=7.2, height=4.0) as (figure, axes):
         ax = axes[0]
-        for (name, curve), colour in zip(curves.items(), colours, strict=True):
+        for (name, curve), colour in zip(curves.items(), cycle(DISTINCT)):
             steps = np.arange(1, len(curve["median"]) + 1)
             ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
             ax.plot(steps, curve["median"], color=colour, linewidth=1.8, label=name)
