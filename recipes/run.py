@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FILES = sorted(file for file in HERE.glob("*.toml") if file.name != "offline.toml")  # that one is table.py's
+FILES = sorted(HERE.glob("*.toml"))
 RECIPES = {name: row for file in FILES for name, row in tomllib.loads(file.read_text()).items()}
 
 

@@ -1,9 +1,9 @@
-"""Methods x data sets: python recipes/table.py --data FOLDER [--steps N] [--seeds S] [--jobs J] ...
+"""Methods x data sets: python recipes/table.py --data FOLDER [--plan FILE] [--steps N] [--seeds S] [--jobs J] ...
 
-Trains and evaluates every cell of recipes/offline.toml and writes OUT/table.md, table.json and table.png from the last
-checkpoints. A cell is a run's folder, OUT/METHOD/SET: what is trained is not trained again, what was stopped goes on
-from its last checkpoint, and what is missing is missing in the table. With --minutes a cell's training is stopped after
-so long.
+Trains and evaluates every cell of the plan (recipes/tables/offline.toml) and writes OUT/table.md, table.json and
+table.png from the last checkpoints. A cell is a run's folder, OUT/METHOD/SET: what is trained is not trained again,
+what was stopped goes on from its last checkpoint, and what is missing is missing in the table. With --minutes a cell's
+training is stopped after so long.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-PLAN = tomllib.loads((Path(__file__).parent / "offline.toml").read_text())
+OFFLINE = Path(__file__).parent / "tables" / "offline.toml"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,16 @@ class Cell:
         return self.options.out / self.method / self.data
 
     @property
+    def plan(self) -> dict:
+        return self.options.plan
+
+    @property
     def label(self) -> str:
         return f"{self.method} on {self.data}"
 
     def train_command(self) -> list[str]:
-        row, options = PLAN["sets"][self.data], self.options
-        method = PLAN["methods"][self.method]
+        row, options = self.plan["sets"][self.data], self.options
+        method = self.plan["methods"][self.method]
         parts = (method["train"], row.get(self.method, ""), method["short"] if options.short else "")
         words = [word for part in parts for word in part.split()]
         words += ["--data", f"d4rl:{options.data}/{self.data}.hdf5", "--steps", str(options.steps)]
@@ -49,7 +53,7 @@ class Cell:
 
     def eval_command(self) -> list[str]:
         return [
-            *("eval", str(self.folder), "--env", PLAN["sets"][self.data]["env"]),
+            *("eval", str(self.folder), "--env", self.plan["sets"][self.data]["env"]),
             *("--episodes", str(self.options.episodes)),
             *(("--max-steps", str(self.options.max_steps)) if self.options.max_steps else ()),
         ]
@@ -57,7 +61,7 @@ class Cell:
     def scores(self) -> dict | None:
         """The last evaluation with as many episodes of the last checkpoint; None where there is none."""
         file = self.folder / "evaluation.json"
-        found = json.loads(file.read_text())[PLAN["sets"][self.data]["env"]] if file.exists() else []
+        found = json.loads(file.read_text())[self.plan["sets"][self.data]["env"]] if file.exists() else []
         trained = self.updates()
         wanted = {"step": trained, "max_steps": self.options.max_steps}
         found = [row for row in found if all(row[key] == value for key, value in wanted.items())]
@@ -77,14 +81,13 @@ class Cell:
         return max((int(folder.name) for folder in folders), default=0)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", type=lambda file: tomllib.loads(Path(file).read_text()), default=str(OFFLINE))
     parser.add_argument("--data", type=Path, required=True, help="folder of the HDF5 files")
     parser.add_argument("--out", type=Path, default=Path("runs/table"))
-    parser.add_argument(
-        "--methods", nargs="+", default=list(PLAN["methods"]), choices=PLAN["methods"], metavar="METHOD"
-    )
-    parser.add_argument("--sets", nargs="+", default=list(PLAN["sets"]), choices=PLAN["sets"], metavar="SET")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="all of the plan if not given")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="all of the plan if not given")
     parser.add_argument("--steps", type=int, default=1_000_000, help="updates of each seed; the papers' 1,000,000")
     parser.add_argument("--short", action="store_true", help="small networks and fast targets, for few updates")
     parser.add_argument("--seeds", type=int, default=4)
@@ -93,7 +96,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop each cell's training after so long")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once, each on its share of the cores")
     parser.add_argument("--only-report", action="store_true", help="write the table of what is there")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    for name in ("methods", "sets"):
+        known = options.plan[name]
+        setattr(options, name, getattr(options, name) or list(known))
+        if unknown := [each for each in getattr(options, name) if each not in known]:
+            parser.error(f"there is no {unknown[0]!r} among the {name} {', '.join(known)}")
     for name in ("steps", "seeds", "episodes", "jobs"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)} must be at least 1")

@@ -8,8 +8,11 @@ import pytest
 from reverie import cli
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-PLAN = tomllib.loads((FOLDER / "offline.toml").read_text())
-FILES = [file for file in FOLDER.glob("*.toml") if file.name != "offline.toml"]
+PLANS = {file.stem: tomllib.loads(file.read_text()) for file in sorted((FOLDER / "tables").glob("*.toml"))}
+CELLS = [
+    (plan, kind, name) for plan in PLANS for kind in ("methods", "synthesizers") for name in PLANS[plan].get(kind, ())
+]
+FILES = sorted(FOLDER.glob("*.toml"))
 RECIPES = {name: row for file in FILES for name, row in tomllib.loads(file.read_text()).items()}
 
 
@@ -23,13 +26,12 @@ def test_the_recipe_is_parsed_up_to_its_data(name, capsys):
     assert RECIPES[name]["eval"].startswith("--env ")
 
 
-@pytest.mark.parametrize("method", PLAN["methods"])
+@pytest.mark.parametrize("plan, kind, name", CELLS)
 @pytest.mark.parametrize("short", [False, True])
-def test_the_tables_cell_is_parsed_up_to_its_data(method, short, capsys):
+def test_the_tables_cell_is_parsed_up_to_its_data(plan, kind, name, short, capsys):
     """With what every set adds for the method."""
-    row = PLAN["methods"][method]
-    added = [plan.get(method, "") for plan in PLAN["sets"].values()]
-    for extra in dict.fromkeys(added):
-        words = " ".join((row["train"], extra, row["short"] if short else "")).split()
-        assert cli.main(["train", *words, "--data", "d4rl:nowhere.hdf5", "--steps", "1"]) == 2
+    row, sets = PLANS[plan][kind][name], PLANS[plan]["sets"].values()
+    for extra in dict.fromkeys(each.get(name, "") for each in sets):
+        words = " ".join((row["train"], "--steps 1", extra, row["short"] if short else "")).split()
+        assert cli.main(["train", *words, "--data", "d4rl:nowhere.hdf5"]) == 2
         assert "nowhere.hdf5" in capsys.readouterr().err

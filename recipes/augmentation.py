@@ -1,0 +1,74 @@
+"""What augmented data is worth: python recipes/augmentation.py --data FOLDER [--short] [--times 5] [--jobs 2] ...
+
+Takes every tenth episode of the sets in recipes/tables/augmentation.toml; trains each synthesizer on these; writes the
+tenth, and the tenth with `--times` as many rows of each synthesizer beside it, into OUT/data; and trains and evaluates
+every method on each of them, as recipes/table.py does, whose options come after `--`. What is there is not made again.
+"""
+
+import argparse
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import table
+
+from reverie.data import concatenate, load_dataset
+
+FILE = table.OFFLINE.with_name("augmentation.toml")
+PLAN = tomllib.loads(FILE.read_text())
+TENTH = "-tenth"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the HDF5 files")
+    parser.add_argument("--out", type=Path, default=Path("runs/augmentation"))
+    parser.add_argument("--only", nargs="+", default=["hopper-mixture", "halfcheetah-mixture"], metavar="SET")
+    parser.add_argument("--times", type=int, default=5, help="synthetic rows for each real one")
+    parser.add_argument("--short", action="store_true", help="small networks for few updates")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument("rest", nargs="*", help="further options of recipes/table.py, after --")
+    options = parser.parse_args()
+    (options.out / "data").mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        tenth(name, options)
+    pairs = [(name, each) for name in options.only for each in PLAN["synthesizers"]]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda pair: augment(*pair, options), pairs))
+    sets = [name for name in PLAN["sets"] if name.split(TENTH)[0] in options.only]
+    chosen = ["--plan", str(FILE), "--data", str(options.out / "data"), "--out", str(options.out), "--sets", *sets]
+    table.main([*chosen, "--jobs", str(options.jobs), *(["--short"] if options.short else []), *options.rest])
+
+
+def tenth(name: str, options: argparse.Namespace) -> None:
+    """Every tenth episode, so that each of the agents that made the data has its share."""
+    target = options.out / "data" / f"{name}{TENTH}.hdf5"
+    if not target.exists():
+        data = load_dataset(f"d4rl:{options.data / name}.hdf5")
+        data.take_episodes(range(0, len(data.episodes), 10)).save(f"d4rl:{target}")
+
+
+def augment(name: str, synthesizer: str, options: argparse.Namespace) -> None:
+    """The tenth and what the synthesizer makes of it, in one file."""
+    folder, row = options.out / "data", PLAN["synthesizers"][synthesizer]
+    real, target = folder / f"{name}{TENTH}.hdf5", folder / f"{name}{TENTH}-{synthesizer}.hdf5"
+    if target.exists():
+        return
+    run, made = options.out / synthesizer / name, options.out / synthesizer / f"{name}.hdf5"
+    words = f"{row['train']} --steps {row['steps']} {row['short'] if options.short else ''}".split()
+    rows = options.times * len(load_dataset(f"d4rl:{real}"))
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with (run.parent / f"{name}.log").open("a") as log:
+        for command in (
+            ["train", *words, "--data", f"d4rl:{real}", "--out", str(run), "--resume"],
+            ["generate", str(run), "-n", str(rows), "--out", f"d4rl:{made}"],
+        ):
+            print("reverie", *command, flush=True)
+            subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
+    concatenate(load_dataset(f"d4rl:{real}"), load_dataset(f"d4rl:{made}")).save(f"d4rl:{target}")
+
+
+if __name__ == "__main__":
+    main()
