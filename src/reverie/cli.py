@@ -23,6 +23,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
   reverie two-sample FOLDER --data SOURCE   how well its actions can be told from the data's
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
+  reverie fidelity SOURCE --real SOURCE     how true synthetic data is; with --env NAME to the simulator too
   reverie plot FOLDER                       learning curves of a run
   reverie data list                         the sources, and the sets that are generated here
   reverie data info SOURCE
@@ -250,6 +251,35 @@ def two_sample(
     print(f"50 % where nothing can be told; then one seed's deviation from it is {100 * found.noise:.1f} %.")
 
 
+def fidelity(
+    made: tyro.conf.Positional[str],
+    real: str,
+    env: str | None = None,
+    rows: int = 2000,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Measure how true synthetic transitions are: marginals, correlations, ends, copies, and dynamics in the simulator.
+
+    Args:
+        made: source of the synthetic data.
+        real: source of the data that it was made from.
+        env: the data's environment, such as Hopper-v5, for the dynamics.
+        rows: of each kind that are judged.
+        seed: of their choice.
+        out: a picture of all marginals, as a PNG.
+    """
+    import reverie
+    from reverie.evaluation import fidelity as measure
+
+    synthetic, truth = reverie.load_dataset(made), reverie.load_dataset(real)
+    _show(_table(("measure", "synthetic", "held-out real"), measure(synthetic, truth, env, rows, seed).rows()))
+    if out:
+        from reverie.evaluation.plots import draw_marginals, save
+
+        print(f"picture: {save(draw_marginals(truth, synthetic), out)}")
+
+
 def generate(
     run: tyro.conf.Positional[Path],
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])],
@@ -371,6 +401,7 @@ VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
     "online": lambda arguments, name: online(arguments),
     "eval": _verb(evaluate),
     "two-sample": _verb(two_sample),
+    "fidelity": _verb(fidelity),
     "generate": _verb(generate),
     "plot": _verb(plot),
     "data": _data,

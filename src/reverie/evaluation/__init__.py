@@ -1,12 +1,15 @@
 """How good a run is: rollouts, scores with their intervals, pictures."""
 
+from reverie.evaluation.fidelity import Dynamics, Fidelity, fidelity
 from reverie.evaluation.rollout import RunPolicy, evaluate
 from reverie.evaluation.scores import REFERENCES, Estimate, Interval, Latency, Reference, Scores, bootstrap, estimate
 from reverie.evaluation.two_sample import TwoSample, two_sample
 
 __all__ = [
     "REFERENCES",
+    "Dynamics",
     "Estimate",
+    "Fidelity",
     "Interval",
     "Latency",
     "Reference",
@@ -16,5 +19,6 @@ __all__ = [
     "bootstrap",
     "estimate",
     "evaluate",
+    "fidelity",
     "two_sample",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reverie.data import Dataset
 from reverie.environments.pointmaze import Maze, find_maze
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation.scores import Scores
@@ -264,6 +265,42 @@ def error_by_horizon(curves: Mapping[str, Mapping[str, Sequence[float]]], title:
             ax.plot(steps, curve["median"], color=colour, linewidth=1.8, label=name)
         ax.set(yscale="log", xlabel="steps predicted", ylabel="error, in deviations", title=title)
         ax.legend(loc="lower right")
+    return figure
+
+
+def compared_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str) -> "Figure":
+    """Several learning curves in one panel: means over seeds, and bands from the lowest seed to the highest.
+
+    Args:
+        curves: by name, steps `[T]` and values `[S, T]`, which may be NaN where there is none.
+    """
+    with _figure(1, width=7.2, height=4.0) as (figure, axes):
+        for (name, (steps, values)), colour in zip(curves.items(), cycle(DISTINCT)):
+            known = ~np.isnan(values).any(0)
+            steps, values = steps[known], values[:, known]
+            axes[0].fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+            axes[0].plot(steps, values.mean(0), color=colour, linewidth=1.8, label=f"{name} ({len(values)} seeds)")
+        axes[0].set(xlabel=xlabel, ylabel=ylabel)
+        axes[0].legend(loc="best")
+    return figure
+
+
+def draw_marginals(real: Dataset, made: Dataset, bins: int = 60) -> "Figure":
+    """Every column of the observations and actions, and the rewards: real rows filled, synthetic ones as a line."""
+    columns = [
+        (f"observation {i}", real.observations[:, i], made.observations[:, i]) for i in range(real.observation_dim)
+    ]
+    columns += [(f"action {i}", real.actions[:, i], made.actions[:, i]) for i in range(real.action_dim)]
+    columns.append(("reward", real.require_rewards(), made.require_rewards()))
+    with _figure(len(columns), width=1.9, height=1.5) as (figure, axes):
+        for ax, (name, one, other) in zip(axes, columns, strict=True):
+            low, high = np.percentile(np.concatenate([one, other]), [0.1, 99.9])
+            edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+            ax.hist(one, edges, density=True, color=BLUE, alpha=0.35)
+            ax.hist(other, edges, density=True, color=INK, histtype="step", linewidth=1)
+            ax.set_title(name)
+            ax.set_yticks([])
+        figure.supxlabel("filled: real; line: synthetic", x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
 
 

@@ -1,0 +1,89 @@
+"""SAC with and without a synthesizer, online: python recipes/online.py [--env NAME] [--steps N] [--seeds S] [--jobs J]
+
+Three agents at the same number of environment steps: SAC with one update a step, with twenty, and with twenty of which
+half of each batch is SynthER's. Writes OUT/online.md, .json and .png. A run is a folder, OUT/AGENT: what is there
+goes on, or is left as it is when it has all its steps.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from reverie.evaluation import bootstrap
+from reverie.evaluation.plots import compared_curves, save
+from reverie.training.metrics import Table
+
+AGENTS = {
+    "sac": "--ratio 1",
+    "sac-20": "--ratio 20",
+    "synther-20": "--ratio 20 --synthesizer synther",
+}
+SHORT = "--hidden 64 64 --batch-size 128 --learning-rate 1e-3 --warmup 500 --every 50 --log-every 500"
+SHORT_SYNTHESIS = (
+    "--synthesis.every 1000 --synthesis.updates 2000 --synthesis.rows 10000 --synthesizer.width 128 "
+    "--synthesizer.blocks 3 --synthesizer.solver dpm++2m --synthesizer.calls 31 --synthesizer.chunk 10000 "
+    "--synthesizer.learning-rate 1e-3 --synthesizer.decay-updates 2000 --synthesizer.average-start 500"
+)
+"""Sizes for a task that takes thousands of steps, on a few cores. Without --short all is SynthER's paper's."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="InvertedDoublePendulum-v5")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, metavar="AGENT")
+    parser.add_argument("--short", action="store_true", help="small networks, short synthesizers")
+    parser.add_argument("--last", type=int, default=5, help="rows of the metrics that the table averages")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/online"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda agent: train(agent, options), options.agents))
+    report({agent: curve(options.out / agent) for agent in options.agents}, options)
+
+
+def train(agent: str, options: argparse.Namespace) -> None:
+    words = f"--env {options.env} --steps {options.steps} --seeds {options.seeds} {AGENTS[agent]} --resume".split()
+    if options.short:
+        words += SHORT.split() + (SHORT_SYNTHESIS.split() if "--synthesizer" in words else [])
+    command = ["online", "sac", *words, "--out", str(options.out / agent)]
+    print("reverie", *command, flush=True)
+    with (options.out / f"{agent}.log").open("a") as log:
+        subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
+
+
+def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """Steps `[T]`, mean returns of the episodes that ended since the step before `[S, T]`, and minutes."""
+    columns = Table(folder / "metrics.csv").as_columns()
+    seeds = len(np.unique(columns["seed"]))
+    steps, returns = (columns[name].reshape(-1, seeds).T for name in ("step", "return"))
+    return steps[0], returns, columns["seconds"].max() / 60
+
+
+def report(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], options: argparse.Namespace) -> None:
+    lines = [
+        f"| agent, {options.env} | return of the last {options.last} rows, 95 % over seeds | minutes |",
+        "|---|---|---|",
+    ]
+    found = {}
+    for agent, (steps, returns, minutes) in curves.items():
+        last = np.nanmean(returns[:, -options.last :], axis=1)
+        lines.append(f"| {agent} | {last.mean():.0f}, {bootstrap(last)} | {minutes:.1f} |")
+        found[agent] = {"steps": steps.tolist(), "returns": returns.tolist(), "minutes": minutes}
+    (options.out / "online.json").write_text(json.dumps(found))
+    (options.out / "online.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    shown = {agent: (steps, returns) for agent, (steps, returns, _) in curves.items()}
+    figure = compared_curves(shown, f"environment steps in {options.env}", "return of the agent's own episodes")
+    print(f"picture: {save(figure, options.out / 'online.png')}")
+
+
+if __name__ == "__main__":
+    main()
