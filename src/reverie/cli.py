@@ -409,7 +409,7 @@ VERBS: dict[str, Callable[[Sequence[str], str], None]] = {
 }
 
 
-COMPILING = ("train", "eval", "two-sample", "generate", "demo")
+COMPILING = ("train", "online", "eval", "two-sample", "generate", "data", "demo")
 """The verbs whose programs are kept for the next time."""
 
 
