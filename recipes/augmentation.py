@@ -6,11 +6,13 @@ every method on each of them, as recipes/table.py does, whose options come after
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import table
 
@@ -19,6 +21,8 @@ from reverie.data import concatenate, load_dataset
 FILE = table.OFFLINE.with_name("augmentation.toml")
 PLAN = tomllib.loads(FILE.read_text())
 TENTH = "-tenth"
+CORES: "SimpleQueue[list[int] | None]" = SimpleQueue()
+"""Those that no training has."""
 
 
 def main() -> None:
@@ -34,6 +38,8 @@ def main() -> None:
     (options.out / "data").mkdir(parents=True, exist_ok=True)
     for name in options.only:
         tenth(name, options)
+    for cores in table.shares(options.jobs):
+        CORES.put(cores)
     pairs = [(name, each) for name in options.only for each in PLAN["synthesizers"]]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda pair: augment(*pair, options), pairs))
@@ -60,13 +66,19 @@ def augment(name: str, synthesizer: str, options: argparse.Namespace) -> None:
     words = f"{row['train']} --steps {row['steps']} {row['short'] if options.short else ''}".split()
     rows = options.times * len(load_dataset(f"d4rl:{real}"))
     run.parent.mkdir(parents=True, exist_ok=True)
+    cores = CORES.get()
     with (run.parent / f"{name}.log").open("a") as log:
         for command in (
             ["train", *words, "--data", f"d4rl:{real}", "--out", str(run), "--resume"],
             ["generate", str(run), "-n", str(rows), "--out", f"d4rl:{made}"],
         ):
             print("reverie", *command, flush=True)
-            subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
+            process = subprocess.Popen([sys.executable, "-m", "reverie.cli", *command], stdout=log, stderr=log)
+            if cores is not None:
+                os.sched_setaffinity(process.pid, cores)
+            if process.wait():
+                sys.exit(f"reverie {' '.join(command)} failed; its output is in {log.name}")
+    CORES.put(cores)
     concatenate(load_dataset(f"d4rl:{real}"), load_dataset(f"d4rl:{made}")).save(f"d4rl:{target}")
 
 
