@@ -58,6 +58,17 @@ class Watching(SAC):
 
 
 @dataclass(frozen=True)
+class Remembering(SAC):
+    """Tells the least reward of a batch that is large enough to hold every row."""
+
+    batch_size: int = 500
+
+    def update(self, state, batch, key):
+        state, metrics = super().update(state, batch, key)
+        return state, metrics | {"least": batch["rewards"].min()}
+
+
+@dataclass(frozen=True)
 class Marking:
     """Learns nothing and makes rows whose reward is 1000 + the number of rows that it was shown."""
 
@@ -130,6 +141,13 @@ def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen
     np.testing.assert_array_equal(metrics["share"], 0.25)
     np.testing.assert_array_equal(metrics["step"], [40, 60, 80, 100, 120])
     np.testing.assert_array_equal(metrics["age"], [20, 40, 40, 80, 80])
+
+
+def test_a_replay_with_less_room_than_the_warm_up_holds_its_newest_steps():
+    """20 random steps into room for 8, then 10 more."""
+    run = fit_online(Remembering(hidden=(8,)), Aim, steps=40, **SHORT | {"capacity": 8, "warmup": 20})
+    seen = run.histories[0].dataset().rewards
+    np.testing.assert_allclose(run.metrics()["least"], [np.mean([seen[12:20].min(), seen[22:30].min()])], rtol=1e-6)
 
 
 def test_training_stops_when_the_returns_have_reached_what_was_asked_for():

@@ -230,7 +230,7 @@ def _train(training: Training, store: Store, show: bool) -> Run:
         raise RunError(f"The run in {str(store.path)!r} is at step {done}, past steps={training.online.steps}.")
     env = Collector(training.env, training.seeds, training.online.envs, entropy=done)
     with closing(env):
-        life = Life(training, store, env, done, show)
+        life = Life(training, store, env, done)
         title = f"{training.algorithm.name} in {env.name}"
         bar = Progress(title, training.online.steps, life.step, show=show, unit="steps")
         with bar, Interrupt(active=store.path is not None) as stop:
@@ -250,8 +250,8 @@ def _train(training: Training, store: Store, show: bool) -> Run:
 class Life:
     """The agents of all seeds, what they know, and what they have lived through."""
 
-    def __init__(self, training: Training, store: Store, env: Collector, done: int, show: bool):
-        self.training, self.store, self.env, self.show = training, store, env, show
+    def __init__(self, training: Training, store: Store, env: Collector, done: int):
+        self.training, self.store, self.env = training, store, env
         online, algorithm = training.online, training.algorithm
         replays = [_replay(store, done, seed) for seed in training.seeds]
         self.histories = [History(env.low, env.high, replay, **training.attributes) for replay in replays]
@@ -292,8 +292,11 @@ class Life:
     def place(self, arrays: dict[str, np.ndarray]) -> None:
         """Write steps `[S, n, ...]` into the replay."""
         rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
-        self.rows = self.rows or room(rows, self.training.online.capacity or self.training.online.steps)
-        self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + rows["actions"].shape[1]
+        capacity, n = self.training.online.capacity or self.training.online.steps, rows["actions"].shape[1]
+        self.rows = self.rows or room(rows, capacity)
+        over = max(0, n - capacity)
+        rows = {name: x[:, over:] for name, x in rows.items()}
+        self.rows, self.count = write(self.rows, jnp.asarray(self.count + over), rows), self.count + n
 
     def round(self) -> None:
         """Some updates, then some steps in the environments with what was learned."""
