@@ -114,7 +114,9 @@ def online(arguments: Sequence[str]) -> None:
     from reverie import catalogue
     from reverie.training import Online, Synthesis
 
-    name, *rest = arguments if arguments and not arguments[0].startswith("-") else ["sac", *arguments]
+    if not arguments or arguments[0].startswith("-"):
+        raise ReverieError("online needs the name of an algorithm first, such as sac; see `reverie online sac --help`")
+    name, *rest = arguments
     cls: Any = catalogue.find(name)
     maker: Any = catalogue.find(_value_of("--synthesizer", rest) or "synther")
     plain, prefixed = tyro.conf.arg(name=""), tyro.conf.arg(name="synthesizer")
@@ -147,7 +149,7 @@ def online(arguments: Sequence[str]) -> None:
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if argument.split("=")[0] == flag:
             return argument.partition("=")[2] or following
     return None

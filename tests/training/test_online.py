@@ -215,3 +215,5 @@ def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     assert main(["eval", out, "--env", "Pendulum-v1", "--episodes", "1", "--max-steps", "3"]) == 0
     assert main(["online", "sac", "--env", "CartPole-v1", "--steps", "60", "--out", out + "2", *sizes]) == 2
     assert "CartPole-v1 has actions Discrete(2)" in capsys.readouterr().err
+    assert main(["online", "--env", "Pendulum-v1"]) == main(["online"]) == 2
+    assert "online needs the name of an algorithm first, such as sac" in capsys.readouterr().err
