@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 MOST_BYTES = 2 * 2**30
 """Of the cache; what was not used longest goes first."""
@@ -27,20 +28,21 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """
     import jax
 
-    if not jax.config.jax_enable_compilation_cache:
+    config: Any = jax.config
+    if not config.jax_enable_compilation_cache:
         return None
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if config.jax_compilation_cache_dir:
+        return Path(config.jax_compilation_cache_dir)
     path = (Path(folder) if folder else default_folder()) / machine_kind()
     try:
         path.mkdir(parents=True, exist_ok=True)
         mend(path)
     except OSError:  # no room, no right to write: compile anew each time, as without a cache
         return None
-    jax.config.update("jax_compilation_cache_dir", str(path))
+    config.update("jax_compilation_cache_dir", str(path))
     # With a limit JAX locks the cache around each access; without one, two writers may meet in one file.
-    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    config.update("jax_compilation_cache_max_size", MOST_BYTES)
+    config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     return path
 
 
