@@ -78,11 +78,21 @@ class Setting:
 
     def flops(self, work: Work) -> float:
         """Of the matrix products and convolutions of one run."""
-        from torch.utils.flop_counter import FlopCounterMode
+        from torch.utils._python_dispatch import TorchDispatchMode
+        from torch.utils.flop_counter import flop_registry
 
-        with FlopCounterMode(display=False) as counter:
+        found = [0.0]
+
+        class Counting(TorchDispatchMode):  # torch's own FlopCounterMode cannot follow autograd.grad
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                out = function(*args, **(kwargs or {}))
+                flops = flop_registry.get(function._overloadpacket)
+                found[0] += flops(*args, **(kwargs or {}), out_val=out) if flops else 0
+                return out
+
+        with Counting():
             work()
-        return float(counter.get_total_flops())
+        return found[0]
 
 
 def calls_of(work: Work, **networks: Any) -> dict[str, list[int]]:

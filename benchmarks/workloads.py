@@ -4,6 +4,7 @@ A class here changes the size of a network of the library's, or trains one of tw
 library's. `Counted` notes every call of a network as it is run.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ import numpy as np
 from benchmarks.flops import matmul_flops
 from benchmarks.timing import Work
 from reverie.data import Dataset
+from reverie.errors import ReverieWarning
 from reverie.networks import DenoisingMLP, LayerNormResNet, WindowValue
 from reverie.planners import Diffuser
 from reverie.planners.diffuser import WindowDiffusion
@@ -102,7 +104,9 @@ class Prepared:
 
     @classmethod
     def of(cls, algorithm: Any, seeds: int = 1, data: Dataset | None = None) -> "Prepared":
-        view, spec = algorithm.prepare(hopper_like() if data is None else data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReverieWarning)  # few rows for a network that is not trained here
+            view, spec = algorithm.prepare(hopper_like() if data is None else data)
         keys = loop.seed_keys(tuple(range(seeds)))
         return cls(algorithm, view, spec, loop.initial_states(algorithm, keys, spec), keys)
 
@@ -180,7 +184,7 @@ class Counted(eqx.Module):
 
 
 @cache
-def counting(cls: type) -> type:
+def counting(cls: Any) -> Any:
     """The algorithm's class with its denoiser, and its value if it has one, counted."""
     axes = 2 if issubclass(cls, WindowDiffusion) else 1
 
@@ -198,7 +202,7 @@ def counting(cls: type) -> type:
 
 def counted(algorithm: Any) -> Any:
     """The same algorithm whose networks note their calls."""
-    return counting(type(algorithm))(**vars(algorithm))
+    return counting(type(algorithm))(**vars(algorithm))  # type: ignore[arg-type]
 
 
 def calls_of(work: Work) -> dict[str, list[int]]:

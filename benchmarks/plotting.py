@@ -1,0 +1,68 @@
+"""The benchmarks' pictures, in the library's style."""
+
+from pathlib import Path
+from typing import Any
+
+from reverie.evaluation.plots import BLUE, DISTINCT, STYLE, save
+
+WIDTH, HEIGHT = 3.4, 2.8
+"""Inches of a panel."""
+
+
+def panels(rows: int, columns: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * WIDTH, rows * HEIGHT), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
+    """A row a task: the score, and its interval, against the calls and against the latency; a line a solver."""
+    from matplotlib import rc_context
+
+    from benchmarks.steps import interval, shown
+
+    tasks = list(dict.fromkeys(result["task"] for result in results))
+    with rc_context(STYLE):
+        figure, axes = panels(len(tasks), 2)
+        for row, task in zip(axes, tasks, strict=True):
+            own = [result for result in results if result["task"] == task]
+            for line, colour in zip(dict.fromkeys(result["line"] for result in own), DISTINCT[::-1], strict=False):
+                points = [result for result in own if result["line"] == line]
+                scores = [shown(point)[1] for point in points]
+                means = [score["mean"] for score in scores]
+                bounds = [interval(score) or (score["mean"], score["mean"]) for score in scores]
+                errors = [[m - b[0] for m, b in zip(means, bounds, strict=True)]]
+                errors += [[b[1] - m for m, b in zip(means, bounds, strict=True)]]
+                for ax, places in (
+                    (row[0], [point["calls"] for point in points]),
+                    (row[1], [1e3 * point["latency"]["median"] for point in points]),
+                ):
+                    ax.errorbar(places, means, errors, label=line, color=colour, marker="o", markersize=3, linewidth=1)
+            for ax, label in zip(row, ("network calls", "milliseconds to an action"), strict=True):
+                ax.set(title=own[0]["environment"], xlabel=label, ylabel=shown(own[0])[0], xscale="log", ylim=(0, None))
+            row[0].legend(fontsize=7)
+        save(figure, path)
+
+
+def scaling(results: list[dict[str, Any]], path: Path) -> None:
+    """A panel for each size that was varied: the time, and the least that the machine's floor allows."""
+    from matplotlib import rc_context
+
+    kinds = list(dict.fromkeys((found["part"], found["method"], found["varied"]) for found in results))
+    columns = min(3, len(kinds))
+    with rc_context(STYLE):
+        figure, axes = panels(-(-len(kinds) // columns), columns)
+        for ax in axes.ravel()[len(kinds) :]:
+            ax.remove()
+        for ax, kind in zip(axes.ravel(), kinds, strict=False):
+            own = [found for found in results if (found["part"], found["method"], found["varied"]) == kind]
+            sizes = [found["value"] for found in own]
+            ax.loglog(sizes, [1e3 * found["seconds"] for found in own], "o-", color=BLUE, label="measured")
+            ax.loglog(sizes, [1e3 * found["floor"] for found in own], "--", color=DISTINCT[0], label="floor")
+            what = "act" if own[0]["p99"] is not None else "update of a seed"
+            ax.set(title=f"{kind[1]}: {what}", xlabel=kind[2], ylabel="ms")
+            ax.set_xticks(sizes, [str(n) for n in sizes], minor=False)
+            ax.minorticks_off()
+        axes[0, 0].legend(fontsize=8)
+        save(figure, path)

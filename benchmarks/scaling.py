@@ -1,0 +1,233 @@
+"""How Reverie scales, beside what the machine allows:
+
+    python -m benchmarks.scaling [--parts seeds batch horizon width acting planning steps devices] [--quick]
+
+Updates a second against seeds, batch, horizon and width; latency of acting against candidates, environments and steps;
+the time to compile; the memory; and updates a second over several devices where there are several. The floor is
+measured in the same run: the rate of the largest matrix product and the bandwidth of a large copy. Against it stands
+what a program asks for: the floating-point operations of its matrix products, counted in the function as traced
+(`benchmarks.flops`), and for one action the bytes of the parameters that each call must read. "Of the floor" is the
+floor's time over the measured: 100 % would be a program that is nothing but its matrix products, at the rate of the
+largest one.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import timing
+from benchmarks.timing import Floor, percentile
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measured line: a method, the size that is varied, and its value."""
+
+    part: str
+    method: str
+    varied: str
+    value: int
+    seeds: int = 1
+    devices: int = 1
+    candidates: int = 1
+    environments: int = 1
+    calls: int = 0
+    seeds_by: str = "auto"
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+TINY = {"hidden": (16, 16), "batch_size": 8}
+TINY_PLANNER = {"width": 8, "multipliers": (1, 4), "horizon": 8, "batch_size": 4, "diffusion_steps": 4}
+
+
+def algorithm(case: Case, quick: bool) -> Any:
+    """The method with its own defaults, where nothing is varied."""
+    from reverie.planners import Diffuser
+    from reverie.policies import DiffusionQL
+
+    cls, tiny = {"diffusion-ql": (DiffusionQL, TINY), "diffuser": (Diffuser, TINY_PLANNER)}[case.method]
+    return cls(**((tiny if quick else {}) | dict(case.changes)))
+
+
+def sized(method: str, part: str, varied: str, values: list[int], **changes: Callable) -> list[Case]:
+    made = changes or {varied: lambda n: n}
+    return [
+        Case(part, method, varied, n, changes=tuple((field, make(n)) for field, make in made.items())) for n in values
+    ]
+
+
+def cases(parts: list[str], quick: bool) -> list[Case]:
+    """Every line that is measured, part by part; with `quick` one or two small ones a part."""
+
+    def some(values: list[int], few: list[int]) -> list[int]:
+        return few if quick else values
+
+    ql, planner = "diffusion-ql", "diffuser"
+    batch = some([64, 256, 1024, 4096], [8])
+    table = {
+        "seeds": [Case("seeds", ql, "seeds", n, seeds=n) for n in some([1, 4, 16, 64], [2])],
+        "batch": sized(ql, "batch", "batch", batch, batch_size=lambda n: n)
+        + sized(planner, "batch", "batch", some([8, 64, 256], []), batch_size=lambda n: n),
+        "horizon": sized(planner, "horizon", "horizon", some([8, 32, 128], [8])),
+        "width": sized(ql, "width", "width", some([64, 256, 1024], [16]), hidden=lambda n: (n, n, n))
+        + sized(planner, "width", "width", some([16, 32, 64], [])),
+        "acting": [Case("acting", ql, "candidates", n, candidates=n) for n in some([1, 10, 50, 200], [4])]
+        + [Case("acting", ql, "environments", n, environments=n) for n in some([10, 100], [])],
+        "planning": [Case("planning", planner, "candidates", n, candidates=n) for n in some([1, 8, 64], [1])],
+        "steps": [Case("steps", ql, "calls", n, calls=n) for n in some([1, 2, 5], [2])]
+        + [Case("steps", planner, "calls", n, calls=n) for n in some([1, 5, 20], [])],
+        "devices": [Case("devices", ql, "devices", n, devices=n) for n in device_counts()],
+    }
+    return [case for part in parts for case in table[part]]
+
+
+PARTS = ("seeds", "batch", "horizon", "width", "acting", "planning", "steps", "devices")
+
+
+def device_counts() -> list[int]:
+    """1, 2, 4, ... of the devices; none where there is one."""
+    import jax
+
+    counts = [2**i for i in range(10) if 2**i <= len(jax.devices())]
+    return counts if len(counts) > 1 else []
+
+
+def measure(case: Case, options: argparse.Namespace, floor: Floor) -> dict[str, Any]:
+    acts = case.part in ("acting", "planning", "steps")
+    found = (acting if acts else training)(case, options)
+    least = floor.seconds(found["flops"], found["bytes"])
+    return vars(case) | found | {"floor": least, "of_floor": least / found["seconds"], "peak_bytes": peak_bytes()}
+
+
+def training(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of an update of one seed, in segments as `fit` makes them, and of the first segment's compiling."""
+    from benchmarks.workloads import Prepared
+
+    ours = Prepared.of(algorithm(case, options.quick), case.seeds)
+    flops, length = ours.update_flops(), 1
+    work = ours.segment(1, case.seeds_by, case.devices)  # type: ignore[arg-type]
+    first = timing.seconds(work, 1)
+    once = timing.seconds(work, 1)
+    if once < options.least / 4:  # a segment of one update is mostly the host's part: a longer one
+        length = max(2, min(1000, round(options.least / max(once, 1e-4))))
+        work = ours.segment(length, case.seeds_by, case.devices)  # type: ignore[arg-type]
+    taken = timing.interleaved({"update": work}, options.repeats, options.least)["update"]
+    seconds = percentile(taken, 50) / length / case.seeds
+    return {"seconds": seconds, "flops": flops / case.devices, "bytes": 0, "compile": first - once, "p99": None}
+
+
+def acting(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from observations on the host to actions on the host: median, 99th percentile, and the first call's."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from benchmarks.flops import matmul_flops, tree_bytes
+    from benchmarks.workloads import Prepared
+
+    ours = Prepared.of(replace(algorithm(case, options.quick), candidates=case.candidates, calls=case.calls))
+    method, state, spec, n = ours.algorithm, ours.state, ours.spec, case.environments
+    act = jax.jit(lambda carry, observation, key: method.act(state, spec, carry, observation, key))
+    observation, key = np.zeros((n, spec.observation_dim), np.float32), jax.random.key(0)
+    carry = method.reset(spec, n)
+
+    def work() -> None:
+        np.asarray(act(carry, jnp.asarray(observation), key)[0])
+
+    first = timing.seconds(work, 1)
+    taken = timing.latencies(work, options.latencies, options.limit)
+    chain = case.calls or method.calls or method.diffusion_steps
+    weights = chain * tree_bytes(state.actor.params if case.method == "diffusion-ql" else state.denoiser_average)
+    return {
+        "seconds": percentile(taken, 50),
+        "p99": percentile(taken, 99),
+        "samples": len(taken),
+        "flops": matmul_flops(lambda c, o, k: method.act(state, spec, c, o, k), carry, observation, key),
+        "bytes": weights if case.candidates * n == 1 else 0,  # a matrix by a vector is bound by reading the matrix
+        "compile": first - percentile(taken, 50),
+    }
+
+
+def peak_bytes() -> int:
+    """The most memory so far: of the device, or on a CPU of the process, which never shrinks within a run."""
+    import jax
+
+    statistics = jax.devices()[0].memory_stats() or {}
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return statistics.get("peak_bytes_in_use") or kilobytes * (1 if sys.platform == "darwin" else 1024)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    head = ("", "varied", "time", "99 %", "a second", "GFLOP", "of the floor", "compile, s", "peak, MB")
+    rows = []
+    for found in results:
+        acts = found["p99"] is not None
+        kind = "act" if acts else "update"
+        rows.append(
+            [
+                f"{found['method']}: {kind}",
+                f"{found['varied']} {found['value']}",
+                timing.span(found["seconds"]),
+                timing.span(found["p99"]) if acts else "",
+                f"{1 / found['seconds']:.3g}",
+                f"{found['flops'] / 1e9:.3g}",
+                f"{100 * found['of_floor']:.0f} %",
+                f"{found['compile']:.1f}",
+                f"{found['peak_bytes'] / 1e6:.0f}",
+            ]
+        )
+    return timing.markdown(head, rows)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.plotting import scaling
+
+    about = timing.machine(options.threads)
+    floor = Floor.measure(least=options.least)
+    results = list(measured(options, floor))
+    text = table(results) + "\n" + timing.caption(about, floor)
+    found = {"about": about, "floor": vars(floor), "results": results}
+    timing.write(options.out, "scaling", text, found)
+    if results:
+        scaling(results, options.out / "scaling.png")
+    return found
+
+
+def measured(options: argparse.Namespace, floor: Floor) -> Iterator[dict[str, Any]]:
+    begun = time.perf_counter()
+    for case in cases(options.parts, options.quick):
+        if time.perf_counter() - begun > 60 * options.minutes:
+            print(f"  {options.minutes} minutes are over: {case.part} and what follows is left out")
+            return
+        found = measure(case, options, floor)
+        print(f"  {case.method}, {case.varied} {case.value}: {timing.span(found['seconds'])}", flush=True)
+        yield found
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
+    parser.add_argument("--repeats", type=int, default=5, help="samples of updates")
+    parser.add_argument("--latencies", type=int, default=200, help="single calls timed")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds for those, at most")
+    parser.add_argument("--least", type=float, default=0.5, help="seconds of a sample, at least")
+    parser.add_argument("--minutes", type=float, default=15.0, help="begin nothing after so long")
+    parser.add_argument("--threads", type=int, default=2, help="cores")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> None:
+    options = arguments(words)
+    timing.use_threads(options.threads)
+    run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The benchmarks at their smallest: that they run, what they write, and that unequal work is refused."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from benchmarks import cleandiffuser, peers, scaling, steps, timing
+from benchmarks.flops import matmul_flops
+from benchmarks.peers import Counts, Plan, Row, Side, UnequalError
+from benchmarks.workloads import Prepared, SizedDiffusionQL, calls_of, counted, hopper_like
+
+from reverie.planners import DiffuserMaze
+
+CLONE = os.environ.get("CLEANDIFFUSER")
+"""A clone of the peer, for the test of its half."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly(compiled_quickly):
+    """Compiled for a run or two."""
+
+
+@pytest.fixture(autouse=True)
+def gently(monkeypatch):
+    """Leave the cores of the other tests alone, and measure the floor by small products."""
+    monkeypatch.setattr(timing, "use_threads", lambda n: None)
+    measure = timing.Floor.measure
+    monkeypatch.setattr(timing.Floor, "measure", lambda **_: measure(sizes=(64,), megabytes=1, least=0.01))
+
+
+def test_flops_of_products_loops_branches_and_gradients():
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+    def looped(a, b):
+        once = lambda _, x: x + (a @ b).sum()  # noqa: E731
+        return jax.lax.fori_loop(0, 7, once, 0.0)
+
+    def branched(a, b):
+        return jax.lax.cond(a.sum() > 0, lambda: (a @ b).sum(), lambda: (a @ b @ b.T).sum())
+
+    product = 2 * 3 * 4 * 5
+    assert matmul_flops(lambda a, b: a @ b, a, b) == product
+    assert matmul_flops(jax.jit(looped), a, b) == 7 * product
+    assert matmul_flops(branched, a, b) == 2 * product
+    assert matmul_flops(jax.grad(lambda a, b: (a @ b).sum(), argnums=(0, 1)), a, b) in (2 * product, 3 * product)
+
+
+def test_interleaved_runs_in_turn_and_ratios_are_of_pairs():
+    order = []
+
+    def slow(name, seconds):
+        return lambda: (order.append(name), time.sleep(seconds))
+
+    taken = timing.interleaved({"a": slow("a", 0.002), "b": slow("b", 0.006)}, pairs=3, least=0.001)
+    assert order[-6:] == ["a", "b"] * 3
+    assert 1.5 < timing.Ratio.of(taken["a"], taken["b"]).median < 6
+    ratio = timing.Ratio.of([1, 2, 4], [3, 2, 8])
+    assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
+
+
+def test_floor_is_the_slower_of_arithmetic_and_bandwidth():
+    floor = timing.Floor(matmul=100.0, copy=10.0)
+    assert (floor.seconds(200), floor.seconds(200, 50)) == (2, 5)
+    measured = timing.Floor.measure(sizes=(64,), megabytes=1, least=0.01)
+    assert measured.matmul > 1e6 and measured.copy > 1e6
+
+
+def test_calls_are_counted_as_they_are_run():
+    """Diffusion-QL's update: five for the targets, one for imitation, five with the gradient through them."""
+    ours = Prepared.of(counted(SizedDiffusionQL(hidden=(8,), batch_size=4)))
+    assert calls_of(ours.segment(1)) == {"denoiser": [4] * 11}
+
+
+def test_unequal_work_is_refused():
+    def plan(**changes):
+        theirs = {"flops": 100.0, "calls": {"denoiser": [4, 4]}} | changes
+        row = Row("plan", Side(print, 1, 104.0, {"denoiser": [4, 4]}), {"theirs": Side(print, 1, **theirs)})
+        return Plan([Counts("network", 105, 100)], [row])
+
+    peers.check(plan())
+    for unequal, word in (({"calls": {"denoiser": [4]}}, "examples"), ({"flops": 50.0}, "one side only")):
+        with pytest.raises(UnequalError, match=word):
+            peers.check(plan(**unequal))
+    with pytest.raises(UnequalError, match="110 against 100"):
+        peers.check(Plan([Counts("network", 110, 100)], []))
+    peers.check_moves("a chain", [0.5, 0.1], 2)
+    for moves in ([0.5], [0.5, 1e-5]):
+        with pytest.raises(UnequalError, match="a chain: of 2 network calls"):
+            peers.check_moves("a chain", moves, 2)
+
+
+def test_history_of_the_peers_sampler_gives_the_moves_of_each_call():
+    history = np.zeros((2, 4, 2, 3))
+    history[:, 1:] += 2.0
+    history[0, 3, 1, 2] = 7.0
+    assert cleandiffuser.moves({"sample_history": history}) == [2.0, 0.0, 5.0]
+
+
+def test_our_half_runs_without_the_peer(tmp_path, capsys):
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--calls", "2", "--width", "64"]
+    peers.main([*words, "--out", str(tmp_path)])
+    assert "half alone" in capsys.readouterr().out
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert found["about"]["versions"]["jax"] == jax.__version__ and found["floor"]["matmul"] > 0
+    row = found["results"][0]
+    assert row["median"]["ours"] > 0 and row["ratio"] == {} and row["calls"] == {"denoiser": 2}
+    assert row["flops"]["ours"] == pytest.approx(2 * 4 * 2 * 6 * 8 * 64**2, rel=0.2)
+    assert (tmp_path / "peers.md").read_text().count("\n| SynthER") == 2
+
+
+@pytest.mark.skipif(CLONE is None, reason="CLEANDIFFUSER does not name a clone of CleanDiffuser")
+def test_both_halves_are_found_equal(tmp_path):
+    pytest.importorskip("torch"), pytest.importorskip("einops")
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--calls", "2", "--width", "64"]
+    peers.main([*words, "--cleandiffuser", str(CLONE), "--out", str(tmp_path)])
+    row = json.loads((tmp_path / "peers.json").read_text())["results"][0]
+    assert row["ratio"]["CleanDiffuser"]["median"] > 0
+
+
+def test_scaling_writes_every_part(tmp_path):
+    parts = ["seeds", "acting"]
+    words = ["--quick", "--repeats", "1", "--least", "0.01", "--latencies", "3", "--parts", *parts]
+    scaling.main([*words, "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "scaling.json").read_text())
+    assert {row["part"] for row in found["results"]} == set(parts)
+    for row in found["results"]:
+        assert row["seconds"] > 0 and row["flops"] > 0 and row["of_floor"] > 0 and row["peak_bytes"] > 1e6
+        assert (row["p99"] is None) == (row["part"] not in ("acting", "planning", "steps"))
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_steps_score_every_solver_at_every_number_of_calls(tmp_path):
+    source = f"d4rl:{tmp_path / 'data.hdf5'}"
+    hopper_like(rows=1000, episode=100).save(source)
+    words = ["--quick", "--data", source, "--updates", "1", "--only", "hopper", "--calls", "2", "--episodes", "2"]
+    steps.main([*words, "--max-steps", "3", "--latencies", "3", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "steps.json").read_text())["results"]
+    lines = ["DDPM", "DDIM", "DPM-Solver++ 2M"]
+    assert [(row["line"], row["calls"]) for row in found] == [(line, n) for line in lines for n in (2,)]
+    assert all(row["latency"]["median"] > 0 and row["episodes"] == 2 for row in found)
+    assert (tmp_path / "steps.png").stat().st_size > 1000 and Path(tmp_path / "steps.md").exists()
+
+
+def test_the_mazes_planner_is_also_timed_when_it_plans_again():
+    """The step set by `due` is one at which a warm start is made."""
+    planner = DiffuserMaze(stride=4, warm_calls=2, replan_every=3, diffusion_steps=4)
+    names = [cell.line for cell in steps.cells("maze", planner, [1])]
+    assert names == [*steps.SOLVERS, "DDPM, replanned", "DDPM, replanned warm"]
+    _, (_, step) = steps.due(planner, (0, (0, jnp.int32(1))))
+    assert step == 12 and step // planner.stride % planner.replan_every == 0
+
+
+def test_no_more_calls_than_noise_levels():
+    found = steps.cells("policy", SizedDiffusionQL(), [1, 3, 10, 64])
+    assert sorted({cell.calls for cell in found}) == [1, 3, 5] and len(found) == 3 * 3
