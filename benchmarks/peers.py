@@ -27,7 +27,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,8 @@ def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     check_moves(
         "Diffusion-QL", our_moves(algorithm, (4, ACTION), lambda x, t, c: state.actor.params(x, t, observed)), 5
     )
-    rows = [updating("Diffusion-QL: update", options, ours, noted, theirs, lambda peer: peer.update)]
+    noticed = calls(noted.segment(1))
+    rows = [updating("Diffusion-QL: update", options, ours, noticed, theirs, lambda peer: peer.update)]
     for n in (1, 50):
         act = lambda peer, n=n: lambda: peer.act(n)  # noqa: E731
         rows.append(acting(f"Diffusion-QL: act, {n} candidate{'s' * (n > 1)}", ours, noted, theirs, act, candidates=n))
@@ -178,14 +179,16 @@ def diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
         check_moves("CleanDiffuser's Diffuser", peer.changes(), peer.steps)
     size = (1, algorithm.horizon, OBSERVATION + ACTION)
     check_moves("Diffuser", our_moves(algorithm, size, ours.state.denoiser_average), algorithm.diffusion_steps)
+    noticed = calls(noted.segment(1))
     rows = []
-    for what, cls, update in (
-        ("denoiser update", DenoiserOnly, lambda peer: peer.update_denoiser),
-        ("value update", ValueOnly, lambda peer: peer.update_value),
-        ("both updates", SizedDiffuser, lambda peer: peer.update),
+    for what, cls, update, networks in (
+        ("denoiser update", DenoiserOnly, lambda peer: peer.update_denoiser, ("denoiser",)),
+        ("value update", ValueOnly, lambda peer: peer.update_value, ("value",)),
+        ("both updates", SizedDiffuser, lambda peer: peer.update, ("denoiser", "value")),
     ):
-        part, part_noted = Prepared.of(cls()), Prepared.of(counted(cls()))
-        rows.append(updating(f"Diffuser: {what}", options, part, part_noted, theirs, update))
+        part = replace(ours, algorithm=cls())
+        own = {name: noticed[name] for name in networks}
+        rows.append(updating(f"Diffuser: {what}", options, part, own, theirs, update))
     for n in (1, 64):
         for guided in (False, True):
             name = f"Diffuser: plan, {n} candidate{'s' * (n > 1)}{', guided' * guided}"
@@ -238,9 +241,10 @@ def calls(work: Work) -> dict[str, list[int]]:
     return calls_of(work)
 
 
-def updating(name: str, options: argparse.Namespace, ours: Any, noted: Any, theirs: dict, update: Callable) -> Row:
-    length = options.segment
-    side = Side(ours.segment(length), length, ours.update_flops(), calls(noted.segment(1)))
+def updating(
+    name: str, options: argparse.Namespace, ours: Any, noticed: dict[str, list[int]], theirs: dict, update: Callable
+) -> Row:
+    side = Side(ours.segment(options.segment), options.segment, ours.update_flops(), noticed)
     return Row(name, side, {key: their_side(peer, update(peer)) for key, peer in theirs.items()})
 
 
