@@ -60,10 +60,13 @@ def train(agent: str, options: argparse.Namespace) -> None:
 
 
 def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Steps `[T]`, mean returns of the episodes that ended since the step before `[S, T]`, and minutes."""
+    """Steps `[T]`, mean returns of the episodes that ended since the step before `[S, T]`, and minutes. Where none did,
+    the returns before count."""
     columns = Table(folder / "metrics.csv").as_columns()
     seeds = len(np.unique(columns["seed"]))
     steps, returns = (columns[name].reshape(-1, seeds).T for name in ("step", "return"))
+    for before, after in zip(returns.T[:-1], returns.T[1:], strict=True):
+        after[np.isnan(after)] = before[np.isnan(after)]
     return steps[0], returns, columns["seconds"].max() / 60
 
 
