@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from reverie.errors import RunError
@@ -114,17 +113,34 @@ class Policy:
 
     def act(self, observation: Any, carry: Any) -> tuple[np.ndarray, Any]:
         """The action [act], in the environment's units, for one observation [obs] or a dict of such."""
-        batched = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32)[None], observation)
-        action, carry = _act(self.algorithm, self.state, self.spec, carry, batched)
-        return np.asarray(action[0]), carry
+        batched = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32)[None], observation)
+        action, carry = self._step(self._arrays, carry, batched)
+        return np.asarray(action)[0], carry
+
+    # A call takes apart what it is given. A state is hundreds of modules, and a list of their arrays is one: the host's
+    # part of an action falls from 0.6 to 0.2 ms.
+    @cached_property
+    def _arrays(self) -> list[jax.Array]:
+        return jax.tree.leaves((self.state, self.spec))
+
+    @cached_property
+    def _step(self) -> Callable:
+        return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
-@partial(jax.jit, static_argnames="algorithm")
-def _act(algorithm: Any, state: Any, spec: Any, carry: Any, observation: Any) -> tuple[jax.Array, Any]:
-    key, own = carry
-    key, now = jax.random.split(key)
-    action, own = algorithm.act(state, spec, own, observation, now)
-    return action, (key, own)
+@lru_cache(maxsize=64)
+def _compiled(algorithm: Any, structure: Any) -> Callable:
+    """The same function for all policies of a kind, so that it is compiled once."""
+
+    @jax.jit
+    def act(arrays: list[jax.Array], carry: Any, observation: Any) -> tuple[jax.Array, Any]:
+        state, spec = jax.tree.unflatten(structure, arrays)
+        key, own = carry
+        key, now = jax.random.split(key)
+        action, own = algorithm.act(state, spec, own, observation, now)
+        return action, (key, own)
+
+    return act
 
 
 def load(path: str | Path) -> Run:
