@@ -115,3 +115,16 @@ def test_spec_round_trip(tmp_path):
     x = jnp.linspace(-3, 3, 10 * N).reshape(N, 10)
     for key, values in transition.split(x, spec).items():
         np.testing.assert_array_equal(values, transition.split(x, again)[key])
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_terminals_come_back_from_network_units(standardised):
+    """1 in 50 rows: 0 and 1 for the network, or of mean 0 and deviation 1; and the same booleans out of either."""
+    terminals = np.arange(N) % 50 == 0
+    rare = data(terminals=terminals)
+    spec = transition.fit(rare, standardised)
+    view = transition.view(rare, spec)
+    seen = np.asarray(view.rows["terminals"])
+    np.testing.assert_allclose((seen.mean(), seen.std()), (0, 1) if standardised else (0.02, 0.14), atol=1e-3)
+    back = transition.split(transition.join(view.rows), spec)["terminals"]
+    np.testing.assert_array_equal(back, terminals)

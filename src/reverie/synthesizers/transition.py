@@ -2,7 +2,8 @@
 
 Each part is of a kind. Observations, rewards and next observations are continuous: every column is standardised by
 itself. So are actions, and what is generated is clipped to their bounds. The terminal is binary: 0 or 1 for the
-network, and true above a half. A column that is constant in the data, the terminal's too, comes back as that constant.
+network (or standardised as well), and true above a half. A column that is constant in the data, the terminal's too,
+comes back as that constant.
 """
 
 from dataclasses import replace
@@ -12,19 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.data import Dataset, Gaussian, Spec
+from reverie.data import Dataset, Gaussian, Spec, transitions
+from reverie.data.views import Transitions
 
 PARTS = ("observations", "actions", "rewards", "next_observations", "terminals")
 
 
-def fit(data: Dataset) -> Spec:
+def fit(data: Dataset, standardise_terminals: bool = False) -> Spec:
     """Sizes, bounds, and a normaliser for every part of the data's transitions."""
-    spec = Spec.fit(data, **dict.fromkeys(PARTS[:-1], Gaussian))
     terminals = data.require_terminals()
+    if standardise_terminals:
+        return Spec.fit(data, **dict.fromkeys(PARTS, Gaussian))
+    spec = Spec.fit(data, **dict.fromkeys(PARTS[:-1], Gaussian))
     constant = terminals.min() == terminals.max()
     mean, std = jnp.array([terminals[0] and constant]), jnp.array([not constant])
     raw = Gaussian(mean.astype(jnp.float32), std.astype(jnp.float32))
     return replace(spec, normalisers=spec.normalisers | {"terminals": raw})
+
+
+def view(data: Dataset, spec: Spec) -> Transitions:
+    """All transitions, the terminals too in network units."""
+    rows = transitions(data, spec)
+    return rows.joined({"terminals": spec.normalise("terminals", rows.rows["terminals"][:, None])[:, 0]})
 
 
 def sizes(spec: Spec) -> list[int]:
