@@ -17,3 +17,5 @@ def compiled_quickly(request):
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMISED", False))
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    # Each compiled program holds memory maps, of which a process may have 65,530: then the compiler crashes.
+    jax.clear_caches()
