@@ -20,6 +20,7 @@ from reverie.training import folder
 from reverie.training.fitting import Store
 from reverie.training.metrics import Table
 
+OPTIMISED = True  # as the processes are that some tests start, to compare bits with
 DATA = synthetic()
 HERE = str(Path(__file__).parent)
 STEPS = 60
