@@ -332,18 +332,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     peers = peers_of(options)
     about = timing.machine(options.threads, ("jax", "jaxlib", *(("torch",) if peers else ())))
     floor = Floor.measure(least=options.least)
-    results, counts = [], []
+    found: dict[str, Any] = {"about": about, "floor": vars(floor), "pairs": options.pairs}
+    found |= {"results": [], "parameters": []}
     for plan in plans(options, peers):
-        counts += plan.counts
+        found["parameters"] += [vars(counts) for counts in plan.counts]
         for row in plan.rows:
-            results.append(measure(row, options.pairs, options.least, floor))
-            print(f"  {row.name}: {timing.span(results[-1]['median']['ours'])}", flush=True)
-    text = table(results, list(peers)) + "\n" + "Parameters: " + "; ".join(map(str, counts)) + ".\n\n"
-    text += f"Medians of {options.pairs} interleaved pairs (least and largest ratio); " + timing.caption(about, floor)
-    found = {"about": about, "floor": vars(floor), "pairs": options.pairs, "results": results}
-    found["parameters"] = [vars(each) for each in counts]
-    timing.write(options.out, "peers", text, found)
+            found["results"].append(measure(row, options.pairs, options.least, floor))
+            print(f"  {row.name}: {timing.span(found['results'][-1]['median']['ours'])}", flush=True)
+            timing.write(options.out, "peers", report(found, list(peers), floor), found)  # lest it is cut off
+    print(report(found, list(peers), floor))
     return found
+
+
+def report(found: dict[str, Any], peers: list[str], floor: Floor) -> str:
+    parameters = "; ".join(str(Counts(**counts)) for counts in found["parameters"])
+    note = f"Medians of {found['pairs']} interleaved pairs (least and largest ratio); "
+    note += timing.caption(found["about"], floor)
+    return f"{table(found['results'], peers)}\nParameters: {parameters}.\n\n{note}"
 
 
 def plans(options: argparse.Namespace, peers: dict[str, Any]) -> Iterator[Plan]:

@@ -193,6 +193,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     text = table(results) + "\n" + timing.caption(about, floor)
     found = {"about": about, "floor": vars(floor), "results": results}
     timing.write(options.out, "scaling", text, found)
+    print(text)
     if results:
         scaling(results, options.out / "scaling.png")
     return found

@@ -175,6 +175,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     text = table(results) + f"\n{'; '.join(trained)}; {options.episodes} episodes a seed. " + timing.caption(about)
     found = {"about": about, "runs": trained, "results": results}
     timing.write(options.out, "steps", text, found)
+    print(text)
     if results:
         score_against_calls(results, options.out / "steps.png")
     return found

@@ -175,11 +175,10 @@ def caption(about: dict[str, Any], floor: Floor | None = None) -> str:
 
 
 def write(out: Path, name: str, text: str, results: dict[str, Any]) -> None:
-    """NAME.md and NAME.json in the folder, and the text on the terminal."""
+    """NAME.md and NAME.json in the folder."""
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.md").write_text(text)
     (out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(text)
 
 
 def span(value: float) -> str:
