@@ -143,5 +143,5 @@ def test_bad_requests_get_a_sentence():
 
 
 def test_the_table_counts_the_cells_it_claims():
-    for name, entry in DATASETS.items():
-        assert f"{len(MAZES[name].free)} free cells" in entry.description
+    for name, maze in MAZES.items():
+        assert f"{len(maze.free)} free cells" in DATASETS[name].description
