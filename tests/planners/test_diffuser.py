@@ -13,8 +13,6 @@ from reverie.data import Dataset
 from reverie.errors import ReverieError
 from reverie.planners import Diffuser, DiffuserMaze
 
-OPTIMISED = True
-
 SMALL = {"horizon": 8, "width": 32, "multipliers": (1,), "diffusion_steps": 10}
 
 act = jax.jit(lambda algorithm, *arguments: algorithm.act(*arguments), static_argnums=0)
@@ -41,11 +39,12 @@ def two_ways(episodes=300, length=12, seed=0) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def sided():
+def sided(optimised):
     algorithm = Diffuser(
         **SMALL, termination_penalty=0.0, average_start=300, average_decay=0.9, learning_rate=1e-3, candidates=1
     )
-    return reverie.fit(algorithm, two_ways(), steps=800, progress=False)
+    with optimised():
+        return reverie.fit(algorithm, two_ways(), steps=800, progress=False)
 
 
 def first_actions(run, n=128, key=0, **changes):
@@ -159,12 +158,13 @@ def double_integrator(episodes=240, length=40, seed=0) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def crossing():
+def crossing(optimised):
     algorithm = DiffuserMaze(
         horizon=16, width=24, multipliers=(1, 2), diffusion_steps=16, stride=2, average_start=400, average_decay=0.9,
         learning_rate=1e-3, plan_horizon=36,
     )  # fmt: skip
-    return reverie.fit(algorithm, double_integrator(), steps=1500, progress=False)
+    with optimised():
+        return reverie.fit(algorithm, double_integrator(), steps=1500, progress=False)
 
 
 def west_to_east(n):
