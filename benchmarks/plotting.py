@@ -48,6 +48,7 @@ def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
 def scaling(results: list[dict[str, Any]], path: Path) -> None:
     """A panel for each size that was varied: the time, and the least that the machine's floor allows."""
     from matplotlib import rc_context
+    from matplotlib.ticker import LogLocator
 
     kinds = list(dict.fromkeys((found["part"], found["method"], found["varied"]) for found in results))
     columns = min(3, len(kinds))
@@ -64,5 +65,7 @@ def scaling(results: list[dict[str, Any]], path: Path) -> None:
             ax.set(title=f"{kind[1]}: {what}", xlabel=kind[2], ylabel="ms")
             ax.set_xticks(sizes, [str(n) for n in sizes], minor=False)
             ax.minorticks_off()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
         axes[0, 0].legend(fontsize=8)
         save(figure, path)
