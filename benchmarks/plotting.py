@@ -61,8 +61,7 @@ def scaling(results: list[dict[str, Any]], path: Path) -> None:
             sizes = [found["value"] for found in own]
             ax.loglog(sizes, [1e3 * found["seconds"] for found in own], "o-", color=BLUE, label="measured")
             ax.loglog(sizes, [1e3 * found["floor"] for found in own], "--", color=DISTINCT[0], label="floor")
-            what = "act" if own[0]["p99"] is not None else "update of a seed"
-            ax.set(title=f"{kind[1]}: {what}", xlabel=kind[2], ylabel="ms")
+            ax.set(title=f"{kind[1]}: {own[0]['kind']}", xlabel=kind[2], ylabel="ms")
             ax.set_xticks(sizes, [str(n) for n in sizes], minor=False)
             ax.minorticks_off()
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -1,14 +1,14 @@
 """How Reverie scales, beside what the machine allows:
 
-    python -m benchmarks.scaling [--parts seeds batch horizon width acting planning steps devices] [--quick]
+    python -m benchmarks.scaling [--parts seeds batch horizon width acting planning steps generating devices] [--quick]
 
 Updates a second against seeds, batch, horizon and width; latency of acting against candidates, environments and steps;
-the time to compile; the memory; and updates a second over several devices where there are several. The floor is
-measured in the same run: the rate of the largest matrix product and the bandwidth of a large copy. Against it stands
-what a program asks for: the floating-point operations of its matrix products, counted in the function as traced
-(`benchmarks.flops`), and for one action the bytes of the parameters that each call must read. "Of the floor" is the
-floor's time over the measured: 100 % would be a program that is nothing but its matrix products, at the rate of the
-largest one.
+the time of SynthER's chunks against their rows; the time to compile; the memory; and updates a second over several
+devices where there are several. The floor is measured in the same run: the rate of the largest matrix product and the
+bandwidth of a large copy. Against it stands what a program asks for: the floating-point operations of its matrix
+products, counted in the function as traced (`benchmarks.flops`), and for one action the bytes of the parameters that
+each call must read. "Of the floor" is the floor's time over the measured: 100 % would be a program that is nothing but
+its matrix products, at the rate of the largest one.
 """
 
 import argparse
@@ -43,14 +43,20 @@ class Case:
 
 TINY = {"hidden": (16, 16), "batch_size": 8}
 TINY_PLANNER = {"width": 8, "multipliers": (1, 4), "horizon": 8, "batch_size": 4, "diffusion_steps": 4}
+TINY_SYNTHESIZER = {"width": 8, "blocks": 1}
 
 
 def algorithm(case: Case, quick: bool) -> Any:
     """The method with its own defaults, where nothing is varied."""
     from reverie.planners import Diffuser
     from reverie.policies import DiffusionQL
+    from reverie.synthesizers import SynthER
 
-    cls, tiny = {"diffusion-ql": (DiffusionQL, TINY), "diffuser": (Diffuser, TINY_PLANNER)}[case.method]
+    cls, tiny = {
+        "diffusion-ql": (DiffusionQL, TINY),
+        "diffuser": (Diffuser, TINY_PLANNER),
+        "synther": (SynthER, TINY_SYNTHESIZER),
+    }[case.method]
     return cls(**((tiny if quick else {}) | dict(case.changes)))
 
 
@@ -81,12 +87,15 @@ def cases(parts: list[str], quick: bool) -> list[Case]:
         "planning": [Case("planning", planner, "candidates", n, candidates=n) for n in some([1, 8, 64], [1])],
         "steps": [Case("steps", ql, "calls", n, calls=n) for n in some([1, 2, 5], [2])]
         + [Case("steps", planner, "calls", n, calls=n) for n in some([1, 5, 20], [])],
+        "generating": sized(
+            *("synther", "generating", "rows", some([100, 1000, 4000], [8])), chunk=lambda n: n, calls=lambda n: 15
+        ),
         "devices": [Case("devices", ql, "devices", n, devices=n) for n in device_counts()],
     }
     return [case for part in parts for case in table[part]]
 
 
-PARTS = ("seeds", "batch", "horizon", "width", "acting", "planning", "steps", "devices")
+PARTS = ("seeds", "batch", "horizon", "width", "acting", "planning", "steps", "generating", "devices")
 
 
 def device_counts() -> list[int]:
@@ -98,8 +107,8 @@ def device_counts() -> list[int]:
 
 
 def measure(case: Case, options: argparse.Namespace, floor: Floor) -> dict[str, Any]:
-    acts = case.part in ("acting", "planning", "steps")
-    found = (acting if acts else training)(case, options)
+    kinds = {"acting": acting, "planning": acting, "steps": acting, "generating": generating}
+    found = kinds.get(case.part, training)(case, options)
     least = floor.seconds(found["flops"], found["bytes"])
     return vars(case) | found | {"floor": least, "of_floor": least / found["seconds"], "peak_bytes": peak_bytes()}
 
@@ -118,7 +127,14 @@ def training(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         work = ours.segment(length, case.seeds_by, case.devices)  # type: ignore[arg-type]
     taken = timing.interleaved({"update": work}, options.repeats, options.least)["update"]
     seconds = percentile(taken, 50) / length / case.seeds
-    return {"seconds": seconds, "flops": flops / case.devices, "bytes": 0, "compile": first - once, "p99": None}
+    return {
+        "seconds": seconds,
+        "flops": flops / case.devices,
+        "bytes": 0,
+        "compile": first - once,
+        "p99": None,
+        "kind": "update",
+    }
 
 
 def acting(case: Case, options: argparse.Namespace) -> dict[str, Any]:
@@ -150,7 +166,20 @@ def acting(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "flops": matmul_flops(lambda c, o, k: method.act(state, spec, c, o, k), carry, observation, key),
         "bytes": weights if case.candidates * n == 1 else 0,  # a matrix by a vector is bound by reading the matrix
         "compile": first - percentile(taken, 50),
+        "kind": "act",
     }
+
+
+def generating(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a chunk of rows, in 15 of the 255 network calls that each row takes."""
+    from benchmarks.workloads import Prepared
+
+    ours = Prepared.of(algorithm(case, options.quick))
+    work = ours.generating()
+    first = timing.seconds(work, 1)
+    seconds = percentile(timing.interleaved({"rows": work}, options.repeats, options.least)["rows"], 50)
+    flops = ours.generating_flops()
+    return {"seconds": seconds, "flops": flops, "bytes": 0, "compile": first - seconds, "p99": None, "kind": "rows"}
 
 
 def peak_bytes() -> int:
@@ -166,14 +195,12 @@ def table(results: list[dict[str, Any]]) -> str:
     head = ("", "varied", "time", "99 %", "a second", "GFLOP", "of the floor", "compile, s", "peak, MB")
     rows = []
     for found in results:
-        acts = found["p99"] is not None
-        kind = "act" if acts else "update"
         rows.append(
             [
-                f"{found['method']}: {kind}",
+                f"{found['method']}: {found['kind']}",
                 f"{found['varied']} {found['value']}",
                 timing.span(found["seconds"]),
-                timing.span(found["p99"]) if acts else "",
+                timing.span(found["p99"]) if found["p99"] else "",
                 f"{1 / found['seconds']:.3g}",
                 f"{found['flops'] / 1e9:.3g}",
                 f"{100 * found['of_floor']:.0f} %",

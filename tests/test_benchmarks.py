@@ -123,7 +123,7 @@ def test_both_halves_are_found_equal(tmp_path):
 
 
 def test_scaling_writes_every_part(tmp_path):
-    parts = ["seeds", "acting"]
+    parts = ["seeds", "acting", "generating"]
     words = ["--quick", "--repeats", "1", "--least", "0.01", "--latencies", "3", "--parts", *parts]
     scaling.main([*words, "--out", str(tmp_path)])
     found = json.loads((tmp_path / "scaling.json").read_text())
