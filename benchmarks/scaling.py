@@ -216,10 +216,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     about = timing.machine(options.threads)
     floor = Floor.measure(least=options.least)
-    results = list(measured(options, floor))
-    text = table(results) + "\n" + timing.caption(about, floor)
-    found = {"about": about, "floor": vars(floor), "results": results}
-    timing.write(options.out, "scaling", text, found)
+    results: list[dict[str, Any]] = []
+    found, text = {"about": about, "floor": vars(floor), "results": results}, ""
+    for each in measured(options, floor):
+        results.append(each)
+        text = table(results) + "\n" + timing.caption(about, floor)
+        timing.write(options.out, "scaling", text, found)  # lest it is cut off
     print(text)
     if results:
         scaling(results, options.out / "scaling.png")

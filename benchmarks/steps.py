@@ -166,15 +166,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.plotting import score_against_calls
 
     about, results, trained = timing.machine(options.threads), [], []
+    found, text = {"about": about, "runs": trained, "results": results}, ""
     for task, each, env in runs(options):
         trained.append(f"{each.name} in {env}: {each.step:,} updates, {len(each.seeds)} seed(s)")
         for cell in cells(task, each.algorithm, options.calls):
             results.append(measure(cell, each, env, options))
-            name, found = shown(results[-1])
-            print(f"  {task}, {cell.line}, {cell.calls} calls: {name} {found['mean']:.1f}", flush=True)
-    text = table(results) + f"\n{'; '.join(trained)}; {options.episodes} episodes a seed. " + timing.caption(about)
-    found = {"about": about, "runs": trained, "results": results}
-    timing.write(options.out, "steps", text, found)
+            name, score = shown(results[-1])
+            print(f"  {task}, {cell.line}, {cell.calls} calls: {name} {score['mean']:.1f}", flush=True)
+            note = f"{'; '.join(trained)}; {options.episodes} episodes a seed. {timing.caption(about)}"
+            text = f"{table(results)}\n{note}"
+            timing.write(options.out, "steps", text, found)  # lest it is cut off
     print(text)
     if results:
         score_against_calls(results, options.out / "steps.png")
