@@ -16,6 +16,14 @@ def panels(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def plain(axis: Any) -> None:
+    """Numbers as one reads them on a logarithmic axis, which may span less than a decade."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+
+
 def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
     """A row a task: the score, and its interval, against the calls and against the latency; a line a solver."""
     from matplotlib import rc_context
@@ -41,14 +49,15 @@ def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
                     ax.errorbar(places, means, errors, label=line, color=colour, marker="o", markersize=3, linewidth=1)
             for ax, label in zip(row, ("network calls", "milliseconds to an action"), strict=True):
                 ax.set(title=own[0]["environment"], xlabel=label, ylabel=shown(own[0])[0], xscale="log", ylim=(0, None))
-            row[0].legend(fontsize=7)
+                plain(ax.xaxis)
+                ax.minorticks_off()
+            row[0].legend(fontsize=7, loc="lower right")
         save(figure, path)
 
 
 def scaling(results: list[dict[str, Any]], path: Path) -> None:
     """A panel for each size that was varied: the time, and the least that the machine's floor allows."""
     from matplotlib import rc_context
-    from matplotlib.ticker import LogLocator
 
     kinds = list(dict.fromkeys((found["part"], found["method"], found["varied"]) for found in results))
     columns = min(3, len(kinds))
@@ -64,7 +73,6 @@ def scaling(results: list[dict[str, Any]], path: Path) -> None:
             ax.set(title=f"{kind[1]}: {own[0]['kind']}", xlabel=kind[2], ylabel="ms")
             ax.set_xticks(sizes, [str(n) for n in sizes], minor=False)
             ax.minorticks_off()
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
+            plain(ax.yaxis)
         axes[0, 0].legend(fontsize=8)
         save(figure, path)
