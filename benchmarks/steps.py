@@ -163,6 +163,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    import jax
+
     from benchmarks.plotting import score_against_calls
 
     about, results, trained = timing.machine(options.threads), [], []
@@ -171,6 +173,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         trained.append(f"{each.name} in {env}: {each.step:,} updates, {len(each.seeds)} seed(s)")
         for cell in cells(task, each.algorithm, options.calls):
             results.append(measure(cell, each, env, options))
+            # Each program holds memory maps, of which a process may have 65,530; the next cell needs others.
+            jax.clear_caches()
             name, score = shown(results[-1])
             print(f"  {task}, {cell.line}, {cell.calls} calls: {name} {score['mean']:.1f}", flush=True)
             note = f"{'; '.join(trained)}; {options.episodes} episodes a seed. {timing.caption(about)}"
