@@ -121,7 +121,8 @@ def _attributes(name: str, kind: str, recipe: Recipe, seed: int) -> dict[str, An
 
 def trained(level: str, recipe: Recipe, seed: int, progress: bool = False, longest: int | None = None) -> "Run":
     """The agent at its level. The expert goes on from where the medium one stopped."""
-    from reverie.training.online import RECENT, fit_online
+    from reverie.training.life import RECENT
+    from reverie.training.online import fit_online
 
     folder, longest = _folder(level, recipe, seed), longest or recipe.longest
     if level == "expert" and not folder.exists():
