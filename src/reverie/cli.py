@@ -340,7 +340,16 @@ def data_info(source: tyro.conf.Positional[str]) -> None:
 
     summary = reverie.load_dataset(source).summary()
     attributes = summary.pop("attributes", {})
-    _show(_table((source, ""), [(key, str(value)) for key, value in (summary | attributes).items()]))
+    _show(_table((source, ""), [(key, _in_words(value)) for key, value in (summary | attributes).items()]))
+
+
+def _in_words(value: Any) -> str:
+    """Numbers to six digits, and what holds several of them without its brackets where names tell them apart."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_in_words, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def data_make(name: tyro.conf.Positional[str], out: str, steps: int | None = None, seed: int = 0) -> None:
