@@ -2,7 +2,8 @@
 
 Takes every tenth episode of the sets in recipes/tables/augmentation.toml; trains each synthesizer on these; writes the
 tenth, and the tenth with `--times` as many rows of each synthesizer beside it, into OUT/data; and trains and evaluates
-every method on each of them, as recipes/table.py does, whose options come after `--`. What is there is not made again.
+every method on each of them, and on the whole set, as recipes/table.py does, whose options come after `--`. What is
+there is not made again.
 """
 
 import argparse
@@ -49,8 +50,10 @@ def main() -> None:
 
 
 def tenth(name: str, options: argparse.Namespace) -> None:
-    """Every tenth episode, so that each of the agents that made the data has its share."""
-    target = options.out / "data" / f"{name}{TENTH}.hdf5"
+    """Every tenth episode, and beside it a link to the whole, which tells how much there is to win."""
+    target, whole = options.out / "data" / f"{name}{TENTH}.hdf5", options.out / "data" / f"{name}.hdf5"
+    if not whole.exists():
+        whole.symlink_to((options.data / f"{name}.hdf5").resolve())
     if not target.exists():
         data = load_dataset(f"d4rl:{options.data / name}.hdf5")
         data.take_episodes(range(0, len(data.episodes), 10)).save(f"d4rl:{target}")

@@ -1,11 +1,15 @@
 """Every recipe is a command that the command line takes: a renamed field or a mistyped size is found here."""
 
+import argparse
+import importlib
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reverie import cli
+from reverie.data import Dataset, load_dataset
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 PLANS = {file.stem: tomllib.loads(file.read_text()) for file in sorted((FOLDER / "tables").glob("*.toml"))}
@@ -35,3 +39,17 @@ def test_the_tables_cell_is_parsed_up_to_its_data(plan, kind, name, short, capsy
         words = " ".join((row["train"], "--steps 1", extra, row["short"] if short else "")).split()
         assert cli.main(["train", *words, "--data", "d4rl:nowhere.hdf5"]) == 2
         assert "nowhere.hdf5" in capsys.readouterr().err
+
+
+def test_a_tenth_is_every_tenth_episode_and_the_whole_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    states, ends = np.repeat(np.arange(20.0), 3)[:, None], np.arange(60) % 3 == 2
+    whole = Dataset.from_arrays(states, np.linspace(-1, 1, 60)[:, None], np.arange(60), np.zeros(60), ends)
+    whole.save(f"d4rl:{tmp_path}/some.hdf5")
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    options = argparse.Namespace(data=tmp_path, out=tmp_path / "out")
+    for _ in range(2):  # What is there is not made again.
+        importlib.import_module("augmentation").tenth("some", options)
+    kept = load_dataset(f"d4rl:{tmp_path}/out/data/some-tenth.hdf5")
+    np.testing.assert_array_equal(np.unique(kept.observations), [0, 10])
+    assert load_dataset(f"d4rl:{tmp_path}/out/data/some.hdf5").fingerprint == whole.fingerprint
