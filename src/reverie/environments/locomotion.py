@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reverie.environments.collector import Collector
-from reverie.environments.pointmaze import progress_bar
 from reverie.errors import DataError, ReverieError
 
 if TYPE_CHECKING:
@@ -174,14 +173,15 @@ def rollouts(run: "Run", recipe: Recipe, steps: int, seed: int, label: str | Non
 def gather(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> "Dataset":
     """So many steps, one environment's episodes after another's; the last of each is cut where time is up."""
     from reverie.data.replay import History
+    from reverie.training.progress import Progress
 
     history = History(env.low, env.high)
-    with progress_bar(steps, label is not None, label or "") as advance:
+    with Progress(label or "", steps, show=label is not None, unit="steps") as bar:
         for done in range(0, steps, CHUNK * env.envs):
             left = steps - done
             made = env.steps(choose, min(CHUNK, -(-left // env.envs)))
             history.append({name: x[0] for name, x in made.items()})
-            advance(min(left, CHUNK * env.envs))
+            bar.more(min(left, CHUNK * env.envs))
     data = history.dataset()
     arrays: dict[str, Any] = {name: x[:steps] if len(x) == len(data) else x for name, x in data.arrays().items()}
     return type(data).from_arrays(**arrays)

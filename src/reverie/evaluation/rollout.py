@@ -18,6 +18,7 @@ from reverie.environments.policies import Observations, Policy, RandomPolicy, Wa
 from reverie.environments.registry import make
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
+from reverie.training.progress import Progress
 
 if TYPE_CHECKING:
     import gymnasium
@@ -172,7 +173,7 @@ def play(
     played, running = Played.of(len(envs)), np.ones(len(envs), bool)
     observations = _stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
     policy.reset(len(envs))
-    with _Bar(label, _limit(envs[0], max_steps)) as bar:
+    with Progress(label or "", _limit(envs[0], max_steps), show=label is not None, unit="steps") as bar:
         while running.any():
             actions = _timed_act(policy, observations, played.seconds)
             _check_actions(actions, running, envs[0].action_space.shape, policy.name, len(played.seconds))
@@ -182,7 +183,7 @@ def play(
                 seen, ended = _step(envs[i], actions[i], played, i)
                 _put(observations, i, seen)
                 running[i] = not ended and played.lengths[i] != max_steps
-            bar.advance(int((~running).sum()), len(running))
+            bar.more(1, f"{int((~running).sum())}/{len(running)} ended")
     return played
 
 
@@ -297,24 +298,3 @@ def _name(env) -> str:
 def _limit(env, max_steps: int | None) -> int | None:
     own = env.spec.max_episode_steps if env.spec is not None else None
     return min((limit for limit in (own, max_steps) if limit is not None), default=None)
-
-
-class _Bar:
-    """Steps so far, and how many episodes have ended, on the terminal; silent without a label."""
-
-    def __init__(self, label: str | None, total: int | None):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        columns = (BarColumn(16), MofNCompleteColumn(), TextColumn("steps, {task.fields[ended]}"))
-        self._progress = Progress(TextColumn("{task.description}"), *columns, disable=label is None)
-        self._task = self._progress.add_task(label or "", total=total, ended="0 ended")
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def advance(self, ended: int, episodes: int) -> None:
-        self._progress.update(self._task, advance=1, ended=f"{ended}/{episodes} ended")
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

@@ -250,7 +250,7 @@ def _train(algorithm: Any, view: Any, spec: Any, training: Training, store: Stor
             f"{algorithm.name} learns in stages, and the last begins after {last_begins(algorithm)} updates: these "
             f"{training.steps} end before it. Ask for more, or shorten the stages (fields that end in _updates)."
         )
-    bar = Progress(algorithm.name, training.steps, done, show=show)
+    bar = Progress(algorithm.name, training.steps, done, show=show, note="compiling")
     try:
         with bar, Interrupt(active=store.path is not None) as stop:
             states, done = _updates(algorithm, view, training, store, bar, stop, states, done)

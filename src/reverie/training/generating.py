@@ -29,7 +29,7 @@ def check_generates(run: Run, n: int) -> None:
 def chunks(run: Run, n: int, seed: int | None, key: int, start: int = 0, *, progress: bool) -> Iterator[Any]:
     """The data sets of rows start, ..., n - 1, as the algorithm makes them, with a bar of what is done."""
     done = start
-    with Progress(run.name, n, done, show=progress, unit="rows") as bar:
+    with Progress(run.name, n, done, show=progress, unit="rows", note="compiling") as bar:
         clock = time.perf_counter()
         for made in run.algorithm.chunks(run.state(seed), run.spec, jax.random.key(key), n, start):
             yield made

@@ -218,7 +218,7 @@ def _train(training: Training, store: Store, show: bool) -> Run:
     with closing(env):
         life = Life(training, store, env, done)
         title = f"{training.algorithm.name} in {env.name}"
-        bar = Progress(title, training.online.steps, life.step, show=show, unit="steps")
+        bar = Progress(title, training.online.steps, life.step, show=show, unit="steps", note="compiling")
         with bar, Interrupt(active=store.path is not None) as stop:
             while not life.over and not stop.asked:
                 life.round()

@@ -19,13 +19,17 @@ SHOWN = 4  # metrics beside the bar
 class Progress:
     """A bar with rate, time left and a note on a terminal; elsewhere a plain line now and then."""
 
-    def __init__(self, title: str, total: int, done: int, *, show: bool, unit: str = "updates"):
+    def __init__(
+        self, title: str, total: int | None, done: int = 0, *, show: bool, unit: str = "updates", note: str = ""
+    ):
+        """`total` is None where nobody knows it."""
         self.title, self.total, self.unit, self.show = title, total, unit, show
         self.bar: Any = None
-        self.spoke = time.monotonic()
+        self.spoke = self.began = time.monotonic()
+        self.done = self.before = done
         if show and sys.stderr.isatty():
             self.bar = _rich_bar()
-            self.task = self.bar.add_task(title, total=total, completed=done, note="compiling", rate="")
+            self.task = self.bar.add_task(title, total=total, completed=done, note=note, rate="")
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -40,14 +44,23 @@ class Progress:
         """Show the rows (one a seed) of the segment of training that has just ended."""
         self.advance(int(rows[0]["step"]), rows[0]["updates_per_second"], _losses(rows))
 
+    def more(self, n: int, note: str = "") -> None:
+        """Show that n more are done, at the rate of all so far."""
+        self.done += n
+        self.advance(self.done, (self.done - self.before) / (time.monotonic() - self.began), note)
+
     def advance(self, done: int, rate: float, note: str = "") -> None:
         """Show that so much is done, at so much a second."""
         if self.bar:
             self.bar.update(self.task, completed=done, note=note, rate=_rate(rate))
         elif self.show and (done == self.total or time.monotonic() - self.spoke > LINE_EVERY):
             self.spoke = time.monotonic()
-            left = timedelta(seconds=round((self.total - done) / rate))
-            parts = [f"{done}/{self.total} {self.unit}", _rate(rate), f"{left} left", note]
+            if self.total is None:
+                count, left = f"{done} {self.unit}", ""
+            else:
+                count = f"{done}/{self.total} {self.unit}"
+                left = f"{timedelta(seconds=round((self.total - done) / rate))} left" if done < self.total else ""
+            parts = [count, _rate(rate), left, note]
             say(f"{self.title}: {', '.join(filter(None, parts))}")
 
 
