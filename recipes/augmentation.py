@@ -3,10 +3,11 @@
 Takes every tenth episode of the sets in recipes/tables/augmentation.toml; trains each synthesizer on these; writes the
 tenth, and the tenth with `--times` as many rows of each synthesizer beside it, into OUT/data; and trains and evaluates
 every method on each of them, and on the whole set, as recipes/table.py does, whose options come after `--`. What is
-there is not made again.
+there is not made again. OUT/data.png is the table as a picture, a panel a method.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,9 @@ def main() -> None:
     sets = [name for name in PLAN["sets"] if name.split(TENTH)[0] in options.only]
     chosen = ["--plan", str(FILE), "--data", str(options.out / "data"), "--out", str(options.out), "--sets", *sets]
     table.main([*chosen, "--jobs", str(options.jobs), *(["--short"] if options.short else []), *options.rest])
+    rows = [by_data(row) for row in json.loads((options.out / "table.json").read_text())]
+    if rows:
+        table.draw(rows, options.out / "data.png")
 
 
 def tenth(name: str, options: argparse.Namespace) -> None:
@@ -83,6 +87,13 @@ def augment(name: str, synthesizer: str, options: argparse.Namespace) -> None:
                 sys.exit(f"reverie {' '.join(command)} failed; its output is in {log.name}")
     CORES.put(cores)
     concatenate(load_dataset(f"d4rl:{real}"), load_dataset(f"d4rl:{made}")).save(f"d4rl:{target}")
+
+
+def by_data(row: dict) -> dict:
+    """The row of a table whose lines are the data and whose panels are the methods."""
+    whole, tenth, made = row["set"].partition(TENTH)
+    data = f"a tenth{made.replace('-', ' + ')}" if tenth else "all"
+    return row | {"set": f"{row['method']}, {whole}", "method": data}
 
 
 if __name__ == "__main__":

@@ -53,3 +53,13 @@ def test_a_tenth_is_every_tenth_episode_and_the_whole_lies_beside_it(tmp_path, m
     kept = load_dataset(f"d4rl:{tmp_path}/out/data/some-tenth.hdf5")
     np.testing.assert_array_equal(np.unique(kept.observations), [0, 10])
     assert load_dataset(f"d4rl:{tmp_path}/out/data/some.hdf5").fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [("hopper", "all"), ("hopper-tenth", "a tenth"), ("hopper-tenth-synther", "a tenth + synther")],
+)
+def test_the_augmentations_picture_has_a_line_for_each_data_set(name, data, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    row = importlib.import_module("augmentation").by_data({"set": name, "method": "iql", "normalised": 1})
+    assert row == {"set": "iql, hopper", "method": data, "normalised": 1}
