@@ -25,7 +25,7 @@ class Progress:
         """`total` is None where nobody knows it."""
         self.title, self.total, self.unit, self.show = title, total, unit, show
         self.bar: Any = None
-        self.spoke = self.began = time.monotonic()
+        self.spoke, self.began = time.monotonic(), time.perf_counter()
         self.done = self.before = done
         if show and sys.stderr.isatty():
             self.bar = _rich_bar()
@@ -47,7 +47,7 @@ class Progress:
     def more(self, n: int, note: str = "") -> None:
         """Show that n more are done, at the rate of all so far."""
         self.done += n
-        self.advance(self.done, (self.done - self.before) / (time.monotonic() - self.began), note)
+        self.advance(self.done, (self.done - self.before) / (time.perf_counter() - self.began), note)
 
     def advance(self, done: int, rate: float, note: str = "") -> None:
         """Show that so much is done, at so much a second."""

@@ -1,0 +1,45 @@
+"""What is said of long work where there is no terminal."""
+
+import pytest
+
+from reverie.training import progress
+from reverie.training.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test turns, in seconds."""
+    now = [100.0]
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(progress.time, name, lambda: now[0])
+    return now
+
+
+def test_a_line_has_the_rate_of_all_so_far_the_time_left_and_the_note(capsys, clock):
+    with Progress("playing", 100, show=True, unit="steps") as bar:
+        clock[0] += progress.LINE_EVERY + 10
+        bar.more(20, "3/5 ended")
+    assert capsys.readouterr().err == "playing: 20/100 steps, 0.5/s, 0:02:40 left, 3/5 ended\n"
+
+
+def test_lines_come_now_and_then_and_at_the_end(capsys, clock):
+    with Progress("playing", 3, 1, show=True, unit="steps") as bar:
+        clock[0] += 1
+        bar.more(1)
+        assert capsys.readouterr().err == ""
+        bar.more(1)
+    assert capsys.readouterr().err == "playing: 3/3 steps, 2/s\n"
+
+
+def test_where_the_total_is_unknown_so_is_the_time_left(capsys, clock):
+    with Progress("playing", None, show=True, unit="steps") as bar:
+        clock[0] += progress.LINE_EVERY + 1
+        bar.more(62)
+    assert capsys.readouterr().err == "playing: 62 steps, 2/s\n"
+
+
+def test_nothing_is_said_unasked(capsys, clock):
+    with Progress("playing", 1, show=False) as bar:
+        clock[0] += 1
+        bar.more(1)
+    assert capsys.readouterr().err == ""
