@@ -2,11 +2,16 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # the command line's, which would fill the user's own folder
+# The command line's would be in the user's own folder. This one is the process's, for the many small programs that
+# every module compiles again after `clear_caches`.
+CACHE = TemporaryDirectory(prefix="reverie-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent / "diffusion"))
 
