@@ -96,7 +96,7 @@ def maze_run(options: argparse.Namespace) -> tuple[Any, str]:
     """The run given, in the environment of its data; or the demo's planner with 64 noise levels, trained here."""
     import reverie
     from reverie.demo import MAZE, PLANNER, STEPS
-    from reverie.environments import make_dataset
+    from reverie.collection import make_dataset
 
     if options.maze:
         run = reverie.load(options.maze)

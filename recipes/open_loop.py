@@ -25,7 +25,7 @@ from reverie.evaluation.plots import error_by_horizon, save
 from reverie.networks.layers import parameter_count
 from reverie.planners.diffuser import WindowDiffusion
 from reverie.synthesizers import MBPO
-from reverie.synthesizers.ensemble import Ensemble, outcome
+from reverie.models.ensemble import Ensemble, outcome
 
 SHOWN = (1, 2, 4, 8, 16, 31, 63)
 """Steps in the table, as far as the windows go."""

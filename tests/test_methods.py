@@ -12,7 +12,7 @@ from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.data import Dataset
 from reverie.errors import DataError, ReverieError
 from reverie.evaluation.rollout import RunPolicy
-from reverie.training.stages import stages_of
+from reverie.learning.stages import stages_of
 
 METHODS = {
     name: kind

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reverie.data import Dataset, Spec
-from reverie.synthesizers.ensemble import Ensemble
+from reverie.models.ensemble import Ensemble
 
 found = importlib.util.spec_from_file_location("open_loop", Path(__file__).parents[1] / "recipes" / "open_loop.py")
 assert found is not None

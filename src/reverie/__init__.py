@@ -8,12 +8,12 @@ __version__ = "0.1.0"
 # Imported at first use, so that `import reverie` stays light: name -> module that has it.
 _EXPORTS = {
     "Dataset": "reverie.data",
-    "load_dataset": "reverie.data",
+    "load_dataset": "reverie.loading",
     "evaluate": "reverie.evaluation",
     "fit": "reverie.training",
     "fit_online": "reverie.training",
     "load": "reverie.training",
-    "resume": "reverie.training",
+    "resume": "reverie.loading",
     "use_compilation_cache": "reverie.compilation",
 }
 _MODULES = (

@@ -1,46 +1,82 @@
-"""Every algorithm by its name, and their configurations as JSON."""
+"""Every algorithm by its name, one's own as `module:Class`, and their configurations as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import sys
+from importlib import import_module
 from typing import Any
 
-from reverie import baselines, planners, policies, synthesizers
+from reverie import __version__, baselines, planners, policies, synthesizers
 from reverie.errors import RunError
 
 ROLES = (planners, policies, synthesizers, baselines)
 
-# name -> class. An algorithm of your own joins by an entry here, before its run is loaded.
 ALGORITHMS: dict[str, Any] = {
     cls.name: cls for role in ROLES for cls in (getattr(role, export) for export in getattr(role, "__all__", ()))
 }
+"""name -> class."""
 
 
 def find(name: str) -> Any:
-    """The algorithm of that name. Raises RunError that names the nearest ones."""
+    """The algorithm of that name, or the class that `module:Class` names; the working directory counts.
+
+    Raises RunError that names the nearest ones, or says what is wrong with the module or the class.
+    """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
+    if ":" in name:
+        return _imported(name)
     near = difflib.get_close_matches(name, ALGORITHMS) or sorted(ALGORITHMS)
-    raise RunError(f"There is no algorithm {name!r}; did you mean one of: {', '.join(near) or '(none known)'}?")
+    raise RunError(
+        f"There is no algorithm {name!r}; did you mean one of: {', '.join(near)}? One of your own is named as "
+        "package.module:Class."
+    )
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        cls = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise RunError(f"{name!r} cannot be imported ({error}); name it as package.module:Class.") from error
+    except AttributeError:
+        raise RunError(f"The module {module!r} has no {attribute!r}; name it as package.module:Class.") from None
+    missing = [each for each in ("name", "role", "paper", "needs", "prepare", "init") if not hasattr(cls, each)]
+    if not dataclasses.is_dataclass(cls) or missing:
+        what = f"it lacks {', '.join(missing)}" if missing else "it is no dataclass"
+        raise RunError(f"{name!r} is no algorithm: {what}; see 'Write your own method' in the documentation.")
+    return cls
+
+
+def name_of(algorithm: Any) -> str:
+    """The name by which `find` finds the algorithm's class."""
+    cls = type(algorithm)
+    return cls.name if ALGORITHMS.get(cls.name) is cls else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def to_config(algorithm: Any) -> dict[str, Any]:
     """The name and the flat fields of an algorithm, as JSON holds them (tuples become lists)."""
     fields = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)}
-    return {"name": algorithm.name} | {
+    return {"name": name_of(algorithm)} | {
         key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()
     }
 
 
-def from_config(config: dict[str, Any]) -> Any:
-    """The algorithm that `to_config` wrote. Raises RunError for a name or a field that is not known here."""
+def from_config(config: dict[str, Any], version: str = __version__) -> Any:
+    """The algorithm that `to_config` wrote, in that version of reverie. Raises RunError for a name or a field that is
+    not known here."""
     cls = find(config["name"])
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     del values["name"]
     unknown = values.keys() - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise RunError(
-            f"{config['name']} has no field {sorted(unknown)[0]!r}: the run is of another version of reverie."
+            f"The run was written by reverie {version}, where {config['name']} had a field {min(unknown)!r} that it has "
+            f"not in {__version__}: use that version, or train again."
         )
     return cls(**values)

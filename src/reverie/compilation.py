@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from reverie.paths import cache_folder
+
 MOST_BYTES = 2 * 2**30
 """Of the cache; what was not used longest goes first."""
 LEAST_SECONDS = 0.1
@@ -47,8 +49,6 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
 
 
 def default_folder() -> Path:
-    from reverie.data.sources import cache_folder
-
     return cache_folder() / "xla"
 
 

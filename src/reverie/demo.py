@@ -70,7 +70,7 @@ def run(out: Path, seed: int = 0) -> dict[str, Any]:
     Returns the numbers that it printed. A run that the folder already holds is used, or gone on with.
     """
     import reverie
-    from reverie.environments import make_dataset
+    from reverie.collection import make_dataset
     from reverie.environments.policies import StraightLinePolicy, WaypointPolicy
     from reverie.evaluation import RunPolicy
 

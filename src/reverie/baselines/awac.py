@@ -1,15 +1,16 @@
 """AWAC (Nair et al. 2020, "Accelerating Online Reinforcement Learning with Offline Datasets")."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.rl import ActorCritic, Critic, NormalActor
-from reverie.training.state import Optimised
+from reverie.learning import Optimised
+from reverie.rl import ActorCritic, Critic, NormalActor, exponential_weights, weighted_log_likelihood
+from reverie.settings import Limit, NonNegative
 
 
 class State(eqx.Module):
@@ -24,31 +25,32 @@ class AWAC(ActorCritic):
     name: ClassVar = "awac"
     role: ClassVar = "baseline"
     paper: ClassVar = "Nair et al. 2020"
-    limits: ClassVar = ActorCritic.limits | {"temperature": (1e-6, 1e6), "largest_weight": 0.0}
 
-    temperature: float = 1 / 3
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    temperature: Annotated[float, Limit(1e-6, 1e6)] = 1 / 3
     """Lambda: in its units the advantage weighs the actions to imitate."""
-    largest_weight: float = 100.0
+    largest_weight: NonNegative = 100.0
     """Bound on exp(advantage / temperature)."""
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)
         actor = NormalActor(actor_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
-        return State(Optimised.create(actor, self.actor_optimiser), self.init_critic(critic_key, spec))
+        return State(Optimised.create(actor, self.optimiser), self.init_critic(critic_key, spec))
 
     def update(self, state: State, batch, key):
         next_key, value_key = jax.random.split(key)
         s, policy = batch["observations"], state.actor.params
-        following = jnp.clip(policy(batch["next_observations"]).sample(next_key), -1, 1)
-        next_value = state.critic.target(batch["next_observations"], following).min(0)
+        next_actions = jnp.clip(policy(batch["next_observations"]).sample(next_key), -1, 1)
+        next_value = state.critic.target(batch["next_observations"], next_actions).min(0)
         critic, metrics = self.learn_q(state.critic, batch, next_value)
 
         q = critic.online.params
         value = q(s, jnp.clip(policy(s).sample(value_key), -1, 1)).min(0)
         advantage = q(s, batch["actions"]).min(0) - value
-        weight = jnp.minimum(jnp.exp(advantage / self.temperature), self.largest_weight)
+        weights = exponential_weights(advantage / self.temperature, self.largest_weight)
         actor, error = state.actor.minimise(
-            lambda net: -(weight * net(s).log_prob(batch["actions"])).mean(), self.actor_optimiser
+            lambda net: weighted_log_likelihood(net(s), batch["actions"], weights), self.optimiser
         )
         return State(actor, critic), metrics | {"actor_loss": error, "advantage": advantage.mean()}
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 import equinox as eqx
 
 from reverie.data import Dataset, Spec, pairs
+from reverie.learning import Optimised
 from reverie.rl import NormalActor, StepPolicy
-from reverie.training.state import Optimised
+from reverie.settings import Acting
 
 
 class State(eqx.Module):
@@ -21,24 +22,25 @@ class BC(StepPolicy):
     name: ClassVar = "bc"
     role: ClassVar = "baseline"
     paper: ClassVar = "Pomerleau 1991"
-    acting_fields: ClassVar = ("stochastic",)
 
-    stochastic: bool = False
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    stochastic: Acting[bool] = False
     """Whether to act by a sample of the Gaussian, or by its mean."""
 
-    def prepare(self, data: Dataset):
-        spec = self.spec(data)
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        spec = spec or self.spec(data)
         return pairs(data, spec), spec
 
     def init(self, key, spec: Spec) -> State:
         net = NormalActor(key, spec.observation_dim, spec.action_dim, per_state=True, hidden=self.hidden)
-        return State(Optimised.create(net, self.actor_optimiser))
+        return State(Optimised.create(net, self.optimiser))
 
     def update(self, state: State, batch, key):
         def loss(actor):
             return -actor(batch["observations"]).log_prob(batch["actions"]).mean()
 
-        actor, value = state.actor.minimise(loss, self.actor_optimiser)
+        actor, value = state.actor.minimise(loss, self.optimiser)
         return State(actor), {"negative_log_likelihood": value}
 
     def choose(self, state, spec, observation, key):

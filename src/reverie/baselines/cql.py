@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from reverie.data import Spec
 from reverie.rl import Critic, QNetwork, SoftActor, SoftActorCritic
+from reverie.settings import Count, NonNegative
 
 
 class State(eqx.Module):
@@ -24,13 +25,14 @@ class CQL(SoftActorCritic):
     name: ClassVar = "cql"
     role: ClassVar = "baseline"
     paper: ClassVar = "Kumar et al. 2020"
-    limits: ClassVar = SoftActorCritic.limits | {"conservative_weight": 0.0, "sampled_actions": 1}
 
     hidden: tuple[int, ...] = (256, 256, 256)
-    """Widths of the networks' hidden layers."""
-    conservative_weight: float = 5.0
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the critics' hidden layers."""
+    conservative_weight: NonNegative = 5.0
     """Alpha of the paper; 5 to 10 in locomotion."""
-    sampled_actions: int = 10
+    sampled_actions: Count = 10
     """Actions of each kind (uniform, of the policy here, of the policy at the next state) for the log-sum-exp."""
 
     def init(self, key, spec: Spec) -> State:
@@ -40,8 +42,8 @@ class CQL(SoftActorCritic):
     def update(self, state: State, batch, key):
         """Without the entropy in the target, and without the Lagrangian that tunes alpha, as in most released runs."""
         next_key, penalty_key, actor_key = jax.random.split(key, 3)
-        following, _ = state.actor.policy.params(batch["next_observations"]).sample_and_log_prob(next_key)
-        next_value = state.critic.target(batch["next_observations"], following).min(0)
+        next_actions, _ = state.actor.policy.params(batch["next_observations"]).sample_and_log_prob(next_key)
+        next_value = state.critic.target(batch["next_observations"], next_actions).min(0)
         candidates, log_density = self.candidates(state, batch, penalty_key)
 
         def penalty(q: QNetwork):
@@ -59,8 +61,8 @@ class CQL(SoftActorCritic):
         flat = jnp.full(uniform.shape[:-1], -math.log(2) * uniform.shape[-1])
         policy = state.actor.policy.params
         here = policy(batch["observations"]).sample_and_log_prob(here_key, shape)
-        following = policy(batch["next_observations"]).sample_and_log_prob(next_key, shape)
-        actions, densities = zip((uniform, flat), here, following, strict=True)
+        there = policy(batch["next_observations"]).sample_and_log_prob(next_key, shape)
+        actions, densities = zip((uniform, flat), here, there, strict=True)
         return jax.lax.stop_gradient((jnp.concatenate(actions), jnp.concatenate(densities)))
 
     def choose(self, state, spec, observation, key):

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor
-from reverie.training.state import Optimised
+from reverie.learning import Optimised
+from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor, exponential_weights, weighted_log_likelihood
+from reverie.settings import NonNegative
 
 
 class State(eqx.Module):
@@ -24,28 +23,28 @@ class IQL(ImplicitQ):
     name: ClassVar = "iql"
     role: ClassVar = "baseline"
     paper: ClassVar = "Kostrikov et al. 2022"
-    limits: ClassVar = ImplicitQ.limits | {"inverse_temperature": 0.0, "largest_weight": 0.0}
 
-    inverse_temperature: float = 3.0
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    inverse_temperature: NonNegative = 3.0
     """How strongly the advantage weighs the actions to imitate."""
-    largest_weight: float = 100.0
+    largest_weight: NonNegative = 100.0
     """Bound on exp(inverse temperature * advantage)."""
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)
         actor = NormalActor(actor_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
-        return State(Optimised.create(actor, self.actor_optimiser), self.init_implicit(critic_key, spec))
+        return State(Optimised.create(actor, self.optimiser), self.init_implicit(critic_key, spec))
 
     def update(self, state: State, batch, key):
         """V, then the actor (eq. 7), then Q, as in the released code."""
         critic, metrics = self.learn_v(state.critic, batch)
         advantage = critic.advantage(batch["observations"], batch["actions"])
-        weight = jnp.minimum(jnp.exp(self.inverse_temperature * advantage), self.largest_weight)
-
-        def loss(actor):
-            return -(weight * actor(batch["observations"]).log_prob(batch["actions"])).mean()
-
-        actor, error = state.actor.minimise(loss, self.actor_optimiser)
+        weights = exponential_weights(self.inverse_temperature * advantage, self.largest_weight)
+        actor, error = state.actor.minimise(
+            lambda net: weighted_log_likelihood(net(batch["observations"]), batch["actions"], weights),
+            self.optimiser,
+        )
         critic, more = self.learn_implicit_q(critic, batch)
         return State(actor, critic), metrics | more | {"actor_loss": error, "advantage": advantage.mean()}
 

@@ -8,6 +8,7 @@ import jax
 
 from reverie.data import Spec
 from reverie.rl import Critic, SoftActor, SoftActorCritic
+from reverie.settings import Acting
 
 
 class State(eqx.Module):
@@ -17,14 +18,13 @@ class State(eqx.Module):
 
 @dataclass(frozen=True)
 class SAC(SoftActorCritic):
-    """SAC: Q with an entropy bonus, and a squashed Gaussian that climbs it. On a fixed data set it diverges."""
+    """SAC: Q with an entropy bonus, and a squashed Gaussian that maximises it. On a fixed data set it diverges."""
 
     name: ClassVar = "sac"
     role: ClassVar = "baseline"
     paper: ClassVar = "Haarnoja et al. 2018"
-    acting_fields: ClassVar = ("stochastic",)
 
-    stochastic: bool = False
+    stochastic: Acting[bool] = False
     """Whether to act by a sample of the policy, as in training, or by its mode."""
 
     @property

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
+from reverie.learning import Optimised, ema
 from reverie.rl import ActorCritic, Critic, DeterministicActor
-from reverie.training.state import Optimised, ema
+from reverie.settings import Count, NonNegative
 
 
 class State(eqx.Module):
@@ -29,34 +30,35 @@ class TD3BC(ActorCritic):
     name: ClassVar = "td3-bc"
     role: ClassVar = "baseline"
     paper: ClassVar = "Fujimoto & Gu 2021"
-    limits: ClassVar = ActorCritic.limits | {"alpha": 0.0, "policy_noise": 0.0, "noise_clip": 0.0, "policy_delay": 1}
 
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
     standardise: bool = True
-    """Whether the networks see observations of mean 0 and deviation 1."""
-    alpha: float = 2.5
-    """Weight of Q, in units of its mean magnitude, against imitation; 0 is behaviour cloning."""
-    policy_noise: float = 0.2
-    """Deviation of the noise on the target's action."""
-    noise_clip: float = 0.5
+    """Whether the networks see observations of mean 0 and standard deviation 1."""
+    alpha: NonNegative = 2.5
+    """Weight of Q, in units of its mean magnitude, against the behaviour cloning loss; 0 is behaviour cloning."""
+    policy_noise: NonNegative = 0.2
+    """Standard deviation of the noise on the target's action."""
+    noise_clip: NonNegative = 0.5
     """Largest such noise."""
-    policy_delay: int = 2
+    policy_delay: Count = 2
     """Updates of the critics for one of the actor."""
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)
         actor = DeterministicActor(actor_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
         critic = self.init_critic(critic_key, spec)
-        return State(Optimised.create(actor, self.actor_optimiser), actor, critic, jnp.zeros((), jnp.int32))
+        return State(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32))
 
     def update(self, state: State, batch, key):
-        following = state.target(batch["next_observations"])
-        noise = self.policy_noise * jax.random.normal(key, following.shape)
-        following = jnp.clip(following + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
-        next_value = state.critic.target(batch["next_observations"], following).min(0)
+        next_actions = state.target(batch["next_observations"])
+        noise = self.policy_noise * jax.random.normal(key, next_actions.shape)
+        next_actions = jnp.clip(next_actions + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
+        next_value = state.critic.target(batch["next_observations"], next_actions).min(0)
         critic, metrics = self.learn_q(state.critic, batch, next_value)
 
         def learn(actor, target):
-            actor, error = actor.minimise(lambda net: self.actor_loss(net, critic, batch), self.actor_optimiser)
+            actor, error = actor.minimise(lambda net: self.actor_loss(net, critic, batch), self.optimiser)
             return actor, ema(target, actor.params, 1 - self.tau), error
 
         def keep(actor, target):

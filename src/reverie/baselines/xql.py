@@ -4,12 +4,13 @@ Implicit Q-learning whose V is the soft maximum of Q, beta log E exp(Q / beta), 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from reverie.baselines.iql import IQL
+from reverie.settings import Limit
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class XQL(IQL):
 
     implicit_loss: Literal["exponential"] = "exponential"
     """Which statistic of Q over the data's actions V is."""
-    parameter: float = 0.5
-    """1 / beta of the paper, in 1/Q's units; beta is 2 in locomotion and 0.6 in AntMaze."""
+    beta: Annotated[float, Limit(1e-6, 1e6)] = 2.0
+    """Temperature of the soft maximum, in Q's units; 2 in locomotion and 0.6 in AntMaze."""
 
     def v_loss(self, u):
-        """exp z - z - 1 of z = u / beta (eq. 10), with z clipped at 7 and the whole divided by the batch's largest
+        """exp z - z - 1 of z = u / beta (eq. 10), with z clipped at 7 and the loss divided by the batch's largest
         exp z, as the released code does: the minimum stays where it is and the gradient cannot explode."""
-        z = jnp.minimum(self.parameter * u, 7.0)
+        z = jnp.minimum(self.statistic * u, 7.0)
         largest = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
         return (jnp.exp(z - largest) - (z + 1) * jnp.exp(-largest)).mean()

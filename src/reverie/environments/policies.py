@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import jax
 import numpy as np
 
-from reverie.environments.controllers import KD, KP, straight_line, track
+from reverie.control import KD, KP, straight_line, track
 from reverie.environments.pointmaze import Settings, WaypointController, find_maze
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from reverie.environments.policies import Observations, Policy, RandomPolicy, Wa
 from reverie.environments.registry import make
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
-from reverie.training.progress import Progress
+from reverie.terminal import Progress
 
 if TYPE_CHECKING:
     import gymnasium

@@ -13,7 +13,7 @@ from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.evaluation.scores import Interval, bootstrap
 from reverie.networks import MLP
-from reverie.training.state import Optimised, optimiser
+from reverie.learning import Optimised, optimiser
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Planners: many steps at once, not one after another."""
+"""Planners: many steps at once, not autoregressive."""
 
-from reverie.planners.diffuser import Diffuser, DiffuserMaze
+from reverie.planners.diffuser import Diffuser
+from reverie.planners.diffuser_maze import DiffuserMaze
 
 __all__ = ["Diffuser", "DiffuserMaze"]

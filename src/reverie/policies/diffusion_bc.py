@@ -7,8 +7,8 @@ import equinox as eqx
 
 from reverie.data import Dataset, Spec, pairs
 from reverie.networks import DenoisingMLP, LayerNormResNet
+from reverie.learning import Optimised
 from reverie.rl import DiffusionActor
-from reverie.training.state import Optimised
 
 
 class State(eqx.Module):
@@ -22,24 +22,27 @@ class DiffusionBC(DiffusionActor):
     name: ClassVar = "diffusion-bc"
     paper: ClassVar = "Wang et al. 2023; Pearce et al. 2023"
 
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the network's hidden layers; the first is the resnet's width."""
     backbone: Literal["mlp", "resnet"] = "mlp"
     """Diffusion-QL's network, or IDQL's with layer norms and residual blocks (without its dropout)."""
 
     def network(self, key, spec: Spec):
-        make = {"mlp": DenoisingMLP, "resnet": LayerNormResNet}[self.backbone]
-        size = {"hidden": self.hidden} if self.backbone == "mlp" else {"width": self.hidden[0]}
-        return make(key, spec.action_dim, spec.observation_dim, **size)
+        sizes = (spec.action_dim, spec.observation_dim)
+        if self.backbone == "resnet":
+            return LayerNormResNet(key, *sizes, width=self.hidden[0])
+        return DenoisingMLP(key, *sizes, hidden=self.hidden)
 
-    def prepare(self, data: Dataset):
-        spec = self.spec(data)
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        spec = spec or self.spec(data)
         return pairs(data, spec), spec
 
     def init(self, key, spec: Spec) -> State:
-        return State(Optimised.create(self.network(key, spec), self.actor_optimiser))
+        return State(Optimised.create(self.network(key, spec), self.optimiser))
 
     def update(self, state: State, batch, key):
         actor, loss = state.actor.minimise(
-            lambda net: self.denoising_loss(net, batch, key).mean(), self.actor_optimiser
+            lambda net: self.denoising_loss(net, batch, key).mean(), self.optimiser
         )
         return State(actor), {"diffusion_loss": loss}
 

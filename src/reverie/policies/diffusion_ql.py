@@ -1,7 +1,7 @@
 """Diffusion-QL (Wang, Hunt & Zhou 2023, "Diffusion Policies as an Expressive Policy Class for Offline RL").
 
-A diffusion policy that imitates the data and, through its whole denoising chain, climbs Q. With
-`action_approximation="one-step"` it is EDP (Kang et al. 2023), which climbs Q from one network call.
+A diffusion policy that clones the behaviour and maximises Q by the gradient through its whole denoising chain. With
+`action_approximation="one-step"` it is EDP (Kang et al. 2023), which maximises Q at x0_hat of a single evaluation.
 """
 
 from dataclasses import dataclass
@@ -11,101 +11,100 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import EMA
 from reverie.data import Spec
+from reverie.learning import Optimised
 from reverie.networks import DenoisingMLP, mish
-from reverie.rl import ActorCritic, Critic, DiffusionActor
-from reverie.training.state import Optimised, delayed_ema
+from reverie.rl import ActorCritic, Critic, DiffusionActor, Selection, select
+from reverie.settings import Acting, Count, Natural, NonNegative
 
 
 class State(eqx.Module):
     actor: Optimised
-    average: DenoisingMLP
-    """The actor's running average, which the critics' targets ask; the live actor acts."""
+    ema: DenoisingMLP
+    """Of the actor, which gives the next actions of td_target; the live actor acts."""
     critic: Critic
     step: jax.Array
 
 
 @dataclass(frozen=True)
-class DiffusionQL(DiffusionActor, ActorCritic):
+class DiffusionQL(EMA, DiffusionActor, ActorCritic):
     """Diffusion-QL: a diffusion policy improved by Q-learning."""
 
     name: ClassVar = "diffusion-ql"
     paper: ClassVar = "Wang et al. 2023; EDP: Kang et al. 2023"
     activation: ClassVar[Any] = staticmethod(mish)
-    acting_fields: ClassVar = ("calls", "solver", "candidates", "selection")
-    limits: ClassVar = DiffusionActor.limits | ActorCritic.limits | {"eta": 0.0, "candidates": 1, "backup_actions": 1}
 
-    eta: float = 1.0
-    """Weight of Q, in units of its mean magnitude, against imitation."""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the critics' hidden layers."""
+    eta: NonNegative = 1.0
+    """Weight of Q, in units of its mean magnitude, against the behaviour cloning loss."""
     action_approximation: Literal["chain", "one-step"] = "chain"
-    """Q is climbed through the whole denoising chain, or (EDP, eq. 9) through x0_hat of a noised action of the data."""
-    backup_actions: int = 1
+    """Q is maximised through the whole denoising chain, or (EDP, eq. 9) through x0_hat of a noised action of the data."""
+    backup_actions: Count = 1
     """Next actions over which each target critic takes its largest value; 10 in the paper's max-Q backup."""
-    average_decay: float = 0.995
-    """Decay of the actor's running average."""
-    average_every: int = 5
+    ema_every: Count = 5
     """Updates between two steps of the average."""
-    average_start: int = 1000
+    ema_start: Natural = 1000
     """Updates during which the average is a copy (in the released code it stands still until then)."""
-    candidates: int = 50
+    candidates: Acting[Count] = 50
     """Actions drawn to act, of which one is chosen by its value."""
-    selection: Literal["softmax", "argmax"] = "softmax"
+    selection: Acting[Selection] = "softmax"
     """How it is chosen: in proportion to exp Q, or the best."""
+
+    def network(self, key, spec: Spec) -> DenoisingMLP:
+        return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)
         net, step = self.network(actor_key, spec), jnp.zeros((), jnp.int32)
-        return State(Optimised.create(net, self.actor_optimiser), net, self.init_critic(critic_key, spec), step)
+        return State(Optimised.create(net, self.optimiser), net, self.init_critic(critic_key, spec), step)
 
     def update(self, state: State, batch, key):
         next_key, actor_key = jax.random.split(key)
         critic, metrics = self.learn_q(state.critic, batch, self.next_value(state, batch, next_key))
 
         def loss(net):
-            imitation, improvement = self.actor_losses(net, critic, batch, actor_key)
-            return imitation + self.eta * improvement, imitation
+            bc_loss, q_loss = self.actor_losses(net, critic, batch, actor_key)
+            return bc_loss + self.eta * q_loss, bc_loss
 
-        (_, imitation), gradient = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
-        actor = state.actor.apply(gradient, self.actor_optimiser)
-        average = delayed_ema(
-            *(state.average, actor.params, state.step),
-            decay=self.average_decay,
-            every=self.average_every,
-            start=self.average_start,
-        )
-        return State(actor, average, critic, state.step + 1), metrics | {"diffusion_loss": imitation}
+        (_, bc_loss), gradient = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
+        actor = state.actor.apply(gradient, self.optimiser)
+        ema = self.averaged(state.ema, actor.params, state.step)
+        return State(actor, ema, critic, state.step + 1), metrics | {"diffusion_loss": bc_loss}
 
     def next_value(self, state: State, batch, key) -> jax.Array:
-        """Each target critic's best over the averaged actor's next actions, then the least of the critics."""
+        """Each target critic's largest value over next actions of the actor's ema, then the smallest over the critics."""
         s, n = batch["next_observations"], self.backup_actions
-        actions = self.candidates_for(state.average, s, key, n, batch["actions"].shape[-1])
+        actions = self.sample_candidates(state.ema, s, key, n, batch["actions"].shape[-1])
         return state.critic.target(s[:, None], actions).max(-1).min(0)
 
     def actor_losses(self, net, critic: Critic, batch, key):
-        """Imitation, and -Q in units of its size (eq. 3). The critics swap the two roles at random."""
-        imitate_key, act_key, coin_key = jax.random.split(key, 3)
-        imitation = self.denoising_loss(net, batch, imitate_key).mean()
+        """The behaviour cloning loss, and -Q in units of its size (eq. 3). The critics swap the two roles at random."""
+        bc_key, act_key, coin_key = jax.random.split(key, 3)
+        bc_loss = self.denoising_loss(net, batch, bc_key).mean()
         action = self.action(net, batch, act_key)
         q = critic.online.params(batch["observations"], action)
         chosen = jax.random.randint(coin_key, (), 0, self.critics)
         size = jax.lax.stop_gradient(jnp.abs(q[(chosen + 1) % self.critics]).mean())
-        return imitation, -q[chosen].mean() / size
+        return bc_loss, -q[chosen].mean() / size
 
     def action(self, net, batch, key):
         """The policy's action [B, action], with its gradient."""
-        s, known = batch["observations"], batch["actions"]
+        s, a = batch["observations"], batch["actions"]
         if self.action_approximation == "chain":
-            return self.sample(net, s, key, known.shape)
+            return self.sample(net, s, key, a.shape)
         time_key, noise_key = jax.random.split(key)
-        t = self.process.draw_times(time_key, known.shape[:1])
-        noisy = self.process.perturb(known, t, jax.random.normal(noise_key, known.shape))
+        t = self.process.draw_times(time_key, a.shape[:1])
+        noisy = self.process.perturb(a, t, jax.random.normal(noise_key, a.shape))
         return jnp.clip(self.process.denoise(net, noisy, t, s), -1, 1)
 
     def choose(self, state, spec, observation, key):
         draw_key, pick_key = jax.random.split(key)
-        actions = self.candidates_for(state.actor.params, observation, draw_key, self.candidates, spec.action_dim)
+        actions = self.sample_candidates(state.actor.params, observation, draw_key, self.candidates, spec.action_dim)
         if self.candidates == 1:
             return actions[:, 0]
         value = state.critic.target(observation[:, None], actions).min(0)
-        best = value.argmax(-1) if self.selection == "argmax" else jax.random.categorical(pick_key, value)
-        return jnp.take_along_axis(actions, best[:, None, None], 1)[:, 0]
+        return select(actions, value, self.selection, pick_key)

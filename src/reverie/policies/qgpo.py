@@ -12,12 +12,12 @@ import jax
 
 from reverie.data import Spec
 from reverie.diffusion import energy
+from reverie.learning import Optimised, Stage
 from reverie.networks import MLP, UMLP, TimeMLP
 from reverie.networks.embeddings import Fourier
 from reverie.networks.layers import Draw, concatenate
-from reverie.rl import ActorCritic, BehaviourModel, Critic, over_rows, tilted_mean
-from reverie.training.stages import Stage
-from reverie.training.state import Optimised
+from reverie.rl import ActorCritic, BehaviourModel, Critic, map_rows, tilted_mean
+from reverie.settings import Acting, Count, NonNegative
 
 
 class Energy(eqx.Module):
@@ -47,16 +47,12 @@ class QGPO(BehaviourModel, ActorCritic):
 
     name: ClassVar = "qgpo"
     paper: ClassVar = "Lu et al. 2023"
-    acting_fields: ClassVar = ("calls", "solver", "guidance_scale")
-    limits: ClassVar = (
-        BehaviourModel.limits | ActorCritic.limits | {"critic_updates": 1, "alpha": 0.0, "guidance_scale": 0.0}
-    )
 
-    critic_updates: int = 500_000
+    critic_updates: Count = 500_000
     """Updates of the second stage, which learns Q; the third, of all that follow, learns the energy (1,000,000)."""
-    alpha: float = 3.0
+    alpha: NonNegative = 3.0
     """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta."""
-    guidance_scale: float = 1.0
+    guidance_scale: Acting[NonNegative] = 1.0
     """Of the energy's gradient; the paper tries 0 to 10."""
     energy_hidden: tuple[int, ...] = (256, 256, 256, 256)
     """Widths of the energy network's hidden layers."""
@@ -71,10 +67,10 @@ class QGPO(BehaviourModel, ActorCritic):
 
     def init(self, key, spec: Spec) -> State:
         behaviour_key, critic_key, energy_key = jax.random.split(key, 3)
-        options: Any = {"hidden": self.energy_hidden, "time_scale": self.time_scale}
-        net = Energy(energy_key, spec.observation_dim, spec.action_dim, **options)
+        sizes = (spec.observation_dim, spec.action_dim)
+        net = Energy(energy_key, *sizes, hidden=self.energy_hidden, time_scale=self.time_scale)
         behaviour: UMLP = self.network(behaviour_key, spec)
-        by = self.actor_optimiser
+        by = self.optimiser
         return State(Optimised.create(behaviour, by), self.init_critic(critic_key, spec), Optimised.create(net, by))
 
     def derive_supports(self, state: State, view, key) -> dict[str, Any]:
@@ -87,8 +83,8 @@ class QGPO(BehaviourModel, ActorCritic):
             return self.supports(net, observations, key, size)
 
         return {
-            "support": over_rows(draw, rows["observations"], here_key),
-            "next_support": over_rows(draw, rows["next_observations"], next_key),
+            "support": map_rows(draw, rows["observations"], here_key),
+            "next_support": map_rows(draw, rows["next_observations"], next_key),
         }
 
     def learn_critic(self, state: State, batch, key):
@@ -99,7 +95,7 @@ class QGPO(BehaviourModel, ActorCritic):
 
     def learn_energy(self, state: State, batch, key):
         net, loss = state.energy.minimise(
-            lambda net: self.energy_loss(net, state.critic, batch, key), self.actor_optimiser
+            lambda net: self.energy_loss(net, state.critic, batch, key), self.optimiser
         )
         return replace(state, energy=net), {"energy_loss": loss}
 

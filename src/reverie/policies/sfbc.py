@@ -14,9 +14,9 @@ import numpy as np
 
 from reverie.data import Dataset, Spec, rewards_to_go, transitions
 from reverie.errors import ReverieError
-from reverie.rl import ActorCritic, BehaviourModel, QNetwork, over_rows, tilted_mean
-from reverie.training.stages import Stage
-from reverie.training.state import Optimised, optimiser
+from reverie.learning import Optimised, Stage, optimiser
+from reverie.rl import ActorCritic, BehaviourModel, QNetwork, best, map_rows, tilted_mean
+from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
 
 
 class State(eqx.Module):
@@ -28,35 +28,29 @@ class State(eqx.Module):
 
 @dataclass(frozen=True)
 class SfBC(BehaviourModel, ActorCritic):
-    """SfBC: the behaviour, sampled often; the samples that a critic of planned returns likes best."""
+    """SfBC: the behaviour, sampled often; the samples of the largest planned return by a critic."""
 
     name: ClassVar = "sfbc"
     paper: ClassVar = "Chen et al. 2023"
     activation: ClassVar[Any] = staticmethod(jax.nn.silu)
-    acting_fields: ClassVar = ("calls", "solver", "candidates", "averaged")
-    limits: ClassVar = (
-        BehaviourModel.limits
-        | ActorCritic.limits
-        | {"critic_updates": 1, "iterations": 0, "critics": 1, "alpha": 0.0, "candidates": 1, "averaged": 1}
-    )
 
-    batch_size: int = 4096
+    batch_size: Count = 4096
     """Transitions an update."""
-    learning_rate: float = 1e-4
+    learning_rate: LearningRate = 1e-4
     """Adam's step size for the behaviour model."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: LearningRate = 1e-3
     """Adam's step size for the critic."""
-    critics: int = 1
+    critics: Count = 1
     """Q networks."""
-    critic_updates: int = 100_000
+    critic_updates: Count = 100_000
     """Updates of the critic between two plannings."""
-    iterations: int = 2
+    iterations: Natural = 2
     """Plannings; after each the critic starts anew. Before the first it regresses the episodes' own returns."""
-    alpha: float = 20.0
+    alpha: NonNegative = 20.0
     """Inverse temperature of the planner's choice among the support, Q in standard units."""
-    candidates: int = 32
+    candidates: Acting[Count] = 32
     """Actions drawn to act."""
-    averaged: int = 1
+    averaged: Acting[Count] = 1
     """How many of the best are averaged; the paper's runs in locomotion average 4."""
 
     def __post_init__(self):
@@ -76,13 +70,13 @@ class SfBC(BehaviourModel, ActorCritic):
         critics = (Stage(self.learn_critic, length, self.renew, target) for length, target in pairs)
         return Stage(self.learn_behaviour, self.behaviour_updates), *critics
 
-    def prepare(self, data: Dataset):
+    def prepare(self, data: Dataset, spec: Spec | None = None):
         """All steps in order, with where episodes end and the episodes' own discounted returns, in standard units.
 
         With R = m + s R' the recursion R = r + discount R+ is R' = r' + discount R'+, where s r' is r less what m needs
         on the way: (1 - discount) m, or all of m where nothing follows."""
         data = data.with_next_observations()
-        spec = self.spec(data)
+        spec = spec or self.spec(data)
         rewards = np.asarray(spec.normalise("rewards", data.require_rewards()[:, None]))[:, 0]
         own = rewards_to_go(replace(data, rewards=rewards), self.discount)
         mean, std = own.mean(), own.std() or 1.0
@@ -98,14 +92,13 @@ class SfBC(BehaviourModel, ActorCritic):
     def init(self, key, spec: Spec) -> State:
         behaviour_key, critic_key = jax.random.split(key)
         critic = self.init_critic(critic_key, spec).online
-        return State(Optimised.create(self.network(behaviour_key, spec), self.actor_optimiser), critic, critic.params)
+        return State(Optimised.create(self.network(behaviour_key, spec), self.optimiser), critic, critic.params)
 
     def renew(self, state: State, key) -> State:
         """The critic that was plans from now on, and another is begun."""
         size = state.critic.params.nets.layers[0].weight.shape[-2]
-        options: Any = {"n": self.critics, "hidden": self.hidden, "activation": self.activation}
-        fresh = Optimised.create(QNetwork(key, size, 0, **options), self.critic_optimiser)
-        return replace(state, critic=fresh, previous=state.critic.params)
+        net = QNetwork(key, size, 0, n=self.critics, hidden=self.critic_hidden, activation=self.activation)
+        return replace(state, critic=Optimised.create(net, self.critic_optimiser), previous=state.critic.params)
 
     def own_returns(self, state: State, view, key) -> dict[str, jax.Array]:
         return {"targets": view.rows["returns"]}
@@ -120,12 +113,12 @@ class SfBC(BehaviourModel, ActorCritic):
             return tilted_mean(state.previous(observations[:, None], support).min(0), self.alpha)
 
         def step(later, row):
-            following = jnp.where(row["ends"] > 0, row["value"], jnp.maximum(later, row["value"]))
-            planned = row["rewards"] + self.discount * (1 - row["terminals"]) * following
+            next_value = jnp.where(row["ends"] > 0, row["value"], jnp.maximum(later, row["value"]))
+            planned = row["rewards"] + self.discount * (1 - row["terminals"]) * next_value
             return planned, planned
 
         known = {name: rows[name] for name in ("rewards", "terminals", "ends")}
-        known["value"] = over_rows(value, rows["next_observations"], key)
+        known["value"] = map_rows(value, rows["next_observations"], key)
         return {"targets": jax.lax.scan(step, jnp.zeros(()), known, reverse=True)[1]}
 
     def learn_critic(self, state: State, batch, key):
@@ -137,7 +130,6 @@ class SfBC(BehaviourModel, ActorCritic):
 
     def choose(self, state, spec, observation, key):
         size = spec.action_dim
-        actions = jnp.clip(self.candidates_for(state.behaviour.params, observation, key, self.candidates, size), -1, 1)
+        actions = jnp.clip(self.sample_candidates(state.behaviour.params, observation, key, self.candidates, size), -1, 1)
         value = state.critic.params(observation[:, None], actions).min(0)
-        _, best = jax.lax.top_k(value, self.averaged)
-        return jnp.take_along_axis(actions, best[..., None], 1).mean(1)
+        return best(actions, value, self.averaged).mean(1)

@@ -1,11 +1,13 @@
 """What the methods that learn from transitions share: policies of one step, critics, actors."""
 
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
-from .behaviour import BehaviourModel, over_rows, tilted_mean
-from .critics import ActorCritic, Critic, QNetwork, least
+from .behaviour import BehaviourModel, map_rows, tilted_mean
+from .candidates import Selection, best, select, take
+from .critics import ActorCritic, Critic, QNetwork, minimum
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
+from .regression import exponential_weights, weighted_log_likelihood
 from .soft import SoftActor, SoftActorCritic
 
 __all__ = [
@@ -21,12 +23,18 @@ __all__ = [
     "Normal",
     "NormalActor",
     "QNetwork",
+    "Selection",
     "SoftActor",
     "SoftActorCritic",
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
-    "least",
-    "over_rows",
+    "best",
+    "exponential_weights",
+    "map_rows",
+    "minimum",
+    "select",
+    "take",
     "tilted_mean",
+    "weighted_log_likelihood",
 ]

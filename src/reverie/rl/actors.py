@@ -1,7 +1,7 @@
 """Actors of one shot: deterministic, Gaussian, and Gaussian squashed into the bounds. Actions live in [-1, 1]."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -54,22 +54,23 @@ class DeterministicActor(eqx.Module):
 
     net: MLP
 
-    def __init__(self, key, observation_dim: int, action_dim: int, **options: Any):
-        self.net = MLP(key, observation_dim, action_dim, **({"activation": jax.nn.relu} | options))
+    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...]):
+        self.net = MLP(key, observation_dim, action_dim, hidden=hidden, activation=jax.nn.relu)
 
     def __call__(self, observation) -> jax.Array:
         return jnp.tanh(self.net(observation))
 
 
 class NormalActor(eqx.Module):
-    """A Gaussian whose mean is the tanh of an MLP, and whose deviation is learned: one for all states (as in IQL and
-    AWAC), or `per_state`."""
+    """A Gaussian whose mean is the tanh of an MLP, and whose standard deviation is learned: one for all states (as in
+    IQL and AWAC), or `per_state`."""
 
     net: MLP
     log_std: jax.Array | None
 
-    def __init__(self, key, observation_dim: int, action_dim: int, *, per_state: bool = False, **options: Any):
-        self.net = MLP(key, observation_dim, (1 + per_state) * action_dim, **({"activation": jax.nn.relu} | options))
+    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...], per_state: bool = False):
+        out = (1 + per_state) * action_dim
+        self.net = MLP(key, observation_dim, out, hidden=hidden, activation=jax.nn.relu)
         self.log_std = None if per_state else jnp.zeros(action_dim)
 
     def __call__(self, observation) -> Normal:
@@ -79,12 +80,12 @@ class NormalActor(eqx.Module):
 
 
 class TanhNormalActor(eqx.Module):
-    """SAC's actor: a Gaussian of the state, squashed."""
+    """SAC's actor: a Gaussian of the state, squashed by tanh."""
 
     net: MLP
 
-    def __init__(self, key, observation_dim: int, action_dim: int, **options: Any):
-        self.net = MLP(key, observation_dim, 2 * action_dim, **({"activation": jax.nn.relu} | options))
+    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...]):
+        self.net = MLP(key, observation_dim, 2 * action_dim, hidden=hidden, activation=jax.nn.relu)
 
     def __call__(self, observation) -> TanhNormal:
         mean, log_std = jnp.split(self.net(observation), 2, -1)

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import SampleOptions, SolverName
 from reverie.data import Spec
 from reverie.diffusion import Process, vp_linear
 from reverie.networks import UMLP
+from reverie.settings import Acting, Count, Natural
 
 from .diffusion_actor import DiffusionActor
 
@@ -21,25 +23,24 @@ ROWS = 2048
 class BehaviourModel(DiffusionActor):
     """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of 15 calls (SfBC's released code has order 3)."""
 
-    limits: ClassVar = DiffusionActor.limits | {"behaviour_updates": 1, "support": 1}
-    # Of 15 calls at uniform times DPM-Solver++ overshoots narrow modes by many of their deviations (the noise falls
+    # Of 15 calls at uniform times DPM-Solver++ overshoots narrow modes by many of their standard deviations (the noise falls
     # from 0.24 to 0.01 in one step). Uniform in log-SNR, the exact denoiser's samples have the modes' own width.
-    sampling: ClassVar[dict[str, Any]] = {"grid": "log-snr"}
+    sampling: ClassVar[SampleOptions] = {"schedule": "log-snr"}
 
-    behaviour_updates: int = 600_000
+    behaviour_updates: Count = 600_000
     """Updates of the first stage, which learns the behaviour."""
-    support: int = 16
+    support: Count = 16
     """Actions of the behaviour for every observation, among which values are averaged."""
     widths: tuple[int, ...] = (512, 256, 128)
     """Of the behaviour network's narrowing half."""
     time_scale: float = 30.0
-    """Deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 tells hundredths
+    """Standard deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 tells hundredths
     apart; 1 is smooth, and enough for a short training."""
-    diffusion_steps: int = 0
+    diffusion_steps: Natural = 0
     """0: the time is continuous."""
-    calls: int = 15
-    """Network calls for one action."""
-    solver: str = "dpm++2m"
+    nfe: Acting[Natural] = 15
+    """Network function evaluations (NFE) for one action."""
+    solver: Acting[SolverName] = "dpm++2m"
     """How actions are denoised: a name from reverie.diffusion.SOLVERS."""
 
     @property
@@ -51,12 +52,12 @@ class BehaviourModel(DiffusionActor):
 
     def supports(self, net, observations, key, action_dim: int) -> jax.Array:
         """Actions of the behaviour, in the bounds, for observations `[B, observation]`: `[B, support, action]`."""
-        return jnp.clip(self.candidates_for(net, observations, key, self.support, action_dim), -1, 1)
+        return jnp.clip(self.sample_candidates(net, observations, key, self.support, action_dim), -1, 1)
 
     def learn_behaviour(self, state, batch, key):
         """An update of the first stage; the state's `behaviour` is the network in training."""
         behaviour, loss = state.behaviour.minimise(
-            lambda net: self.denoising_loss(net, batch, key).mean(), self.actor_optimiser
+            lambda net: self.denoising_loss(net, batch, key).mean(), self.optimiser
         )
         return replace(state, behaviour=behaviour), {"diffusion_loss": loss}
 
@@ -66,7 +67,7 @@ def tilted_mean(q, alpha: float) -> jax.Array:
     return (jax.nn.softmax(alpha * q) * q).sum(-1)
 
 
-def over_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
+def map_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
     """`function(observations [B, ...], key) -> [B, ...]` for all rows of the data `[M, ...]`, a piece after another."""
     count = -(-len(observations) // ROWS)
     padded = jnp.pad(observations, ((0, count * ROWS - len(observations)), (0, 0)))

@@ -1,16 +1,17 @@
 """Critics: Q(s, a) by bootstrapping, and what all methods that learn one share."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from reverie.data import Dataset, Gaussian, Spec
-from reverie.networks import MLP, apply_ensemble, ensemble
-from reverie.networks.layers import concatenate
-from reverie.training.state import Optimised, ema, optimiser
+from reverie.networks import MLP, apply_ensemble, ensemble, mish
+from reverie.networks.layers import Activation, concatenate
+from reverie.learning import Optimised, ema, optimiser
+from reverie.settings import Fraction, Limit
 
 from .policy import REWARDS, Rewards, StepPolicy
 
@@ -20,14 +21,29 @@ class QNetwork(eqx.Module):
 
     nets: MLP
 
-    def __init__(self, key, observation_dim: int, action_dim: int, *, n: int = 2, **options: Any):
-        self.nets = ensemble(lambda key: MLP(key, observation_dim + action_dim, 1, **options), key, n)
+    def __init__(
+        self,
+        key,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        n: int = 2,
+        hidden: tuple[int, ...] = (256, 256),
+        activation: Activation = mish,
+        layer_norm: bool = False,
+    ):
+        size = observation_dim + action_dim
+
+        def make(key):
+            return MLP(key, size, 1, hidden=hidden, activation=activation, layer_norm=layer_norm)
+
+        self.nets = ensemble(make, key, n)
 
     def __call__(self, observation, action) -> jax.Array:
         return apply_ensemble(self.nets, concatenate(observation, action))[..., 0]
 
 
-def least(values) -> jax.Array:
+def minimum(values) -> jax.Array:
     """The smallest of the critics' values `[n, ...]`: `[...]`. To be used where it is differentiated.
 
     The gradient of `min` is NaN where none of the values equals the smallest, which happens when a compiler computes
@@ -48,7 +64,6 @@ class ActorCritic(StepPolicy):
     """A policy with critics."""
 
     needs: ClassVar = ("rewards", "terminals")
-    limits: ClassVar = StepPolicy.limits | {"discount": (0.0, 1.0), "tau": (0.0, 1.0), "critics": 2}
     activation: ClassVar[Any] = staticmethod(jax.nn.relu)
     critic_layer_norm: ClassVar[bool] = False
     advice: ClassVar = (
@@ -56,14 +71,16 @@ class ActorCritic(StepPolicy):
         "the learning rate or clip the gradients (--gradient-clip 1)."
     )
 
-    discount: float = 0.99
+    critic_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the critics' hidden layers."""
+    discount: Fraction = 0.99
     """Of a reward one step later."""
-    tau: float = 0.005
+    tau: Fraction = 0.005
     """How far the target critics move towards the critics in an update."""
     rewards: Rewards = "raw"
-    """Their scale: raw, standard (mean 0, deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
+    """Their scale: raw, standard (mean 0, standard deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
     antmaze (4 (r - 1/2))."""
-    critics: int = 2
+    critics: Annotated[int, Limit(2)] = 2
     """Q networks."""
 
     @property
@@ -77,23 +94,28 @@ class ActorCritic(StepPolicy):
         return replace(spec, normalisers=spec.normalisers | {"rewards": rewards})
 
     def init_critic(self, key, spec: Spec) -> Critic:
-        options: Any = {"hidden": self.hidden, "activation": self.activation, "layer_norm": self.critic_layer_norm}
-        net = QNetwork(key, spec.observation_dim, spec.action_dim, n=self.critics, **options)
+        net = QNetwork(
+            *(key, spec.observation_dim, spec.action_dim),
+            n=self.critics,
+            hidden=self.critic_hidden,
+            activation=self.activation,
+            layer_norm=self.critic_layer_norm,
+        )
         return Critic(Optimised.create(net, self.critic_optimiser), net)
 
     def learn_q(self, critic: Critic, batch, next_value, penalty=None) -> tuple[Critic, dict[str, jax.Array]]:
-        """A step of every Q towards r + discount V(s'), where V `[B]` (or `[n, B]`, one a critic) is `next_value`, and
-        down `penalty(q_network)` where there is one."""
-        goal = batch["rewards"] + self.discount * (1 - batch["terminals"]) * next_value
-        goal = jax.lax.stop_gradient(goal)
+        """A step of every Q towards the td_target r + discount V(s'), where V `[B]` (or `[n, B]`, one a critic) is
+        `next_value`, and down `penalty(q_network)` where there is one."""
+        td_target = batch["rewards"] + self.discount * (1 - batch["terminals"]) * next_value
+        td_target = jax.lax.stop_gradient(td_target)
 
         def loss(q):
             values = q(batch["observations"], batch["actions"])
-            error = jnp.square(values - goal).mean(-1).sum()
+            error = jnp.square(values - td_target).mean(-1).sum()
             more = {"q_penalty": penalty(q)} if penalty else {}
             return sum(more.values(), error), {"q_loss": error} | more
 
         gradient, metrics = jax.grad(loss, has_aux=True)(critic.online.params)
         online = critic.online.apply(gradient, self.critic_optimiser)
         target = ema(critic.target, online.params, 1 - self.tau)
-        return Critic(online, target), metrics | {"q": goal.mean()}
+        return Critic(online, target), metrics | {"td_target": td_target.mean()}

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.errors import ReverieError
 from reverie.networks import MLP
-from reverie.training.state import Optimised
+from reverie.learning import Optimised
+from reverie.settings import Limit
 
 from .critics import ActorCritic, Critic
 
@@ -69,28 +69,26 @@ class ImplicitCritic(eqx.Module):
 class ImplicitQ(ActorCritic):
     """The critics of implicit Q-learning."""
 
-    limits: ClassVar = ActorCritic.limits | {"parameter": (1e-6, 1e6)}
-
     implicit_loss: Literal["expectile", "quantile", "exponential"] = "expectile"
     """Which statistic of Q over the data's actions V is."""
-    parameter: float = 0.7
-    """Of that loss: the expectile or the quantile, in (0, 1), or the inverse temperature, in 1/Q's units."""
+    expectile: Annotated[float, Limit(1e-6, 1 - 1e-6)] = 0.7
+    """Of that loss, or, for the quantile loss, the quantile: in (0, 1)."""
+    beta: Annotated[float, Limit(1e-6, 1e6)] = 1.0
+    """Temperature of the exponential loss, in Q's units."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.implicit_loss != "exponential" and not self.parameter < 1:
-            raise ReverieError(
-                f"parameter = {self.parameter}, but implicit_loss {self.implicit_loss!r} takes one below 1"
-            )
+    @property
+    def statistic(self) -> float:
+        """The parameter p of the loss."""
+        return 1 / self.beta if self.implicit_loss == "exponential" else self.expectile
 
     def init_implicit(self, key, spec: Spec) -> ImplicitCritic:
         q_key, v_key = jax.random.split(key)
-        v = MLP(v_key, spec.observation_dim, 1, hidden=self.hidden, activation=self.activation)
+        v = MLP(v_key, spec.observation_dim, 1, hidden=self.critic_hidden, activation=self.activation)
         return ImplicitCritic(self.init_critic(q_key, spec), Optimised.create(v, self.critic_optimiser))
 
     def v_loss(self, u) -> jax.Array:
         """Of u = Q - V `[B]`: a scalar."""
-        return IMPLICIT_LOSSES[self.implicit_loss].loss(u, self.parameter).mean()
+        return IMPLICIT_LOSSES[self.implicit_loss].loss(u, self.statistic).mean()
 
     def learn_v(self, critic: ImplicitCritic, batch) -> tuple[ImplicitCritic, dict[str, Any]]:
         """V towards the statistic of the target Q (eq. 5)."""

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.training.state import Optimised
+from reverie.learning import Optimised
 
 from .actors import TanhNormalActor
-from .critics import ActorCritic, QNetwork, least
+from .critics import ActorCritic, QNetwork, minimum
 
 
 class SoftActor(eqx.Module):
@@ -27,12 +27,15 @@ class SoftActor(eqx.Module):
 
 @dataclass(frozen=True)
 class SoftActorCritic(ActorCritic):
-    """A policy that climbs Q and keeps an entropy of minus one a dimension of the action."""
+    """A policy that maximises Q and keeps an entropy of minus one a dimension of the action."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
 
     def init_actor(self, key, spec: Spec) -> SoftActor:
         net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
-        policy = Optimised.create(net, self.actor_optimiser)
-        return SoftActor(policy, Optimised.create(jnp.zeros(()), self.actor_optimiser))
+        policy = Optimised.create(net, self.optimiser)
+        return SoftActor(policy, Optimised.create(jnp.zeros(()), self.optimiser))
 
     def learn_actor(self, actor: SoftActor, q: QNetwork, batch, key) -> tuple[SoftActor, dict[str, Any]]:
         """A step up Q + temperature * entropy, and one of the temperature towards the wanted entropy (section 5)."""
@@ -40,11 +43,11 @@ class SoftActorCritic(ActorCritic):
 
         def loss(net):
             action, log_prob = net(observation).sample_and_log_prob(key)
-            return (actor.temperature * log_prob - least(q(observation, action))).mean(), log_prob.mean()
+            return (actor.temperature * log_prob - minimum(q(observation, action))).mean(), log_prob.mean()
 
         (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(actor.policy.params)
-        policy = actor.policy.apply(gradient, self.actor_optimiser)
+        policy = actor.policy.apply(gradient, self.optimiser)
         surplus = jax.lax.stop_gradient(-log_prob + action_dim)
-        log_temperature, _ = actor.log_temperature.minimise(lambda log_t: log_t * surplus, self.actor_optimiser)
+        log_temperature, _ = actor.log_temperature.minimise(lambda log_t: log_t * surplus, self.optimiser)
         metrics = {"actor_loss": value, "entropy": -log_prob, "temperature": actor.temperature}
         return SoftActor(policy, log_temperature), metrics

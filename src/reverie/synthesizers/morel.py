@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from reverie.synthesizers.ensemble import disagreement
+from reverie.models.ensemble import disagreement
+from reverie.settings import Acting, NonNegative
 from reverie.synthesizers.rollouts import ModelRollouts
 
 
@@ -20,22 +21,20 @@ class MOReL(ModelRollouts):
 
     name: ClassVar = "morel"
     paper: ClassVar = "Kidambi et al. 2020"
-    acting_fields: ClassVar = (*ModelRollouts.acting_fields, "threshold", "penalty")
-    limits: ClassVar = ModelRollouts.limits | {"threshold": 0.0, "penalty": 0.0}
 
-    threshold: float = 1.0
+    threshold: Acting[NonNegative] = 1.0
     """Disagreement above which a step is unknown, in units of the data's largest."""
-    penalty: float = 30.0
+    penalty: Acting[NonNegative] = 30.0
     """How far below the data's lowest reward that of an unknown step is (the paper's kappa)."""
 
     def uncertainty(self, means):
         return disagreement(means)
 
-    def bound(self, dynamics, spec):
-        return self.threshold * self.largest_uncertainty(dynamics, spec)
+    def bound(self, ensemble, spec):
+        return self.threshold * self.largest_uncertainty(ensemble, spec)
 
-    def judge(self, row, uncertainty, spent, ready):
+    def judge(self, row, uncertainty, accumulated, ready):
         unknown = uncertainty > ready.bound
         rewards = jnp.where(unknown, ready.lowest_reward - self.penalty, row["rewards"])
         row = row | {"rewards": rewards, "terminals": row["terminals"] | unknown}
-        return super().judge(row, uncertainty, spent, ready)
+        return super().judge(row, uncertainty, accumulated, ready)

@@ -1,12 +1,8 @@
-"""What the synthesizers of learned dynamics share: an ensemble, the data's policy, and rollouts of one in the other.
+"""The frame of the synthesizers of learned dynamics: rollouts that start in states of the data.
 
-Three networks are learned from the data at once. The ensemble moves the state and pays the reward. A classifier of
-(s, a, s') tells whether the task ended: the rule is the environment's, which the library does not know. Ends are drawn
-by its probability, so that they are as frequent as in the data. A Gaussian policy, cloned from the data, acts. Rollouts
-start in states of the data; an algorithm says what the ensemble's uncertainty along the way does to them.
+What is learned is in reverie.models.dynamics; an algorithm says what the ensemble's uncertainty along the way does.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -15,31 +11,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from reverie.checks import check_fields
-from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions, concatenate, transitions
+from reverie.configs import Adam
+from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions, transitions
 from reverie.errors import DataError, ReverieError
-from reverie.networks import MLP
-from reverie.networks.layers import concatenate as beside
-from reverie.rl import NormalActor, over_rows
+from reverie.learning import Optimised
+from reverie.models import Bootstraps, Dynamics, Ensemble, errors, largest_uncertainty, rollout
+from reverie.settings import Acting, Count, LearningRate, NonNegative
 from reverie.synthesizers import transition
-from reverie.synthesizers.ensemble import Bootstraps, Ensemble, errors, outcome, states
-from reverie.training.progress import wait
-from reverie.training.state import Optimised, optimiser
+from reverie.synthesizers.chunked import Chunked
+from reverie.terminal import wait
 
 SHARE_HELD_OUT = 5
 """At most every fifth row is held out."""
 PASSES = 200
 """Of rollouts for one chunk, at most: one is enough where no rollout is cut."""
-
-
-class Models(eqx.Module):
-    """What is learned."""
-
-    dynamics: Ensemble
-    ending: MLP
-    policy: NormalActor
 
 
 class State(eqx.Module):
@@ -49,7 +35,7 @@ class State(eqx.Module):
 class Ready(NamedTuple):
     """What rollouts are made with."""
 
-    models: Models
+    models: Dynamics
     """With the elites alone."""
     bound: jax.Array
     """Of the uncertainty, a scalar."""
@@ -58,53 +44,38 @@ class Ready(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelRollouts:
+class ModelRollouts(Chunked, Adam):
     """The frame of MBPO's, MOReL's and TATU's data."""
 
     name: ClassVar[str]
-    role: ClassVar = "synthesizer"
-    needs: ClassVar = ("rewards", "terminals")
-    acting_fields: ClassVar[tuple[str, ...]] = ("horizon", "chunk")
-    limits: ClassVar[dict[str, Any]] = {
-        **dict.fromkeys(("members", "elites", "batch_size", "held_out", "kept_rows", "horizon", "chunk"), 1),
-        "learning_rate": (1e-12, 1.0),
-        "weight_decay": 0.0,
-    }
-    """The smallest value, or the smallest and the largest, of the fields that have them."""
 
-    members: int = 7
+    members: Count = 7
     """Networks of the ensemble."""
-    elites: int = 5
-    """Of which so many are used, those of the least error on held-out rows."""
+    elites: Count = 5
+    """Of which so many are used, those of the smallest error on held-out rows."""
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Widths of the ensemble's hidden layers."""
     policy_hidden: tuple[int, ...] = (256, 256)
     """Widths of the behaviour policy's hidden layers, and of the classifier of ends."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions an update, for every member others."""
-    learning_rate: float = 1e-3
+    learning_rate: LearningRate = 1e-3
     """Adam's step size."""
-    weight_decay: float = 5e-5
+    weight_decay: NonNegative = 5e-5
     """Weight of the squares of the ensemble's weights; PETS has 2.5e-5 in the first layer to 1e-4 in the last."""
-    held_out: int = 1000
+    held_out: Count = 1000
     """Rows that are not trained on, to choose the elites; at most a fifth of the data."""
-    kept_rows: int = 100_000
+    kept_rows: Count = 100_000
     """Rows of the data that stay with the run: rollouts start in their states, and thresholds are measured by them."""
-    horizon: int = 5
+    horizon: Acting[Count] = 5
     """Longest rollout, in steps."""
-    chunk: int = 1000
-    """Rows generated, and kept on the disk, at a time. Another number makes other data."""
 
     def __post_init__(self):
-        check_fields(self, self.limits)
+        super().__post_init__()
         if self.elites > self.members:
             raise ReverieError(f"elites = {self.elites} exceeds members = {self.members}")
 
-    @property
-    def optimiser(self):
-        return optimiser(self.learning_rate)
-
-    def prepare(self, data: Dataset):
+    def prepare(self, data: Dataset, spec: Spec | None = None):
         """The members' bootstraps of the rows that are not held out. Rows are shuffled by a fixed seed.
 
         Raises DataError for fewer than five rows, and for terminals without next observations.
@@ -121,7 +92,7 @@ class ModelRollouts:
             raise DataError(f"{len(data)} transitions are too few to hold one out; give at least {SHARE_HELD_OUT}.")
         draw = np.random.default_rng(0)
         order = draw.permutation(len(data))
-        spec = self.spec(data, order[: self.kept_rows])
+        spec = spec or self.spec(data, order[: self.kept_rows])
         changes = spec.normalise("changes", arrays["next_observations"] - arrays["observations"])
         rows = transitions(data, spec).rows | {"changes": changes}
         rows = {name: each[order[self.count_held_out(spec) :]] for name, each in rows.items()}
@@ -141,75 +112,42 @@ class ModelRollouts:
         return min(self.held_out, len(spec.kept["actions"]) // SHARE_HELD_OUT)
 
     def init(self, key, spec: Spec) -> State:
-        dynamics, ending, policy = jax.random.split(key, 3)
-        s, a = spec.observation_dim, spec.action_dim
-        models = Models(
-            Ensemble(dynamics, s, a, members=self.members, hidden=self.hidden),
-            MLP(ending, 2 * s + a, 1, hidden=self.policy_hidden, activation=jax.nn.silu),
-            NormalActor(policy, s, a, per_state=True, hidden=self.policy_hidden),
-        )
+        sizes, hidden = (spec.observation_dim, spec.action_dim), (self.hidden, self.policy_hidden)
+        models = Dynamics(key, *sizes, members=self.members, hidden=hidden[0], policy_hidden=hidden[1])
         return State(Optimised.create(models, self.optimiser))
 
     def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
-        """A step of all networks; classifier and policy see a row each of the members' `[B, E, ...]`."""
-        place = jnp.arange(self.batch_size)
-        own = {name: rows[place, place % self.members] for name, rows in batch.items()}
-        every = {name: jnp.swapaxes(rows, 0, 1) for name, rows in batch.items()}
-        inputs = beside(own["observations"], own["actions"], own["next_observations"])
-
-        def loss(models: Models):
-            y = beside(every["changes"], every["rewards"][..., None])
-            error, metrics = models.dynamics.loss(every["observations"], every["actions"], y, self.weight_decay)
-            logit = models.ending(inputs)[:, 0]
-            ending = optax.sigmoid_binary_cross_entropy(logit, own["terminals"]).mean()
-            cloning = -models.policy(own["observations"]).log_prob(own["actions"]).mean()
-            return error + ending + cloning, metrics | {"ending_loss": ending, "policy_loss": cloning}
-
-        gradient, metrics = jax.grad(loss, has_aux=True)(state.models.params)
+        gradient, metrics = jax.grad(lambda models: models.loss(batch, self.weight_decay), has_aux=True)(
+            state.models.params
+        )
         return State(state.models.apply(gradient, self.optimiser)), metrics
-
-    def generate(self, state: State, spec: Spec, key, n: int) -> Dataset:
-        """n steps of rollouts; each rollout is an episode, ended by a terminal or cut."""
-        return concatenate(*self.chunks(state, spec, key, n))
-
-    def chunks(self, state: State, spec: Spec, key, n: int, start: int = 0) -> Iterator[Dataset]:
-        """Rows start, ..., n - 1 of `generate`, a chunk at a time; `start` is a multiple of `chunk`.
-
-        Chunk i is a function of the state, the specification and of `fold_in(key, i)` alone. Its last rollout is cut
-        where the chunk is full. Raises ReverieError where hardly any step passes the threshold.
-        """
-        ready = self.ready(state, spec)
-        for first in range(start, n, self.chunk):
-            parts: Any = self.packed(ready, spec, jax.random.fold_in(key, first // self.chunk))
-            rows = min(self.chunk, n - first)
-            parts["timeouts"][rows - 1] = not parts["terminals"][rows - 1]
-            yield transition.dataset(parts, spec, rows, name=f"synthetic data by {self.name}", synthetic=True)
 
     @partial(jax.jit, static_argnums=0)
     def ready(self, state: State, spec: Spec) -> Ready:
         """The elites, by their error on the held-out rows, and the bound of their uncertainty, by the rows kept."""
         models, held = state.models.params, self.count_held_out(spec)
-        error = errors(models.dynamics, {name: rows[:held] for name, rows in spec.kept.items()}, spec)
-        models = replace(models, dynamics=models.dynamics.elites(error, self.elites))
-        return Ready(models, self.bound(models.dynamics, spec), spec.kept["rewards"].min())
+        error = errors(models.ensemble, {name: rows[:held] for name, rows in spec.kept.items()}, spec)
+        models = eqx.tree_at(lambda each: each.ensemble, models, models.ensemble.elites(error, self.elites))
+        return Ready(models, self.bound(models.ensemble, spec), spec.kept["rewards"].min())
 
-    def bound(self, dynamics: Ensemble, spec: Spec) -> jax.Array:
-        """Of the uncertainty in rollouts, by the elites `dynamics`."""
+    def bound(self, ensemble: Ensemble, spec: Spec) -> jax.Array:
+        """Of the uncertainty in rollouts, by the elites `ensemble`."""
         return jnp.float32(jnp.inf)
 
     def uncertainty(self, means) -> jax.Array:
-        """Of the members' means of the next state `[E, ..., observation]`, in its deviations: `[...]`."""
+        """Of the members' means of the next state `[E, ..., observation]`, in its standard deviations: `[...]`."""
         return jnp.zeros(means.shape[1:-1])
 
-    def largest_uncertainty(self, dynamics: Ensemble, spec: Spec) -> jax.Array:
+    def largest_uncertainty(self, ensemble: Ensemble, spec: Spec) -> jax.Array:
         """Of the rows kept."""
+        return largest_uncertainty(ensemble, spec, spec.kept, self.uncertainty)
 
-        def piece(pairs, key):
-            mean, _ = dynamics(*jnp.split(pairs, [spec.observation_dim], -1))
-            return self.uncertainty(states(mean, spec))
-
-        pairs = beside(*(spec.normalise(name, spec.kept[name]) for name in ("observations", "actions")))
-        return over_rows(piece, pairs, jax.random.key(0)).max()
+    def chunk_rows(self, ready: Ready, spec: Spec, key, rows: int) -> dict[str, Any]:
+        """The last rollout is cut where the chunk is full. Raises ReverieError where hardly any step passes the
+        threshold."""
+        parts = self.packed(ready, spec, key)
+        parts["timeouts"][rows - 1] = not parts["terminals"][rows - 1]
+        return parts
 
     def packed(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
         """A chunk of rows, from as many passes of rollouts as it takes."""
@@ -240,40 +178,18 @@ class ModelRollouts:
         first = states[jax.random.randint(start_key, (self.starts,), 0, len(states))]
 
         def step(carry, key):
-            observations, going, spent = carry
-            row, uncertainty = self.step(ready.models, spec, observations, key)
-            row, kept, spent = self.judge(row, uncertainty, spent, ready)
+            observations, going, accumulated = carry
+            row, means = ready.models.step(spec, observations, key)
+            row, kept, accumulated = self.judge(row, self.uncertainty(means), accumulated, ready)
             valid = going & kept
-            return (row["next_observations"], valid & ~row["terminals"], spent), row | {"valid": valid}
+            return (row["next_observations"], valid & ~row["terminals"], accumulated), row | {"valid": valid}
 
-        begin = (first, jnp.ones(self.starts, bool), jnp.zeros(self.starts))
-        _, rows = jax.lax.scan(step, begin, jax.random.split(key, self.horizon))
-        return {name: jnp.swapaxes(each, 0, 1) for name, each in rows.items()}
+        return rollout(step, (first, jnp.ones(self.starts, bool), jnp.zeros(self.starts)), key, self.horizon)
 
-    def step(self, models: Models, spec: Spec, observations, key) -> tuple[dict[str, jax.Array], jax.Array]:
-        """One step from `[n, observation]` by the policy and a random member each, and the uncertainty `[n]` of it."""
-        policy_key, member_key, noise_key, end_key = jax.random.split(key, 4)
-        s = spec.normalise("observations", observations)
-        a = jnp.clip(models.policy(s).sample(policy_key), -1, 1)
-        mean, log_variance = models.dynamics(s, a)
-        chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
-        y = mean[chosen] + jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
-        following, rewards = outcome(y, observations, spec)
-        logit = models.ending(beside(s, a, spec.normalise("observations", following)))
-        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit)).astype(jnp.float32)
-        row = {
-            "observations": observations,
-            "actions": jnp.clip(spec.denormalise("actions", a), spec.action_low, spec.action_high),
-            "rewards": rewards,
-            "next_observations": following,
-            "terminals": spec.denormalise("terminals", ends)[:, 0] > 0.5,
-        }
-        return row, self.uncertainty(states(mean, spec))
-
-    def judge(self, row: dict[str, jax.Array], uncertainty, spent, ready: Ready):
-        """What becomes of a step of such uncertainty `[n]`: the row as it is told, whether it is kept `[n]`, and what
-        was spent on the way, with this step `[n]`."""
-        return row, jnp.ones(len(spent), bool), spent
+    def judge(self, row: dict[str, jax.Array], uncertainty, accumulated, ready: Ready):
+        """What becomes of a step of such uncertainty `[n]`: the row as it is told, whether it is kept `[n]`, and the
+        uncertainty of the rollout so far, with this step `[n]`."""
+        return row, jnp.ones(len(accumulated), bool), accumulated
 
 
 def pack(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ Gaussian noise. The paper draws it anew in every update and averages Q over seve
 noise of its own, and a method that trains on them is not changed. Nothing is learned but the scale of the states.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -14,9 +13,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from reverie.checks import check_fields
-from reverie.data import Dataset, Spec, concatenate, transitions
+from reverie.data import Dataset, Spec, transitions
+from reverie.settings import Acting, Count, NonNegative
 from reverie.synthesizers import transition
+from reverie.synthesizers.chunked import Chunked
 
 
 class State(eqx.Module):
@@ -26,32 +26,24 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class S4RL:
+class S4RL(Chunked):
     """S4RL: the data's transitions with a little noise on their states."""
 
     name: ClassVar = "s4rl"
-    role: ClassVar = "synthesizer"
     paper: ClassVar = "Sinha et al. 2021"
-    needs: ClassVar = ("rewards", "terminals")
-    acting_fields: ClassVar = ("noise", "chunk")
-    limits: ClassVar[dict[str, Any]] = {"noise": 0.0, "chunk": 1, "batch_size": 1}
-    """The smallest value of the fields that have one."""
 
-    noise: float = 3e-4
-    """Deviation of the noise, in the observations' own deviations."""
-    batch_size: int = 1
+    noise: Acting[NonNegative] = 3e-4
+    """Standard deviation of the noise, in the observations' own."""
+    batch_size: Count = 1
     """Rows an update looks at, for nothing: one update is enough."""
-    chunk: int = 10_000
+    chunk: Acting[Count] = 10_000
     """Rows generated, and kept on the disk, at a time. Another number makes other data."""
 
-    def __post_init__(self):
-        check_fields(self, self.limits)
-
-    def prepare(self, data: Dataset):
+    def prepare(self, data: Dataset, spec: Spec | None = None):
         """All rows stay with the run."""
         data.require_rewards(), data.require_terminals()
         data = data.with_next_observations()
-        spec, arrays = transition.fit(data), data.arrays()
+        spec, arrays = spec or transition.fit(data), data.arrays()
         return transitions(data, spec), replace(
             spec, kept={name: jnp.asarray(arrays[name]) for name in transition.PARTS}
         )
@@ -62,17 +54,8 @@ class S4RL:
     def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
         return State(state.step + 1), {"noise": jnp.float32(self.noise)}
 
-    def generate(self, state: State, spec: Spec, key, n: int) -> Dataset:
-        """n transitions, each an episode of one step."""
-        return concatenate(*self.chunks(state, spec, key, n))
-
-    def chunks(self, state: State, spec: Spec, key, n: int, start: int = 0) -> Iterator[Dataset]:
-        """Rows start, ..., n - 1 of `generate`; `start` is a multiple of `chunk`. Chunk i is a function of the rows and
-        of `fold_in(key, i)` alone."""
-        for first in range(start, n, self.chunk):
-            rows = self.rows(spec, jax.random.fold_in(key, first // self.chunk))
-            name = f"synthetic data by {self.name}"
-            yield transition.dataset(rows, spec, min(self.chunk, n - first), name=name, synthetic=True)
+    def chunk_rows(self, ready, spec: Spec, key, rows: int):
+        return self.rows(spec, key)
 
     @partial(jax.jit, static_argnums=0)
     def rows(self, spec: Spec, key) -> dict[str, jax.Array]:

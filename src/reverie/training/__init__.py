@@ -3,7 +3,7 @@
 from reverie.training.fitting import fit, resume
 from reverie.training.online import Online, Synthesis, fit_online
 from reverie.training.run import Policy, Run, load
-from reverie.training.state import Optimised, delayed_ema, ema, optimiser
+from reverie.learning import Optimised, delayed_ema, ema, optimiser
 
 __all__ = [
     "Online",

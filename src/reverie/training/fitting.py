@@ -1,59 +1,68 @@
-"""fit and resume: the host's side of training, which sees the run only between segments."""
+"""fit: the host's side of training, which sees the run only between segments."""
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-import reverie
+from reverie import __version__
+from reverie.catalogue import to_config
+from reverie.data import Dataset, Spec
+from reverie.data.host import Prefetch, host_memory, on_host
 from reverie.errors import DivergenceError, RunError
-from reverie.training import folder, loop
+from reverie.learning.stages import last_begins, stage_at, stages_of
+from reverie.protocols import Algorithm
+from reverie.terminal import Interrupt, Progress, say, wait
+from reverie.training import beginning, folder, loop
 from reverie.training.loop import SeedsBy
-from reverie.training.metrics import Table, TensorBoard, divergence, segment_rows
-from reverie.training.progress import Interrupt, Progress, say, wait
+from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
-from reverie.training.stages import last_begins, stage_at
+from reverie.training.settings import Training
+from reverie.training.store import Store
 
 CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
+GATHERED = 20
+"""Updates whose batches are brought from the host's memory together."""
 ADVICE = "A lower learning rate or a gradient clip may help."
 """After a divergence, unless the algorithm has its own `advice`."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a run is trained; kept in its config.json, from where `resume` takes it."""
+class Callback(Protocol):
+    """Called at the end of every segment of updates, before its checkpoint."""
 
-    steps: int
-    seeds: tuple[int, ...]
-    segment: int
-    seeds_by: SeedsBy
-    devices: int
-    checkpoint_every: int | None
-    keep: int
-    tensorboard: bool
+    def on_segment(self, run: Run) -> Mapping[str, Any] | None:
+        """Further columns of the segment's row of the metrics: a number, or one for each seed; None for none.
+
+        `run` is as of this segment. Its states are used again by the next one: nothing of them may be kept.
+        """
 
 
 def fit(
-    algorithm: Any,
-    data: Any,
+    algorithm: Algorithm,
+    data: Dataset,
     *,
     steps: int,
     seeds: int = 1,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    initial: Run | None = None,
     segment: int | None = None,
     checkpoint_every: int | None = None,
     keep: int = 2,
     seeds_by: SeedsBy = "auto",
     devices: int = 1,
+    host_data: bool = False,
+    callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -63,6 +72,8 @@ def fit(
 
     out: the run's folder. One that holds a run is refused, unless `resume`: then that run goes on from its last
         checkpoint, to `steps` (a folder without a run starts one). Configuration and data must be the same.
+    initial: the run to begin from, fine-tuning for instance: of the same algorithm, whose states and units are taken
+        over, or of another where the algorithm has `init_from`. Of one seed for all, or of as many.
     segment: updates in one compiled scan, between two looks from the host, and in one row of the metrics. By
         default the largest divisor of `steps` up to 1000 and a twentieth of them, if it is not too small.
     checkpoint_every: updates between two checkpoints, taken at the ends of segments. By default one after the
@@ -70,6 +81,9 @@ def fit(
     seeds_by: "vmap" trains all seeds at once, "map" one after another inside the same program. "auto" is vmap
         on an accelerator, map on a CPU.
     devices: over how many of JAX's devices each batch is split; parameters and data are on all of them.
+    host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
+        background. The updates are the same, bit for bit.
+    callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
     tensorboard: write the metrics as TensorBoard's files too (the extra `tensorboard`).
 
     Ctrl-C or SIGTERM (with `out`) saves after the current segment and raises KeyboardInterrupt. Raises RunError
@@ -81,58 +95,12 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
-    training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard)
-    if out is None:
-        training = replace(training, segment=segment or default_segment(steps))
-        view, spec = algorithm.prepare(data)
-        run = _train(algorithm, view, spec, training, Store(None), show=progress)
-    else:
-        run = _fit_in(Path(out), algorithm, data, training, resume, progress)
-    return replace(run, data=dict(data.attributes))
-
-
-def _fit_in(path: Path, algorithm: Any, data: Any, training: Training, resume: bool, progress: bool) -> Run:
-    with folder.locked(path):
-        training = _settle(path, algorithm, data, training, resume)
-        view, spec = algorithm.prepare(data)
-        if not folder.holds_run(path):
-            spec.save(path / folder.SPEC)
-        folder.write_config(path, _config(algorithm, data, training))
-        with closing(Store(path, training.keep)) as store:
-            return _train(algorithm, view, spec, training, store, show=progress)
-
-
-def resume(path: str | Path, data: Any = None, steps: int | None = None, *, progress: bool = True) -> Run:
-    """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
-
-    Without `data` they are loaded again from the source that the run recorded. Raises RunError when the folder
-    holds no run, when no source is recorded, or when the data are not those the run was started with.
-    """
-    from reverie.catalogue import from_config
-
-    config = folder.read_config(Path(path))
-    if "online" in config:
-        from reverie.training.online import resume_online
-
-        return resume_online(path, steps, progress=progress)
-    recorded = config["training"]
-    numbers = recorded.pop("seeds")
-    return fit(
-        from_config(config["algorithm"]),
-        _recorded_data(path, config["data"]) if data is None else data,
-        out=path,
-        resume=True,
-        progress=progress,
-        seed=numbers[0],
-        seeds=len(numbers),
-        **(recorded if steps is None else recorded | {"steps": steps}),
+    training = Training(
+        steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data
     )
-
-
-def _recorded_data(path: str | Path, recorded: dict[str, Any]) -> Any:
-    if recorded["source"] is None:
-        raise RunError(f"The run in {str(path)!r} does not say where its data came from; give data= as well.")
-    return reverie.load_dataset(recorded["source"])
+    fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
+    run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
+    return replace(run, data=dict(data.attributes))
 
 
 def default_segment(steps: int) -> int:
@@ -152,40 +120,215 @@ def _check_at_least_one(**values: int | None) -> None:
             raise RunError(f"{name}={value} must be at least 1.")
 
 
-def _config(algorithm: Any, data: Any, training: Training) -> dict[str, Any]:
-    from reverie.catalogue import to_config
+class Fitting:
+    """One call of `fit`."""
 
-    return {
-        "algorithm": to_config(algorithm),
-        "data": {
-            "fingerprint": data.fingerprint,
-            "source": data.attributes.get("source"),
-            "steps": len(data),
-            "attributes": dict(data.attributes),
-        },
-        "training": asdict(training),
-        "versions": {"reverie": reverie.__version__, "jax": jax.__version__},
-    }
+    def __init__(
+        self,
+        algorithm: Any,
+        data: Dataset,
+        training: Training,
+        initial: Run | None,
+        callbacks: tuple[Callback, ...],
+        show: bool,
+    ):
+        self.algorithm, self.data, self.training, self.initial = algorithm, data, training, initial
+        self.callbacks, self.show = callbacks, show
+
+    def run(self) -> Run:
+        """Without a folder."""
+        self.training = replace(self.training, segment=self.training.segment or default_segment(self.training.steps))
+        return self.train(Store(None), None)
+
+    def run_in(self, path: Path, resume: bool) -> Run:
+        with folder.locked(path):
+            begun = folder.holds_run(path)
+            self.settle(path, resume)
+            spec = Spec.load(path / folder.SPEC) if begun else None
+            with closing(Store(path, self.training.keep)) as store:
+                return self.train(store, spec)
+
+    def settle(self, path: Path, resume: bool) -> None:
+        """Decide on the segment. Raises RunError when the run may not go on, or begin, in this folder."""
+        training = self.training
+        if not folder.holds_run(path):
+            folder.check_vacant(path)
+            self.training = replace(training, segment=training.segment or default_segment(training.steps))
+            return
+        if not resume:
+            raise RunError(
+                f"{str(path)!r} already holds a run; go on with it by resume=True (or reverie train --resume), or "
+                "give another folder."
+            )
+        recorded = folder.read_config(path)
+        self.training = replace(training, segment=training.segment or recorded["training"]["segment"])
+        check_same(path, recorded, self.config(recorded.get("initial")))
+
+    def config(self, begun_from: Any = None) -> dict[str, Any]:
+        return {
+            "algorithm": to_config(self.algorithm),
+            "data": {
+                "fingerprint": self.data.fingerprint,
+                "source": self.data.attributes.get("source"),
+                "steps": len(self.data),
+                "attributes": dict(self.data.attributes),
+            },
+            "initial": begun_from or beginning.provenance(self.initial),
+            "training": asdict(self.training),
+            "versions": {"reverie": __version__, "jax": jax.__version__},
+        }
+
+    def train(self, store: Store, spec: Spec | None) -> Run:
+        with host_memory() if self.training.host_data else nullcontext():
+            view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial)
+        if store.path:
+            begun_from = folder.read_config(store.path).get("initial") if folder.holds_run(store.path) else None
+            if not folder.holds_run(store.path):
+                spec.save(store.path / folder.SPEC)
+            folder.write_config(store.path, self.config(begun_from))
+        states, done = self.start(spec, store)
+        store.table.truncate(done)
+        store.write_tensorboard(self.training.tensorboard, done)
+        self.say_of_stages()
+        bar = Progress(self.algorithm.name, self.training.steps, done, show=self.show, note="compiling")
+        try:
+            with bar, Interrupt(active=store.path is not None) as stop:
+                states, done = self.updates(view, spec, store, bar, stop, states, done)
+                if stop.asked:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            self.say_how_to_go_on(store)
+            raise
+        return self.run_of(spec, jax.device_put(states, jax.devices()[0]), done, store)
+
+    def run_of(self, spec: Spec, states: Any, done: int, store: Store) -> Run:
+        return Run(self.algorithm, spec, states, done, self.training.seeds, store.path, store.table)
+
+    def start(self, spec: Spec, store: Store) -> tuple[Any, int]:
+        """The states to begin with and the updates they have had."""
+        step = store.latest()
+        if step is None or store.checkpoints is None:
+            return beginning.states(self.algorithm, spec, self.training.seeds, self.initial), 0
+        if step > self.training.steps:
+            raise RunError(f"The run in {str(store.path)!r} is at update {step}, past steps={self.training.steps}.")
+        return store.checkpoints.restore(step, state_shapes(self.algorithm, spec, self.training.seeds)), step
+
+    def updates(
+        self, view: Any, spec: Spec, store: Store, bar: Progress, stop: Interrupt, states: Any, done: int
+    ) -> tuple[Any, int]:
+        """Segment after segment, until all updates are done or a stop is asked for."""
+        training, algorithm = self.training, self.algorithm
+        mesh = loop.device_mesh(training.devices, algorithm.batch_size)
+        states, keys = loop.replicated((states, loop.seed_keys(training.seeds)), mesh)
+        advance = self.advance_on_host(on_host(view), mesh) if training.host_data else self.advance(view, mesh)
+        clock = _Clock(store.table.last("seconds"), saved=done)
+        stopping, place = False, None
+        while done < training.steps and not stopping:
+            if place is None or done == place.stop:
+                place = stage_at(algorithm, done)
+                if done == place.first:
+                    states = loop.begin(algorithm, states, keys, stage=place.number)
+            length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
+            length = min(length, training.steps - done)
+            states, metrics, finite = advance(states, keys, done, length, place.number)
+            if fault := divergence(metrics, finite, training.seeds, done):
+                raise DivergenceError(f"{fault} {store.kept()} {getattr(algorithm, 'advice', ADVICE)}")
+            done += length
+            rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
+            for callback in self.callbacks:
+                add_columns(rows, callback.on_segment(self.run_of(spec, states, done, store)))
+            store.append(rows)
+            bar.update(rows)
+            stopping = stop.asked
+            # Rows first: a checkpoint without its rows could not be made good, rows without one are dropped.
+            if stopping or clock.due(done, training):
+                store.save(done, states)
+        return states, done
+
+    def advance(self, view: Any, mesh: Any) -> Any:
+        """A function that makes some updates, with the data on the device."""
+        training, algorithm = self.training, self.algorithm
+        if writes := loop.written_columns(algorithm):
+            raise RunError(
+                f"{algorithm.name} changes {', '.join(writes)} of the data it learns from, which only a replay keeps; "
+                "train it online."
+            )
+        view = loop.replicated(view, mesh)
+        how: dict[str, Any] = {
+            "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
+            "split": loop.batch_split(mesh),
+        }
+        derived: dict[int, Any] = {}
+
+        def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+            if stage not in derived:
+                derived.clear()
+                derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
+            number = loop.replicated(np.uint32(done), mesh)
+            states, metrics, finite, _ = loop.advance(
+                algorithm, states, keys, number, view, derived[stage], length=length, stage=stage, **how
+            )
+            wait(finite)
+            return states, *jax.device_get((metrics, finite))
+
+        return advance
+
+    def advance_on_host(self, view: Any, mesh: Any) -> Any:
+        """The same, with the data in the host's memory and batches gathered in the background."""
+        algorithm, split = self.algorithm, loop.batch_split(mesh)
+        # Of the view only its length is used: none of its arrays comes into the program.
+        drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
+
+        def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+            if stages_of(algorithm)[stage].derive is not None:
+                raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
+            pieces = list(_pieces(done, length))
+            numbers = (np.asarray(drawn(keys, np.uint32(at), length=n)) for at, n in pieces)
+            parts = []
+            with Prefetch(view, numbers) as batches:
+                for (at, _), batch in zip(pieces, batches, strict=True):
+                    number = loop.replicated(np.uint32(at), mesh)
+                    states, metrics, finite = loop.advance_on(
+                        algorithm, states, keys, number, loop.replicated(batch, mesh), split=split, stage=stage
+                    )
+                    wait(finite)
+                    parts.append(jax.device_get((metrics, finite)))
+            metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
+            return states, metrics, np.all([part[1] for part in parts], axis=0)
+
+        return advance
+
+    def say_of_stages(self) -> None:
+        last = last_begins(self.algorithm)
+        if self.show and self.training.steps <= last > 0:
+            say(
+                f"{self.algorithm.name} learns in stages, and the last begins after {last} updates: these "
+                f"{self.training.steps} end before it. Ask for more, or shorten the stages (fields that end in _updates)."
+            )
+
+    def say_how_to_go_on(self, store: Store) -> None:
+        if store.path is not None:
+            say(
+                f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
+                f"Go on with: reverie train --resume {store.path}"
+            )
 
 
-def _settle(path: Path, algorithm: Any, data: Any, training: Training, resume: bool) -> Training:
-    """The training with its segment. Raises RunError when it may not go on in this folder."""
-    default = default_segment(training.steps)
-    if not folder.holds_run(path):
-        folder.check_vacant(path)
-        return replace(training, segment=training.segment or default)
-    if not resume:
-        raise RunError(
-            f"{str(path)!r} already holds a run; go on with it by resume=True (or reverie train --resume), or "
-            "give another folder."
-        )
-    recorded = folder.read_config(path)
-    training = replace(training, segment=training.segment or recorded["training"]["segment"])
-    _check_same(path, recorded, _config(algorithm, data, training))
-    return training
+def _pieces(done: int, length: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, length, GATHERED):
+        yield done + first, min(GATHERED, length - first)
 
 
-def _check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def add_columns(rows: list[dict[str, float]], columns: Mapping[str, Any] | None) -> None:
+    """Put a callback's columns into the rows of a segment, one a seed. Raises RunError for a name that is taken."""
+    for name, values in (columns or {}).items():
+        if name in rows[0]:
+            raise RunError(f"A callback gives a column {name!r}, and the metrics have one; choose another name.")
+        for row, value in zip(rows, np.broadcast_to(values, len(rows)), strict=True):
+            row[name] = float(value)
+
+
+def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise RunError for the first setting on which the result depends and that is another one now."""
     if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
         raise RunError(
@@ -198,129 +341,12 @@ def _check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     before["seeds"], after["seeds"] = list(old["training"]["seeds"]), list(new["training"]["seeds"])
     for key in before | after:
         if before.get(key) != after.get(key):
+            written = old["versions"]["reverie"]
+            version = f" (it was written by reverie {written})" if written != __version__ else ""
             raise RunError(
-                f"The run in {str(path)!r} has {key}={before.get(key)!r} and not {after.get(key)!r}; resume it "
-                "with the same configuration or give another folder."
+                f"The run in {str(path)!r} has {key}={before.get(key)!r} and not {after.get(key)!r}{version}; resume "
+                "it with the same configuration or give another folder."
             )
-
-
-class Store:
-    """The files that grow during a run; without a folder only the table, in memory."""
-
-    def __init__(self, path: Path | None, keep: int = 1):
-        self.path = path
-        self.table = Table(path and path / folder.METRICS)
-        self.checkpoints = folder.Checkpoints(path, keep, write=True) if path else None
-        self.tensorboard: TensorBoard | None = None
-
-    def write_tensorboard(self, wanted: bool, done: int) -> None:
-        if wanted and self.path:
-            self.tensorboard = TensorBoard(self.path / "tensorboard", done)
-
-    def append(self, rows: list[dict[str, float]]) -> None:
-        self.table.append(rows)
-        if self.tensorboard:
-            self.tensorboard.append(rows)
-
-    def save(self, step: int, states: Any) -> None:
-        if self.checkpoints:
-            self.checkpoints.save(step, states)
-
-    def latest(self) -> int | None:
-        return self.checkpoints.latest() if self.checkpoints else None
-
-    def kept(self) -> str:
-        """Which checkpoint is the last good one, in a sentence."""
-        if self.latest() is None:
-            return "No checkpoint had been written yet."
-        return f"The last good checkpoint is that of update {self.latest()} in {str(self.path)!r}."
-
-    def close(self) -> None:
-        for writer in (self.checkpoints, self.tensorboard):
-            if writer:
-                writer.close()
-
-
-def _train(algorithm: Any, view: Any, spec: Any, training: Training, store: Store, *, show: bool) -> Run:
-    states, done = _start(algorithm, spec, training, store)
-    store.table.truncate(done)
-    store.write_tensorboard(training.tensorboard, done)
-    if show and training.steps <= last_begins(algorithm) > 0:
-        say(
-            f"{algorithm.name} learns in stages, and the last begins after {last_begins(algorithm)} updates: these "
-            f"{training.steps} end before it. Ask for more, or shorten the stages (fields that end in _updates)."
-        )
-    bar = Progress(algorithm.name, training.steps, done, show=show, note="compiling")
-    try:
-        with bar, Interrupt(active=store.path is not None) as stop:
-            states, done = _updates(algorithm, view, training, store, bar, stop, states, done)
-            if stop.asked:
-                raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        _say_how_to_go_on(store, training)
-        raise
-    states = jax.device_put(states, jax.devices()[0])
-    return Run(algorithm, spec, states, done, training.seeds, store.path, store.table)
-
-
-def _updates(
-    algorithm: Any,
-    view: Any,
-    training: Training,
-    store: Store,
-    bar: Progress,
-    stop: Interrupt,
-    states: Any,
-    done: int,
-) -> tuple[Any, int]:
-    """Segment after segment, until all updates are done or a stop is asked for."""
-    mesh = loop.device_mesh(training.devices, algorithm.batch_size)
-    states, view, keys = loop.replicated((states, view, loop.seed_keys(training.seeds)), mesh)
-    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
-    clock = _Clock(store.table.last("seconds"), saved=done)
-    stopping, place = False, None
-    while done < training.steps and not stopping:
-        if place is None or done == place.stop:
-            place = stage_at(algorithm, done)
-            if done == place.first:
-                states = loop.begin(algorithm, states, keys, stage=place.number)
-            derived = loop.derive(algorithm, states, keys, view, stage=place.number)
-        length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
-        length = min(length, training.steps - done)
-        number = loop.replicated(np.uint32(done), mesh)
-        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "split": split, "stage": place.number}
-        states, metrics, finite = loop.advance(algorithm, states, keys, number, view, derived, **how)
-        wait(finite)
-        metrics, finite = jax.device_get((metrics, finite))
-        if fault := divergence(metrics, finite, training.seeds, done):
-            raise DivergenceError(f"{fault} {store.kept()} {getattr(algorithm, 'advice', ADVICE)}")
-        done += length
-        rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
-        store.append(rows)
-        bar.update(rows)
-        stopping = stop.asked
-        # Rows first: a checkpoint without its rows could not be made good, rows without one are dropped.
-        if stopping or clock.due(done, training):
-            store.save(done, states)
-    return states, done
-
-
-def _start(algorithm: Any, spec: Any, training: Training, store: Store) -> tuple[Any, int]:
-    """The states to begin with and the updates they have had."""
-    step = store.latest()
-    if step is None or store.checkpoints is None:
-        return loop.initial_states(algorithm, loop.seed_keys(training.seeds), spec), 0
-    if step > training.steps:
-        raise RunError(f"The run in {str(store.path)!r} is at update {step}, past steps={training.steps}.")
-    return store.checkpoints.restore(step, state_shapes(algorithm, spec, training.seeds)), step
-
-
-def _say_how_to_go_on(store: Store, training: Training) -> None:
-    if store.path is not None:
-        say(
-            f"Stopped; update {store.latest() or 0} of {training.steps} is saved. "
-            f"Go on with: reverie train --resume {store.path}"
-        )
 
 
 class _Clock:

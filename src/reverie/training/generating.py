@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from reverie.catalogue import to_config
+from reverie.data.appendable import AppendableHDF5
+from reverie.data.writers import check_target
 from reverie.errors import RunError
-from reverie.training.progress import Progress, say
+from reverie.protocols import Synthesizer
+from reverie.terminal import Progress, say
 
 if TYPE_CHECKING:
     from reverie.training.run import Run
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
 def check_generates(run: Run, n: int) -> None:
     """Raise RunError when the run's algorithm does not make data, or is to make none."""
-    if not hasattr(run.algorithm, "chunks"):
+    if not isinstance(run.algorithm, Synthesizer):
         raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it acts and does not generate data.")
     if n < 1:
         raise RunError(f"n={n} rows cannot be generated; ask for at least 1.")
@@ -39,8 +43,6 @@ def chunks(run: Run, n: int, seed: int | None, key: int, start: int = 0, *, prog
 
 def provenance(run: Run, seed: int | None, key: int) -> dict[str, Any]:
     """Attributes of the data made: that they are synthetic, what the real ones were, and all that they depend on."""
-    from reverie.catalogue import to_config
-
     config = to_config(run.algorithm)
     real = run.data.get("name")
     kept = {"real_data": real, "environment": run.data.get("environment")}
@@ -66,16 +68,13 @@ def _digest(state: Any) -> str:
 
 def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress: bool) -> None:
     """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target's kind can grow."""
-    from reverie.data.growing import Growing
-    from reverie.data.sources import check_target
-
     check_generates(run, n)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
     if scheme != "d4rl":
         run.generate(n, seed, key, progress=progress).save(target)
         return
-    with Growing(path, run.spec, n, provenance(run, seed, key)) as file:
+    with AppendableHDF5(path, run.spec, n, provenance(run, seed, key)) as file:
         if progress and file.written:
             say(f"Going on from row {file.written} of {str(file.part)!r}.")
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reverie.errors import RunError
-from reverie.training.stages import stages_of
+from reverie.learning.stages import stages_of
 
 SeedsBy = Literal["auto", "vmap", "map"]
 
@@ -61,6 +61,9 @@ def _derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, stage: int)
     return jax.lax.map(lambda pair: rows(pair[0], view, _stage_key(pair[1], stage)), (states, keys))
 
 
+Split = NamedSharding | None
+
+
 @partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "split", "stage"), donate_argnames="states")
 def advance(
     algorithm: Any,
@@ -72,30 +75,82 @@ def advance(
     *,
     length: int,
     seeds_by: SeedsBy = "map",
-    split: NamedSharding | None = None,
+    split: Split = None,
     stage: int = 0,
-) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+) -> tuple[Any, dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
     """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
 
     `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar, `derived` is what
     `derive` gave for the stage. `split` shards the leading axis of the batch. Returns the new states, the metrics
-    [S, length] of every update, and whether all of a seed's state is finite [S].
+    [S, length] of every update, whether all of a seed's state is finite [S], and the columns [S, M, ...] that the
+    algorithm `writes`.
     """
-
     make_update = stages_of(algorithm)[stage].update
+    writes = written_columns(algorithm)
 
-    def train(state: Any, key: jax.Array, derived: Any) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+    def train(state: Any, key: jax.Array, derived: Any) -> tuple[Any, ...]:
         rows = view.joined(derived) if derived else view
 
-        def update(state: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        def update(carry: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+            state, changing = carry
+            now = changing if writes else rows
             draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
-            batch = _sharded(rows.draw(draw_key, algorithm.batch_size), split)
-            return make_update(state, batch, update_key)
+            batch = _sharded(now.draw(draw_key, algorithm.batch_size), split)
+            state, metrics, *columns = make_update(state, batch, update_key)
+            return (state, now.written(batch["index"], columns[0]) if writes else None), metrics
 
-        state, metrics = jax.lax.scan(update, state, done + 1 + jnp.arange(length, dtype=jnp.uint32))
-        return state, metrics, _finite(state)
+        first = (state, rows if writes else None)
+        (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
+        return state, metrics, _finite(state), _columns(changed, writes)
 
     return _over_seeds(train, seeds_by)(states, keys, derived or {})
+
+
+def written_columns(algorithm: Any) -> tuple[str, ...]:
+    """The columns of the replay that the algorithm's updates change."""
+    return getattr(algorithm, "writes", ())
+
+
+def _columns(view: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Of the rows that are written to: of a mixture, the first part's."""
+    return {name: getattr(view, "first", view).rows[name] for name in names}
+
+
+def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, length: int) -> jax.Array:
+    """What the batches of updates done + 1 ... done + length are made of: [length, S, batch_size], as `advance` draws
+    them."""
+
+    def one(number: jax.Array) -> jax.Array:
+        def of(key: jax.Array) -> jax.Array:
+            return view.index(jax.random.split(jax.random.fold_in(key, number))[0], batch_size)
+
+        return jax.lax.map(of, keys)
+
+    return jax.lax.map(one, done + 1 + jnp.arange(length, dtype=jnp.uint32))
+
+
+@partial(jax.jit, static_argnames=("algorithm", "split", "stage"), donate_argnames="states")
+def advance_on(
+    algorithm: Any, states: Any, keys: jax.Array, done: jax.Array, batches: Any, *, split: Split = None, stage: int = 0
+) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+    """The same updates as `advance` makes, on batches that were gathered elsewhere, `[L, S, batch_size, ...]`."""
+    make_update = stages_of(algorithm)[stage].update
+
+    def train(each: tuple[Any, jax.Array, Any]) -> tuple[Any, ...]:
+        state, key, batches = each
+
+        def update(state: Any, numbered: Any) -> tuple[Any, dict[str, jax.Array]]:
+            number, batch = numbered
+            update_key = jax.random.split(jax.random.fold_in(key, number))[1]
+            return make_update(state, _sharded(batch, split), update_key)
+
+        length = jax.tree.leaves(batches)[0].shape[0]
+        numbers = done + 1 + jnp.arange(length, dtype=jnp.uint32)
+        state, metrics = jax.lax.scan(update, state, (numbers, batches))
+        return state, metrics, _finite(state)
+
+    by_seed = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batches)
+    return jax.lax.map(train, (states, keys, by_seed))
 
 
 def _over_seeds(train: Callable, seeds_by: SeedsBy) -> Callable:

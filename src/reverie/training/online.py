@@ -16,13 +16,13 @@ from typing import Any
 import jax
 
 import reverie
-from reverie.checks import check_fields
+from reverie.settings import check_fields
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
 from reverie.training import folder
 from reverie.training.fitting import Store
-from reverie.training.life import Life
-from reverie.training.progress import Interrupt, Progress, say
+from reverie.training.online_loop import Life
+from reverie.terminal import Interrupt, Progress, say
 from reverie.training.run import Run
 
 

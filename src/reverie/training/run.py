@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
+from reverie.catalogue import from_config
+from reverie.data import Dataset, Spec, concatenate
 from reverie.errors import RunError
+from reverie.protocols import Actor, Synthesizer, Wishing
+from reverie.settings import acting_fields
 from reverie.training import folder, generating
 from reverie.training.loop import initial_states, seed_keys
 from reverie.training.metrics import Table
-
-if TYPE_CHECKING:
-    from reverie.data import Dataset
+from reverie.wishes import Wish, resolve
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Run:
     states: the algorithm's state, every leaf with a leading axis [S] for the seeds.
     step: updates made.  seeds: the numbers of the seeds [S], as in the column `seed` of the metrics.
     path: the run's folder, or None.  data: the attributes of the data trained on (name, environment, ...).
-    histories: what the seeds of an online training have gathered, with a method `dataset()` each.
+    histories: what the seeds of an online training have collected, with a method `dataset()` each.
+    asked: what the run is asked for when it acts, by `acting`.
     """
 
     algorithm: Any
@@ -40,24 +43,36 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     changes: tuple[tuple[str, Any], ...] = ()
     histories: tuple[Any, ...] = field(default=(), repr=False)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The algorithm's name, and what `acting` changed."""
-        changed = ", ".join(f"{field}={value}" for field, value in self.changes)
+        changed = ", ".join(f"{field}={value}" for field, value in (*self.changes, *self.asked.items()))
         return self.algorithm.name + (f" ({changed})" if changed else "")
 
+    @property
+    def wishes(self) -> Mapping[str, Wish]:
+        """What the trained method can be asked for when it acts, such as a target return."""
+        return self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
+
     def acting(self, **changes: Any) -> Run:
-        """The same trained run with fields changed that matter in acting only, its algorithm's `acting_fields`, such
-        as the number of candidates, the guidance scale, the solver and its calls. Raises RunError for another."""
-        known = getattr(self.algorithm, "acting_fields", ())
-        if unknown := [each for each in changes if each not in known]:
+        """The same trained run that acts otherwise: with other values of the algorithm's fields that matter in acting
+        only (candidates, guidance scale, solver and NFE), or asked for something, one of its `wishes`.
+
+        A wish is one value for all environments, or one for each, `[n, ...]`. Raises RunError for another name.
+        """
+        fields, wishes = acting_fields(self.algorithm), self.wishes
+        if unknown := [each for each in changes if each not in fields and each not in wishes]:
             raise RunError(
                 f"{unknown[0]!r} is nothing that {self.algorithm.name} can change in acting; it can change "
-                f"{', '.join(known) or 'nothing'}."
+                f"{', '.join((*fields, *wishes)) or 'nothing'}."
             )
-        merged = dict(self.changes) | changes
-        return replace(self, algorithm=replace(self.algorithm, **changes), changes=tuple(merged.items()))
+        changed = {name: value for name, value in changes.items() if name in fields}
+        asked = {name: value for name, value in changes.items() if name not in fields}
+        merged = dict(self.changes) | changed
+        algorithm = replace(self.algorithm, **changed)
+        return replace(self, algorithm=algorithm, changes=tuple(merged.items()), asked={**self.asked, **asked})
 
     def state(self, seed: int | None = None) -> Any:
         """The state of one seed (the first one when none is named). Raises RunError for a seed not trained."""
@@ -68,10 +83,9 @@ class Run:
         return jax.tree.map(lambda leaf: leaf[at], self.states)
 
     def policy(self, seed: int | None = None) -> Policy:
-        """How the trained seed acts. Raises RunError when the algorithm makes data instead."""
-        if not hasattr(self.algorithm, "act"):
-            raise RunError(f"{self.algorithm.name} is a {self.algorithm.role}: it generates data and does not act.")
-        return Policy(self.algorithm, self.spec, self.state(seed))
+        """How the trained seed acts. Raises RunError when the algorithm does not."""
+        check_acts(self)
+        return Policy(self.algorithm, self.spec, self.state(seed), self.asked)
 
     def generate(self, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> Dataset:
         """A Dataset of n steps made by the trained seed; another `key` makes other data. (`write` needs less memory.)
@@ -79,8 +93,6 @@ class Run:
         Its attributes say that it is synthetic, and all that it depends on. Raises RunError when the algorithm does
         not make data.
         """
-        from reverie.data import concatenate
-
         generating.check_generates(self, n)
         made = concatenate(*generating.chunks(self, n, seed, key, progress=progress))
         return replace(made, attributes=generating.provenance(self, seed, key))
@@ -99,6 +111,19 @@ class Run:
         return self.table.as_columns()
 
 
+def check_acts(run: Run) -> None:
+    """Raise RunError when the run's algorithm does not act."""
+    if not isinstance(run.algorithm, Actor):
+        does = "generates data and does not act" if isinstance(run.algorithm, Synthesizer) else "does not act"
+        raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it {does}.")
+
+
+def signals_of(algorithm: Any) -> tuple[str, ...]:
+    """What the feedback of a step has: the reward, the cost, and the environment's further signals that are asked
+    for."""
+    return ("reward", "cost", *getattr(algorithm, "signals", ()))
+
+
 @dataclass(frozen=True)
 class Policy:
     """One seed acting in one environment. Pure: all that changes is in the carry, the random key as well."""
@@ -106,16 +131,30 @@ class Policy:
     algorithm: Any
     spec: Any
     state: Any
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
-    def reset(self, seed: int = 0) -> Any:
-        """The carry before the first step of an episode."""
-        return jax.random.key(seed), self.algorithm.reset(self.spec, 1)
+    def reset(self, seed: int = 0, **wishes: Any) -> Any:
+        """The carry before the first step of an episode, in which `wishes` are asked for, such as a target return."""
+        declared = self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
+        asked = resolve(self.algorithm.name, declared, {**self.asked, **wishes}, 1)
+        return jax.random.key(seed), self.algorithm.reset(self.spec, 1, asked)
 
-    def act(self, observation: Any, carry: Any) -> tuple[np.ndarray, Any]:
-        """The action [act], in the environment's units, for one observation [obs] or a dict of such."""
-        batched = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32)[None], observation)
-        action, carry = self._step(self._arrays, carry, batched)
+    def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
+        """The action [act], in the environment's units, for one observation [obs] or a dict of such.
+
+        feedback: what the last step brought, "reward" and "cost"; 0 where it is not given. Methods that follow what
+        they have received, such as a return to go, need it.
+        """
+        brought = {name: np.float32((feedback or {}).get(name, 0.0))[None] for name in signals_of(self.algorithm)}
+        action, carry = self._step(self._arrays, carry, jax.tree.map(as_input, observation), brought)
         return np.asarray(action)[0], carry
+
+    def rewish(self, carry: Any, **wishes: Any) -> Any:
+        """The carry once other things are asked for, in the middle of an episode."""
+        key, own = carry
+        declared = self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
+        asked = resolve(self.algorithm.name, {name: declared[name] for name in wishes if name in declared}, wishes, 1)
+        return key, self.algorithm.rewish(own, asked)
 
     # A call takes apart what it is given. A state is hundreds of modules, and a list of their arrays is one: the host's
     # part of an action falls from 0.6 to 0.2 ms.
@@ -128,16 +167,22 @@ class Policy:
         return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
+def as_input(leaf: Any) -> np.ndarray:
+    """One observation as a batch of one: images and token ids as they are, all else as float32."""
+    array = np.asarray(leaf)
+    return (array if array.dtype in (np.uint8, np.int32) else array.astype(np.float32))[None]
+
+
 @lru_cache(maxsize=64)
 def _compiled(algorithm: Any, structure: Any) -> Callable:
     """The same function for all policies of a kind, so that it is compiled once."""
 
     @jax.jit
-    def act(arrays: list[jax.Array], carry: Any, observation: Any) -> tuple[jax.Array, Any]:
+    def act(arrays: list[jax.Array], carry: Any, observation: Any, feedback: Any) -> tuple[jax.Array, Any]:
         state, spec = jax.tree.unflatten(structure, arrays)
         key, own = carry
         key, now = jax.random.split(key)
-        action, own = algorithm.act(state, spec, own, observation, now)
+        action, own = algorithm.act(state, spec, observation, own, feedback, now)
         return action, (key, own)
 
     return act
@@ -146,15 +191,12 @@ def _compiled(algorithm: Any, structure: Any) -> Callable:
 def load(path: str | Path) -> Run:
     """The run in a folder as of its last checkpoint.
 
-    An algorithm that is not reverie's must be in `reverie.catalogue.ALGORITHMS` first. Raises RunError when the
-    folder holds no run, or none of its checkpoints is complete yet.
+    An algorithm of one's own is imported from where it was trained, `module:Class`. Raises RunError when the folder
+    holds no run, none of its checkpoints is complete yet, or it was written by a version whose settings are others.
     """
-    from reverie.catalogue import from_config
-    from reverie.data.spec import Spec
-
     path = Path(path)
     config = folder.read_config(path)
-    algorithm, seeds = from_config(config["algorithm"]), tuple(config["training"]["seeds"])
+    algorithm, seeds = from_config(config["algorithm"], config["versions"]["reverie"]), tuple(config["training"]["seeds"])
     spec = Spec.load(path / folder.SPEC)
     checkpoints = folder.Checkpoints(path)
     step = checkpoints.latest()

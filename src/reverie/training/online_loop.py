@@ -24,7 +24,7 @@ from reverie.errors import DivergenceError
 from reverie.training import folder, loop
 from reverie.training.fitting import ADVICE, Store
 from reverie.training.metrics import divergence, segment_rows
-from reverie.training.progress import Progress
+from reverie.terminal import Progress
 from reverie.training.run import Run, state_shapes
 
 if TYPE_CHECKING:

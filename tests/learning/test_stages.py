@@ -12,7 +12,7 @@ from tiny_algorithm import TinyBC, leaves, synthetic
 
 import reverie
 from reverie.catalogue import ALGORITHMS
-from reverie.training.stages import Stage, stage_at
+from reverie.learning.stages import Stage, stage_at
 
 
 class State(eqx.Module):

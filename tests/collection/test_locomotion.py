@@ -6,8 +6,8 @@ import pytest
 
 import reverie
 from reverie.baselines import SAC
-from reverie.environments import DATASETS, make_dataset
-from reverie.environments.locomotion import Recipe, collect, usual
+from reverie.collection import DATASETS, make_dataset
+from reverie.collection.locomotion import Recipe, collect, usual
 from reverie.errors import DataError, ReverieError
 
 

@@ -78,7 +78,7 @@ def errors(models: Ensemble, rows: dict[str, jax.Array], spec: Spec) -> jax.Arra
 
 
 def states(mean, spec: Spec) -> jax.Array:
-    """The part of the members' means that moves the state, in the observations' deviations, up to a constant."""
+    """The part of the members' means that moves the state, in the observations' standard deviations, up to a constant."""
     return spec.normalise("observations", spec.denormalise("changes", mean[..., :-1]))
 
 
@@ -87,7 +87,7 @@ def disagreement(means) -> jax.Array:
     return jnp.linalg.norm(means[:, None] - means[None], axis=-1).max((0, 1))
 
 
-def deviation(means) -> jax.Array:
+def distance_from_mean(means) -> jax.Array:
     """The largest distance of a member's mean `[E, ..., d]` from the mean of all: `[...]` (MOPO's and TATU's)."""
     return jnp.linalg.norm(means - means.mean(0), axis=-1).max(0)
 

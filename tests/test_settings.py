@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from reverie.checks import check_fields
+from reverie.settings import check_fields
 from reverie.errors import ReverieError
 
 

@@ -2,20 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from reverie.environments import locomotion, pointmaze
+from reverie.collection import locomotion, pointmaze
+from reverie.data import Dataset
 from reverie.errors import DataError
-
-if TYPE_CHECKING:
-    from reverie.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class Entry:
     """How a named data set is made."""
 
-    maker: "Callable[..., Dataset]"
+    maker: Callable[..., Dataset]
     """Called as maker(name, steps=..., seed=..., progress=...)."""
     steps: int
     """Environment steps when nothing else is asked for."""
@@ -36,7 +33,7 @@ DATASETS = {
 """The steps are those of D4RL's sets of the same name; of a medium-replay the most that its agent may take."""
 
 
-def make_dataset(name: str, *, steps: int | None = None, seed: int = 0, progress: bool = False) -> "Dataset":
+def make_dataset(name: str, *, steps: int | None = None, seed: int = 0, progress: bool = False) -> Dataset:
     """Generates a named data set of `DATASETS`.
 
     Args:

@@ -11,16 +11,22 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
+from reverie.baselines import SAC
+from reverie.data import Dataset, concatenate
+from reverie.data.replay import History
 from reverie.environments.collector import Collector
 from reverie.errors import DataError, ReverieError
-
-if TYPE_CHECKING:
-    from reverie.data import Dataset
-    from reverie.training import Run
+from reverie.evaluation.rollout import RunPolicy
+from reverie.evaluation.scores import REFERENCES
+from reverie.paths import cache_folder
+from reverie.terminal import Progress
+from reverie.training import Run, fit_online, loop
+from reverie.training.online_loop import RECENT
 
 ENVIRONMENTS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}
 KINDS = {
@@ -60,14 +66,11 @@ class Recipe:
 
 def usual(task: str) -> Recipe:
     """SAC with its paper's settings in one of `ENVIRONMENTS`."""
-    from reverie.baselines import SAC
-    from reverie.evaluation.scores import REFERENCES
-
     reference = REFERENCES[ENVIRONMENTS[task]]
     return Recipe(SAC(), ENVIRONMENTS[task], reference.low, reference.high)
 
 
-def collect(name: str, *, steps: int, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> "Dataset":
+def collect(name: str, *, steps: int, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Dataset:
     """The data set "hopper-medium" and its like.
 
     Its agents are trained on first use, in `$REVERIE_CACHE/agents`, and go on there after a stop.
@@ -83,8 +86,6 @@ def collect(name: str, *, steps: int, seed: int = 0, progress: bool = False, rec
         ReverieError: steps below 1, or no simulator installed.
         DataError: the agent does not reach its level in time. What it has learned stays.
     """
-    from reverie.data import concatenate
-
     if steps < 1:
         raise ReverieError(f"steps must be at least 1, but is {steps}.")
     task, _, kind = name.partition("-")
@@ -104,8 +105,6 @@ def collect(name: str, *, steps: int, seed: int = 0, progress: bool = False, rec
 
 
 def _attributes(name: str, kind: str, recipe: Recipe, seed: int) -> dict[str, Any]:
-    from importlib.metadata import version
-
     return {
         "name": f"{name} (regenerated)",
         "regenerated": True,
@@ -118,11 +117,8 @@ def _attributes(name: str, kind: str, recipe: Recipe, seed: int) -> dict[str, An
     }
 
 
-def trained(level: str, recipe: Recipe, seed: int, progress: bool = False, longest: int | None = None) -> "Run":
+def trained(level: str, recipe: Recipe, seed: int, progress: bool = False, longest: int | None = None) -> Run:
     """The agent at its level. The expert goes on from where the medium one stopped."""
-    from reverie.training.life import RECENT
-    from reverie.training.online import fit_online
-
     folder, longest = _folder(level, recipe, seed), longest or recipe.longest
     if level == "expert" and not folder.exists():
         trained("medium", recipe, seed, progress)
@@ -143,15 +139,11 @@ def trained(level: str, recipe: Recipe, seed: int, progress: bool = False, longe
 
 
 def _folder(level: str, recipe: Recipe, seed: int) -> Path:
-    from reverie.data.sources import cache_folder
-
     return cache_folder() / "agents" / f"{recipe.agent.name}-{recipe.environment}-{seed}" / level
 
 
-def untrained(recipe: Recipe, seed: int) -> "Run":
+def untrained(recipe: Recipe, seed: int) -> Run:
     """A policy as it is initialised."""
-    from reverie.training import Run, loop
-
     with closing(Collector(recipe.environment, (seed,), 1)) as env:
         rngs = [np.random.default_rng(seed)]
         seen = gather(env, lambda _: env.random_actions(rngs), 100, None)
@@ -159,10 +151,8 @@ def untrained(recipe: Recipe, seed: int) -> "Run":
     return Run(recipe.agent, spec, loop.initial_states(recipe.agent, keys, spec), 0, (seed,))
 
 
-def rollouts(run: "Run", recipe: Recipe, steps: int, seed: int, label: str | None) -> "Dataset":
+def rollouts(run: Run, recipe: Recipe, steps: int, seed: int, label: str | None) -> Dataset:
     """So many steps of the agent as it acts in training."""
-    from reverie.evaluation.rollout import RunPolicy
-
     policy = RunPolicy(replace(run, algorithm=run.algorithm.exploring), seed)
     policy.reset(TOGETHER)
     with closing(Collector(recipe.environment, (seed,), TOGETHER, entropy=1)) as env:
@@ -170,11 +160,8 @@ def rollouts(run: "Run", recipe: Recipe, steps: int, seed: int, label: str | Non
     return replace(data, attributes={"agent_steps": run.step})
 
 
-def gather(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> "Dataset":
+def gather(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> Dataset:
     """So many steps, one environment's episodes after another's; the last of each is cut where time is up."""
-    from reverie.data.replay import History
-    from reverie.training.progress import Progress
-
     history = History(env.low, env.high)
     with Progress(label or "", steps, show=label is not None, unit="steps") as bar:
         for done in range(0, steps, CHUNK * env.envs):

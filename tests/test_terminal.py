@@ -2,8 +2,8 @@
 
 import pytest
 
-from reverie.training import progress
-from reverie.training.progress import Progress
+from reverie import terminal
+from reverie.terminal import Progress
 
 
 @pytest.fixture
@@ -11,13 +11,13 @@ def clock(monkeypatch):
     """A clock that the test turns, in seconds."""
     now = [100.0]
     for name in ("monotonic", "perf_counter"):
-        monkeypatch.setattr(progress.time, name, lambda: now[0])
+        monkeypatch.setattr(terminal.time, name, lambda: now[0])
     return now
 
 
 def test_a_line_has_the_rate_of_all_so_far_the_time_left_and_the_note(capsys, clock):
     with Progress("playing", 100, show=True, unit="steps") as bar:
-        clock[0] += progress.LINE_EVERY + 10
+        clock[0] += terminal.LINE_EVERY + 10
         bar.more(20, "3/5 ended")
     assert capsys.readouterr().err == "playing: 20/100 steps, 0.5/s, 0:02:40 left, 3/5 ended\n"
 
@@ -33,7 +33,7 @@ def test_lines_come_now_and_then_and_at_the_end(capsys, clock):
 
 def test_where_the_total_is_unknown_so_is_the_time_left(capsys, clock):
     with Progress("playing", None, show=True, unit="steps") as bar:
-        clock[0] += progress.LINE_EVERY + 1
+        clock[0] += terminal.LINE_EVERY + 1
         bar.more(62)
     assert capsys.readouterr().err == "playing: 62 steps, 2/s\n"
 

@@ -1,0 +1,5 @@
+"""Data that is collected here: trained agents in locomotion, a controller in the point mazes."""
+
+from reverie.collection.datasets import DATASETS, make_dataset
+
+__all__ = ["DATASETS", "make_dataset"]

@@ -1,0 +1,82 @@
+"""Settings that many methods have, each a small base class: an algorithm inherits those that its paper has."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypedDict
+
+import jax
+
+from reverie.diffusion import SOLVERS, Process
+from reverie.errors import ReverieError
+from reverie.learning import delayed_ema, optimiser
+from reverie.settings import Acting, Choices, Count, Fraction, LearningRate, Natural, NonNegative, Settings
+
+
+class SampleOptions(TypedDict, total=False):
+    """Further options of `diffusion.sample` that a method may fix."""
+
+    schedule: str
+    clip_x0: tuple[float, float]
+    clip_x: tuple[float, float]
+    temperature: float
+    noise_temperature: float
+
+
+SolverName = Annotated[str, Choices(tuple(SOLVERS))]
+
+
+@dataclass(frozen=True)
+class Adam(Settings):
+    """Batches, and the optimiser that learns from them."""
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    """Decays of the gradients' two averages."""
+
+    batch_size: Count = 256
+    """Rows an update."""
+    learning_rate: LearningRate = 3e-4
+    """Adam's step size."""
+    decay_updates: Natural = 0
+    """Updates over which the learning rate falls to 0 by a cosine; 0 for a constant rate."""
+    gradient_clip: NonNegative = 0.0
+    """Largest norm of a gradient; 0 for any."""
+
+    @property
+    def optimiser(self):
+        decay: dict[str, Any] = {"schedule": "cosine", "steps": self.decay_updates} if self.decay_updates else {}
+        return optimiser(self.learning_rate, betas=self.betas, clip=self.gradient_clip or None, **decay)
+
+
+@dataclass(frozen=True)
+class EMA(Settings):
+    """The exponential moving average of the parameters that acts, or makes data."""
+
+    ema_decay: Fraction = 0.995
+    """Of the average, at each of its steps."""
+    ema_every: Count = 10
+    """Updates between two steps of the average."""
+    ema_start: Natural = 2000
+    """Updates during which the average is a copy."""
+
+    def averaged(self, ema: Any, params: Any, step: jax.Array) -> Any:
+        """The average after the update number `step` (from 0) made `params`."""
+        return delayed_ema(ema, params, step, decay=self.ema_decay, every=self.ema_every, start=self.ema_start)
+
+
+@dataclass(frozen=True)
+class Sampling(Settings):
+    """How samples are denoised."""
+
+    nfe: Acting[Natural] = 0
+    """Network function evaluations (NFE) for one sample; 0 for one a noise level."""
+    solver: Acting[SolverName] = "ddpm"
+    """How samples are denoised: a name from reverie.diffusion.SOLVERS."""
+
+    @property
+    def process(self) -> Process:
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = self.process.steps
+        if steps is not None and self.nfe > steps:
+            raise ReverieError(f"nfe = {self.nfe} exceeds diffusion_steps = {steps}")

@@ -1,0 +1,6 @@
+"""What training is made of, whatever is trained: optimisers with their states, running averages, stages."""
+
+from reverie.learning.optimisers import Optimised, delayed_ema, ema, optimiser
+from reverie.learning.stages import Stage, stages_of
+
+__all__ = ["Optimised", "Stage", "delayed_ema", "ema", "optimiser", "stages_of"]

@@ -1,0 +1,81 @@
+"""What is loaded by a name: data sets from files, from Minari or made here, and runs to go on with."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reverie import __version__
+from reverie.catalogue import from_config
+from reverie.collection import DATASETS, make_dataset
+from reverie.data import Dataset
+from reverie.data.readers import read, read_d4rl
+from reverie.data.schemes import EXAMPLES
+from reverie.errors import DataError, RunError
+from reverie.paths import cache_folder
+from reverie.training import Run, fit, folder, load
+from reverie.training.online import resume_online
+
+
+def load_dataset(source: str) -> Dataset:
+    """Reads a data set, with every check of `Dataset.from_arrays`.
+
+    - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`: see `data.readers.read`.
+    - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
+      (else ~/.cache/reverie).
+    - several of these, joined by +, as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`.
+
+    Raises DataError, naming the source, where it is unknown, missing, damaged or incomplete, and where several do not
+    match.
+    """
+    return read(source, generated)
+
+
+def generated(name: str) -> Dataset:
+    """A data set that is made here: on first use, then from the cache. Raises DataError for another name."""
+    if name not in DATASETS:
+        examples = ", ".join(f"'{scheme}:{what}'" for scheme, what in EXAMPLES.items())
+        raise DataError(
+            f"{name!r} is no data set that Reverie generates ({', '.join(sorted(DATASETS))}); for data of your own "
+            f"write {examples}."
+        )
+    path = cache_folder() / "datasets" / f"{name}-{__version__}.hdf5"
+    if not path.exists():
+        make_dataset(name).save(f"d4rl:{path}")
+    data = read_d4rl(str(path))
+    return replace(data, attributes={**data.attributes, "source": name})
+
+
+def resume(
+    path: str | Path, data: Dataset | None = None, steps: int | None = None, *, progress: bool = True, **more: Any
+) -> Run:
+    """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
+
+    Without `data` they are loaded again from the source that the run recorded. `more` are further arguments of `fit`
+    that the result does not depend on: callbacks. Raises RunError when the folder holds no run, when no source is
+    recorded, or when the data are not those the run was started with.
+    """
+    config = folder.read_config(Path(path))
+    if "online" in config:
+        return resume_online(path, steps, progress=progress, **more)
+    recorded = config["training"]
+    numbers = recorded.pop("seeds")
+    begun_from = config.get("initial")
+    fresh = begun_from is not None and not folder.holds_run(Path(path))
+    return fit(
+        from_config(config["algorithm"], config["versions"]["reverie"]),
+        _recorded_data(path, config["data"]) if data is None else data,
+        out=path,
+        resume=True,
+        initial=load(begun_from["path"]) if fresh else None,
+        progress=progress,
+        seed=numbers[0],
+        seeds=len(numbers),
+        **(recorded if steps is None else recorded | {"steps": steps}),
+        **more,
+    )
+
+
+def _recorded_data(path: str | Path, recorded: dict[str, Any]) -> Dataset:
+    if recorded["source"] is None:
+        raise RunError(f"The run in {str(path)!r} does not say where its data came from; give data= as well.")
+    return load_dataset(recorded["source"])

@@ -1,0 +1,93 @@
+"""Learned dynamics that one can act in: an ensemble, a classifier of ends, and the data's policy, trained together.
+
+The ensemble moves the state and pays the reward. A classifier of (s, a, s') tells whether the task ended: the rule is
+the environment's, which the library does not know; ends are drawn by its probability, so that they are as frequent as
+in the data. A Gaussian policy, cloned from the data, acts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from reverie.data import Spec
+from reverie.models.ensemble import Ensemble, outcome, states
+from reverie.networks import MLP
+from reverie.networks.layers import concatenate
+from reverie.rl import NormalActor, map_rows
+
+Rows = dict[str, jax.Array]
+
+
+class Dynamics(eqx.Module):
+    """What is learned."""
+
+    ensemble: Ensemble
+    ending: MLP
+    policy: NormalActor
+
+    def __init__(
+        self, key, observation_dim: int, action_dim: int, *, members: int, hidden: tuple[int, ...], policy_hidden: tuple
+    ):
+        ensemble, ending, policy = jax.random.split(key, 3)
+        s, a = observation_dim, action_dim
+        self.ensemble = Ensemble(ensemble, s, a, members=members, hidden=hidden)
+        self.ending = MLP(ending, 2 * s + a, 1, hidden=policy_hidden, activation=jax.nn.silu)
+        self.policy = NormalActor(policy, s, a, per_state=True, hidden=policy_hidden)
+
+    def loss(self, batch: Rows, weight_decay: float) -> tuple[jax.Array, Rows]:
+        """Of all networks, of rows `[B, E, ...]` that every member has of its own, with `changes` beside them;
+        classifier and policy see a row each of the members'."""
+        size, members = batch["actions"].shape[:2]
+        place = jnp.arange(size)
+        own = {name: rows[place, place % members] for name, rows in batch.items()}
+        every = {name: jnp.swapaxes(rows, 0, 1) for name, rows in batch.items()}
+        inputs = concatenate(own["observations"], own["actions"], own["next_observations"])
+        y = concatenate(every["changes"], every["rewards"][..., None])
+        error, metrics = self.ensemble.loss(every["observations"], every["actions"], y, weight_decay)
+        logit = self.ending(inputs)[:, 0]
+        ending = optax.sigmoid_binary_cross_entropy(logit, own["terminals"]).mean()
+        bc_loss = -self.policy(own["observations"]).log_prob(own["actions"]).mean()
+        return error + ending + bc_loss, metrics | {"ending_loss": ending, "bc_loss": bc_loss}
+
+    def step(self, spec: Spec, observations, key) -> tuple[Rows, jax.Array]:
+        """One step from `[n, observation]`, in the data's units, by the policy and a random member each; and the means
+        of all members' next states `[E, n, observation]`, in the observations' standard deviations."""
+        policy_key, member_key, noise_key, end_key = jax.random.split(key, 4)
+        s = spec.normalise("observations", observations)
+        a = jnp.clip(self.policy(s).sample(policy_key), -1, 1)
+        mean, log_variance = self.ensemble(s, a)
+        chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
+        y = mean[chosen] + jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
+        next_observations, rewards = outcome(y, observations, spec)
+        logit = self.ending(concatenate(s, a, spec.normalise("observations", next_observations)))
+        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit)).astype(jnp.float32)
+        row = {
+            "observations": observations,
+            "actions": jnp.clip(spec.denormalise("actions", a), spec.action_low, spec.action_high),
+            "rewards": rewards,
+            "next_observations": next_observations,
+            "terminals": spec.denormalise("terminals", ends)[:, 0] > 0.5,
+        }
+        return row, states(mean, spec)
+
+
+def largest_uncertainty(ensemble: Ensemble, spec: Spec, rows: Rows, uncertainty: Callable) -> jax.Array:
+    """Of the members' means over the rows, in the data's units; `uncertainty` is a function of the means of the next
+    state `[E, ..., observation]`."""
+
+    def piece(pairs, key):
+        mean, _ = ensemble(*jnp.split(pairs, [spec.observation_dim], -1))
+        return uncertainty(states(mean, spec))
+
+    pairs = concatenate(*(spec.normalise(name, rows[name]) for name in ("observations", "actions")))
+    return map_rows(piece, pairs, jax.random.key(0)).max()
+
+
+def rollout(step: Callable[[Any, Any], tuple[Any, Rows]], carry: Any, key, horizon: int) -> Rows:
+    """`horizon` steps `(carry, key) -> (carry, rows [n, ...])`, one after another: `[n, horizon, ...]`."""
+    _, rows = jax.lax.scan(step, carry, jax.random.split(key, horizon))
+    return {name: jnp.swapaxes(each, 0, 1) for name, each in rows.items()}

@@ -1,0 +1,122 @@
+"""Diffusion of windows: the array that is denoised, its network, its training and its sampling.
+
+A window is `horizon` rows of named blocks, actions and observations say, side by side. What is known of it, the current
+observation or a goal, is in-painted, in training as in planning.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Unpack
+
+import jax
+import jax.numpy as jnp
+
+from reverie.configs import EMA, Adam, SampleOptions, Sampling
+from reverie.data import Spec
+from reverie.data.blocks import Blocks
+from reverie.diffusion import Process, inpaint, sample, vp_cosine
+from reverie.errors import ReverieError
+from reverie.networks import TemporalUNet
+from reverie.networks.unet import check_horizon
+from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
+
+
+@dataclass(frozen=True)
+class WindowDiffusion(EMA, Sampling, Adam):
+    """What planners that denoise windows share; Diffuser's by default (Janner et al. 2022)."""
+
+    role: ClassVar[str] = "planner"
+    parts: ClassVar[tuple[str, ...]] = ("actions", "observations")
+    """The blocks of a window, in order."""
+
+    horizon: Count = 32
+    """Rows of a window; a multiple of 2^(levels - 1)."""
+    stride: Count = 1
+    """Environment steps between two rows."""
+    diffusion_steps: Count = 20
+    """Noise levels."""
+    width: Count = 32
+    """Channels of the U-Net's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    """Channels of the levels, in multiples of the width."""
+    attention: bool = False
+    """Linear attention in every level, as in the paper's HalfCheetah runs."""
+    action_weight: NonNegative = 10.0
+    """Loss weight of the first row's action."""
+    learning_rate: LearningRate = 2e-4
+    """Adam's step size."""
+    batch_size: Count = 64
+    """Windows an update; the released code's 32 with two gradients accumulated."""
+    warm_start_steps: Acting[Natural] = 0
+    """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.multipliers:
+            raise ReverieError("multipliers = () leaves the network without a level; give at least one")
+        check_horizon(self.horizon, len(self.multipliers) - 1)
+        if self.warm_start_steps > self.diffusion_steps:
+            raise ReverieError(
+                f"warm_start_steps = {self.warm_start_steps} exceeds diffusion_steps = {self.diffusion_steps}"
+            )
+
+    @property
+    def process(self) -> Process:
+        return vp_cosine(self.diffusion_steps, prediction="x0")
+
+    def blocks(self, spec: Spec) -> Blocks:
+        """The window's columns."""
+        sizes = {"actions": spec.action_dim, "observations": spec.observation_dim}
+        return Blocks.of(**{name: sizes[name] for name in self.parts})
+
+    def inpaint_mask(self, horizon: int, blocks: Blocks) -> jax.Array:
+        """Which entries of a window are known, and held, in training: bool `[H, D]`."""
+        raise NotImplementedError
+
+    def network(self, key, spec: Spec) -> TemporalUNet:
+        size = self.blocks(spec).size
+        return TemporalUNet(key, size, width=self.width, multipliers=self.multipliers, attention=self.attention)
+
+    def denoising_loss(self, net, batch, key, condition=None) -> jax.Array:
+        """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
+        does by in-painting the network's output too."""
+        blocks = Blocks.like(batch, self.parts)
+        x = blocks.join(batch)
+        mask = self.inpaint_mask(x.shape[-2], blocks)
+        weight = jnp.where(mask, 0.0, 1.0)
+        if "actions" in self.parts:
+            weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
+        return self.process.loss(net, x, key, condition, weight=weight, project=inpaint(mask, x)).mean()
+
+    def denoise(
+        self,
+        net,
+        key,
+        values,
+        inpaint_mask,
+        *,
+        condition=None,
+        last=None,
+        guide: Callable | None = None,
+        project: Callable | tuple[Callable, ...] = (),
+        history: bool = False,
+        **options: Unpack[SampleOptions],
+    ):
+        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs.
+
+        last: the plan before, noised by `warm_start_steps` levels, from which the chain starts. project: hooks
+        (x, t) -> x of the caller's, before the in-painting of each step, which has the last word.
+        """
+        hooks = project if isinstance(project, tuple) else (project,)
+        warm = last is not None
+        return sample(
+            *(self.process, self.process.denoiser(net, condition), key, values.shape),
+            nfe=self.warm_start_steps if warm else self.nfe or self.diffusion_steps,
+            warm_start=last,
+            start=self.warm_start_steps / self.diffusion_steps if warm else None,
+            solver=self.solver,
+            guide=guide,
+            project=(*hooks, inpaint(inpaint_mask, values)),
+            history=history,
+            **options,
+        )

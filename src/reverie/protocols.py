@@ -1,0 +1,111 @@
+"""What an algorithm, an actor, an explorer and a synthesizer are: the functions that the rest of the library calls.
+
+A class that has them is one, whatever it inherits from. State, batch and carry are pytrees of the method's own; shapes
+with `n` are of environments side by side. Every random choice comes from the `key`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+
+from reverie.data import Dataset, Spec
+from reverie.learning import Stage
+from reverie.wishes import Wish, Wishes
+
+Metrics = dict[str, jax.Array]
+"""Scalars of one update, by name."""
+Feedback = Mapping[str, jax.Array]
+"""What the last step brought, `[n]` each: "reward", "cost", and the step's further signals; zeros before the first."""
+
+
+class Method(Protocol):
+    """What everything in the catalogue has: it is configured, prepares data, and begins with a state."""
+
+    name: ClassVar[str]
+    """As on the command line."""
+    role: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """What the data must have beside observations and actions."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def prepare(self, data: Dataset, spec: Spec | None = None) -> tuple[Any, Spec]:
+        """The view that batches are drawn from, and the specification; with `spec`, that one is used, not a new one.
+
+        Raises DataError where the data lacks what the method needs.
+        """
+
+    def init(self, key: jax.Array, spec: Spec) -> Any:
+        """The state before the first update: a pytree of arrays."""
+
+
+@runtime_checkable
+class Learner(Method, Protocol):
+    """A method whose updates are all of a kind."""
+
+    def update(self, state: Any, batch: Any, key: jax.Array) -> tuple[Any, Metrics] | tuple[Any, Metrics, Any]:
+        """One update: the new state and its metrics. A third value are columns `[B, ...]` by name that are written back
+        into the rows that the batch was drawn from (its `index`)."""
+
+
+@runtime_checkable
+class Staged(Method, Protocol):
+    """A method whose updates are of several kinds, one after another."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]: ...
+
+
+Algorithm = Learner | Staged
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A method that acts. What it remembers from one step to the next is in the carry, a row an environment."""
+
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> Any:
+        """The carry before an episode's first step; every leaf's first axis is the n environments."""
+
+    def act(
+        self, state: Any, spec: Spec, observation: Any, carry: Any, feedback: Feedback, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Actions `[n, action_dim]` for observations `[n, ...]`, both in the environment's units, and the new carry."""
+
+
+@runtime_checkable
+class Wishing(Actor, Protocol):
+    """An actor that can be asked for something."""
+
+    def wishes(self, spec: Spec) -> Mapping[str, Wish]:
+        """What it can be asked for."""
+
+    def rewish(self, carry: Any, wishes: Wishes) -> Any:
+        """The carry once other things are asked for, in the middle of an episode."""
+
+
+@runtime_checkable
+class Explorer(Actor, Protocol):
+    """An actor that learns online."""
+
+    @property
+    def exploring(self) -> Actor:
+        """How it acts while it collects data."""
+
+
+@runtime_checkable
+class Synthesizer(Protocol):
+    """A method that makes data."""
+
+    def chunks(self, state: Any, spec: Spec, key: jax.Array, n: int, start: int = 0) -> Iterator[Dataset]:
+        """Rows start, ..., n - 1, a chunk at a time; chunk i depends on the state and `fold_in(key, i)` alone."""
+
+
+@runtime_checkable
+class Successor(Protocol):
+    """A method whose training may begin from a run of another method: fine-tuning, distillation."""
+
+    def init_from(self, key: jax.Array, spec: Spec, other: Any, state: Any) -> Any:
+        """The state before the first update, from the `state` that the algorithm `other` has learned."""

@@ -1,0 +1,140 @@
+"""Fields of a configuration: their limits, which of them matter in acting, and the checks when one is made.
+
+A field's annotation says what it takes: `width: Count = 32` is a whole number of at least 1, `candidates:
+Acting[Count]` one that a trained run may change when it acts, `way: Literal["one", "other"]` a choice.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from reverie.errors import ReverieError
+
+T = TypeVar("T")
+
+
+class Limit(NamedTuple):
+    """The smallest and the largest value of a field."""
+
+    low: float
+    high: float = math.inf
+
+
+class Choices(NamedTuple):
+    """The values that a field may have, where they come from a table."""
+
+    names: tuple[str, ...]
+
+
+class _Acting:
+    """Marks a field that matters only when a trained run acts, or generates."""
+
+
+Count = Annotated[int, Limit(1)]
+"""A whole number of at least 1."""
+Natural = Annotated[int, Limit(0)]
+"""A whole number of at least 0."""
+Positive = Annotated[float, Limit(1e-12)]
+NonNegative = Annotated[float, Limit(0.0)]
+Fraction = Annotated[float, Limit(0.0, 1.0)]
+"""From 0 to 1."""
+LearningRate = Annotated[float, Limit(1e-12, 1.0)]
+Acting = Annotated[T, _Acting]
+"""`Acting[Count]`: a field that `run.acting` and `--acting` may change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A configuration that checks its fields when it is made. Raises ReverieError that quotes the first wrong value."""
+
+    def __post_init__(self) -> None:
+        for each in annotations(type(self)):
+            value = getattr(self, each.name)
+            if not (each.optional and value is None):
+                _check(each, value)
+
+
+class Annotation(NamedTuple):
+    """What a field's annotation says."""
+
+    name: str
+    kind: Any
+    """Its type, without the rest."""
+    limit: Limit | None
+    choices: tuple[Any, ...]
+    """Of its values; () for any."""
+    acting: bool
+    optional: bool
+    """Whether None will do."""
+
+
+@lru_cache(maxsize=256)
+def annotations(cls: type) -> tuple[Annotation, ...]:
+    """Of every field of a dataclass."""
+    return tuple(_annotations(cls))
+
+
+def _annotations(cls: type) -> Iterator[Annotation]:
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        kind, extras = _taken_apart(hints[field.name])
+        others = [each for each in get_args(kind) if each is not NoneType]
+        optional = get_origin(kind) in (Union, UnionType) and len(others) == 1
+        if optional:
+            kind, more = _taken_apart(others[0])
+            extras = extras + more
+        limits = [extra for extra in extras if isinstance(extra, Limit)]
+        named = [extra.names for extra in extras if isinstance(extra, Choices)]
+        choices = get_args(kind) if get_origin(kind) is Literal else named[-1] if named else ()
+        yield Annotation(field.name, kind, limits[-1] if limits else None, choices, _Acting in extras, optional)
+
+
+def _taken_apart(hint: Any) -> tuple[Any, tuple]:
+    """The type of an annotation, and what stands beside it."""
+    if get_origin(hint) is not Annotated:
+        return hint, ()
+    kind, *extras = get_args(hint)
+    return kind, tuple(extras)
+
+
+def acting_fields(algorithm: Any) -> tuple[str, ...]:
+    """The fields that a trained run may change when it acts or generates."""
+    cls = algorithm if isinstance(algorithm, type) else type(algorithm)
+    return tuple(each.name for each in annotations(cls) if each.acting)
+
+
+def _check(field: Annotation, value: Any) -> None:
+    if field.choices and value not in field.choices:
+        choices = ", ".join(map(str, field.choices))
+        raise ReverieError(f"{field.name} {value!r} is unknown; choose one of {choices}")
+    if field.limit is not None:
+        _check_number(field.name, value, field.kind is int, field.limit)
+
+
+def _check_number(name: str, value: Any, whole: bool, limit: Limit) -> None:
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if number and limit.low <= value <= limit.high:
+        return
+    kind = "a whole number" if whole else "a number"
+    wanted = f"of at least {limit.low:g}" if limit.high == math.inf else f"from {limit.low:g} to {limit.high:g}"
+    raise ReverieError(f"{name} = {value!r}, but it must be {kind} {wanted}")
+
+
+__all__ = [
+    "Acting",
+    "Annotation",
+    "Choices",
+    "Count",
+    "Fraction",
+    "LearningRate",
+    "Limit",
+    "Natural",
+    "NonNegative",
+    "Positive",
+    "Settings",
+    "acting_fields",
+    "annotations",
+]

@@ -1,0 +1,69 @@
+"""What a training begins with: fresh states, or those of another run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Dataset, Spec
+from reverie.errors import RunError
+from reverie.protocols import Successor
+from reverie.training import loop
+from reverie.training.run import Run, state_shapes
+
+
+def provenance(run: Run | None) -> dict[str, Any] | None:
+    """Of the run that a training begins from, for config.json."""
+    if run is None:
+        return None
+    return {"algorithm": run.algorithm.name, "step": run.step, "path": None if run.path is None else str(run.path)}
+
+
+def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:
+    """View and specification; with the units of `spec`, or of a run of the same method, where there is one.
+
+    Networks that go on learning must see the data in the units that they know.
+    """
+    if spec is None and run is not None and _same(algorithm, run):
+        spec = run.spec
+    return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
+
+
+def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) -> Any:
+    """Before the first update, every leaf `[S, ...]`. Raises RunError where the run cannot be begun from."""
+    if run is None:
+        return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
+    before = _one_each(run, len(seeds))
+    if not _same(algorithm, run):
+        if not isinstance(algorithm, Successor):
+            raise RunError(
+                f"{algorithm.name} cannot begin from a run of {run.algorithm.name}; give a run of {algorithm.name}."
+            )
+        each = [
+            algorithm.init_from(jax.random.fold_in(key, 0), spec, run, state)
+            for key, state in zip(loop.seed_keys(seeds), before, strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    found = jax.tree.map(lambda *leaves: jnp.stack(leaves), *before)
+    wanted = state_shapes(algorithm, spec, seeds)
+    shapes, others = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (wanted, found))
+    if shapes != others:
+        raise RunError(
+            f"The run to begin from has networks of other sizes than this {algorithm.name}: "
+            f"{next((pair for pair in zip(others, shapes, strict=False) if pair[0] != pair[1]), 'another number of them')}."
+        )
+    return jax.tree.unflatten(jax.tree.structure(wanted), jax.tree.leaves(found))
+
+
+def _same(algorithm: Any, run: Run) -> bool:
+    return type(algorithm) is type(run.algorithm)
+
+
+def _one_each(run: Run, seeds: int) -> list[Any]:
+    """The run's states, one a seed: its only one for all, or each for its own."""
+    if len(run.seeds) not in (1, seeds):
+        raise RunError(f"The run to begin from has {len(run.seeds)} seeds, and this training has {seeds}; give 1 or as many.")
+    states = [run.state(seed) for seed in run.seeds]
+    return states * seeds if len(states) == 1 else states

@@ -1,0 +1,80 @@
+"""How runs are trained: what `fit` and `fit_online` are told, as it is kept in config.json."""
+
+from dataclasses import dataclass
+
+from reverie.errors import RunError
+from reverie.settings import Count, Fraction, Natural, Settings
+from reverie.training.loop import SeedsBy
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run is trained; kept in its config.json, from where `resume` takes it."""
+
+    steps: int
+    seeds: tuple[int, ...]
+    segment: int
+    seeds_by: SeedsBy
+    devices: int
+    checkpoint_every: int | None
+    keep: int
+    tensorboard: bool
+    host_data: bool = False
+
+
+@dataclass(frozen=True)
+class Synthesis(Settings):
+    """How a synthesizer helps an agent; the numbers are those of SynthER's paper."""
+
+    interval: Count = 10_000
+    """Environment steps of a seed between two trainings of a fresh synthesizer on its replay."""
+    updates: Count = 100_000
+    """Of each such training."""
+    rows: Count = 1_000_000
+    """Transitions generated after it, in place of those before."""
+    ratio: Fraction = 0.5
+    """Part of every batch that is synthetic, once there are such."""
+
+
+@dataclass(frozen=True)
+class Online(Settings):
+    """How agents collect and learn."""
+
+    steps: Count
+    """Environment steps of each seed, all its environments together."""
+    envs: Count = 1
+    """Environments of each seed, stepped together."""
+    warmup: Natural = 5000
+    """Steps before the first update: with uniformly random actions, or with those of the run to begin from."""
+    update_interval: Count = 50
+    """Steps of a seed between two rounds of updates."""
+    utd_ratio: float = 1.0
+    """Updates for one environment step (update-to-data ratio). SynthER's agents make 20."""
+    capacity: Count | None = None
+    """Steps that the replay has room for; all if not given."""
+    until: float | None = None
+    """Stop once the mean return of the last 20 episodes has reached this in every seed."""
+    log_every: Count = 1000
+    """Steps in a row of the metrics."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        every = self.update_interval
+        if every % self.envs:
+            raise RunError(f"update_interval={every} steps do not divide among envs={self.envs}; choose a multiple.")
+        for name in ("warmup", "log_every", "steps"):
+            if getattr(self, name) % every:
+                raise RunError(f"{name}={getattr(self, name)} must be a multiple of update_interval={every}.")
+        if not every <= self.warmup < self.steps:
+            raise RunError(
+                f"warmup={self.warmup} must be at least update_interval={every} and below steps={self.steps}."
+            )
+        if self.utd_ratio * every < 1 or self.utd_ratio * every % 1:
+            raise RunError(
+                f"utd_ratio={self.utd_ratio} times update_interval={every} must be a whole number of updates."
+            )
+
+    @property
+    def updates(self) -> int:
+        """In one round."""
+        return round(self.utd_ratio * self.update_interval)

@@ -1,0 +1,78 @@
+"""What a trained method can be asked for when it acts: a target return, a cost budget, a goal, a skill, a prompt.
+
+A method declares its wishes; `run.acting(target_return=3600)`, `--acting target_return=3600` and `policy.reset` take
+them by name. How long a wish holds is the method's affair: until the episode's end, or until it is changed.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reverie.errors import ReverieError, ReverieWarning
+
+Wishes = Mapping[str, Any]
+"""Arrays `[n, *shape]` by name, one row an environment."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Something that a method can be asked for when it acts."""
+
+    help: str
+    """What it is, for tables and messages."""
+    unit: str = ""
+    """Such as "return" or "m"; nothing for a number without one."""
+    shape: tuple[int, ...] = ()
+    """Of the wish of one environment; () is a number."""
+    dtype: Any = np.float32
+    default: Any = None
+    """What holds where nothing is asked for; None where something must be."""
+    low: float | None = None
+    """Smallest value seen in training: one below is warned of."""
+    high: float | None = None
+    """Largest value seen in training."""
+
+
+def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any], n: int) -> dict[str, np.ndarray]:
+    """Every declared wish for n environments, `[n, *shape]`: as asked for (one for all, or one each), or its default.
+
+    Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number, and
+    where something must be asked for and is not. Warns of values outside the range seen in training.
+    """
+    if unknown := [name for name in asked if name not in declared]:
+        known = ", ".join(declared) or "nothing"
+        raise ReverieError(f"{method} cannot be asked for {unknown[0]!r}; it can be asked for {known}.")
+    return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
+
+
+def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndarray:
+    if value is None:
+        raise ReverieError(f"{method} must be told {name} ({wish.help}); give it, as in --acting {name}=...")
+    try:
+        array = np.asarray(value, wish.dtype)
+    except (TypeError, ValueError):
+        raise ReverieError(f"{name} = {value!r} is {type(value).__name__}, and must be {_shape(wish)}.") from None
+    if array.shape not in (wish.shape, (n, *wish.shape)):
+        raise ReverieError(
+            f"{name} has shape {array.shape}, and must be {_shape(wish)}, or one for each of the {n} environments."
+        )
+    _warn_of_range(name, wish, array)
+    return np.array(np.broadcast_to(array, (n, *wish.shape)))
+
+
+def _shape(wish: Wish) -> str:
+    return f"an array of shape {wish.shape}" if wish.shape else "a number"
+
+
+def _warn_of_range(name: str, wish: Wish, array: np.ndarray) -> None:
+    low, high = -np.inf if wish.low is None else wish.low, np.inf if wish.high is None else wish.high
+    outside = array[(array < low) | (array > high)]
+    if outside.size:
+        warnings.warn(
+            f"{name} = {outside.flat[0]:g} is outside what was seen in training, {low:g} to {high:g}.",
+            ReverieWarning,
+            stacklevel=4,
+        )
