@@ -9,10 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-import reverie
-from reverie import environments
-from reverie.data import Dataset, load_dataset
-from reverie.data.sources import check_target
+from reverie.data import Dataset
+from reverie.data.readers import read
+from reverie.data.writers import check_target
 from reverie.errors import DataError
 
 
@@ -66,7 +65,7 @@ FEW = {
 def test_d4rl_round_trip_bit_for_bit(tmp_path):
     source = f"d4rl:{tmp_path}/new/folder/three.hdf5"
     data().save(source)
-    loaded = load_dataset(source)
+    loaded = read(source)
     assert_same(data(), loaded)
     assert loaded.fingerprint == data().fingerprint
     assert loaded.attributes == {**data().attributes, "source": source}
@@ -75,7 +74,7 @@ def test_d4rl_round_trip_bit_for_bit(tmp_path):
 def test_d4rl_round_trip_without_what_is_optional(tmp_path):
     bare = Dataset.from_arrays(np.zeros((2, 1)), np.zeros((2, 1)), terminals=[0, 1])
     bare.save(f"d4rl:{tmp_path}/bare.hdf5")
-    loaded = load_dataset(f"d4rl:{tmp_path}/bare.hdf5")
+    loaded = read(f"d4rl:{tmp_path}/bare.hdf5")
     assert_same(bare, loaded)
     assert loaded.rewards is None and loaded.next_observations is None
     assert loaded.attributes["name"] == "bare"
@@ -84,7 +83,7 @@ def test_d4rl_round_trip_without_what_is_optional(tmp_path):
 def test_d4rl_reads_columns_of_one_and_nested_infos(tmp_path):
     columns = {key: np.array(FEW[key])[:, None] for key in ("rewards", "terminals", "timeouts")}
     nested = {"infos/agent/qpos": np.ones((4, 3)), "metadata/algorithm": "SAC"}
-    loaded = load_dataset(write_hdf5(tmp_path / "old.hdf5", **FEW | columns | nested))
+    loaded = read(write_hdf5(tmp_path / "old.hdf5", **FEW | columns | nested))
     assert loaded.rewards.shape == (4,) and loaded.observations.shape == (4, 2)
     assert list(loaded.infos) == ["agent/qpos"]
 
@@ -93,7 +92,7 @@ def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
     target = f"d4rl:{tmp_path}/x.hdf5"
     data().save(target)
     data(rewards=None).save(target)
-    assert load_dataset(target).rewards is None
+    assert read(target).rewards is None
     assert [path.name for path in tmp_path.iterdir()] == ["x.hdf5"]
 
 
@@ -108,7 +107,7 @@ def test_a_failed_save_keeps_the_file_that_was_there(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"x.hdf5' cannot be written \(no space left\)"):
         data(rewards=None).save(target)
     monkeypatch.undo()
-    assert load_dataset(target).fingerprint == data().fingerprint
+    assert read(target).fingerprint == data().fingerprint
     assert [path.name for path in tmp_path.iterdir()] == ["x.hdf5"]
 
 
@@ -120,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_missing_file_is_named():
     with pytest.raises(DataError, match=re.escape("There is no file 'nowhere/x.hdf5'; check the path.")):
-        load_dataset("d4rl:nowhere/x.hdf5")
+        read("d4rl:nowhere/x.hdf5")
 
 
 @pytest.mark.parametrize("bytes_kept", [0, 100, 5000])
@@ -130,13 +129,13 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path, bytes_kept):
     assert path.stat().st_size > 6000
     path.write_bytes(path.read_bytes()[:bytes_kept])
     with pytest.raises(DataError, match=r"x.hdf5' is not a whole HDF5 file \(.*\); download or write it again"):
-        load_dataset(f"d4rl:{path}")
+        read(f"d4rl:{path}")
 
 
 def test_missing_keys_are_named_beside_those_that_are_there(tmp_path):
     source = write_hdf5(tmp_path / "x.hdf5", observations=FEW["observations"], rewards=FEW["rewards"])
     with pytest.raises(DataError, match=re.escape("lacks 'actions', 'timeouts' (it has observations, rewards)")):
-        load_dataset(source)
+        read(source)
 
 
 def test_a_file_without_timeouts_is_refused_with_the_way_out(tmp_path):
@@ -144,14 +143,14 @@ def test_a_file_without_timeouts_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(
         DataError, match=r"lacks 'timeouts' .*add one flag a step, true at the last step of every episode"
     ):
-        load_dataset(source)
+        read(source)
 
 
 def test_a_file_without_terminals_is_read_as_such_and_written_as_such(tmp_path):
     arrays = {key: value for key, value in FEW.items() if key not in ("terminals", "next_observations")}
     bare = Dataset.from_arrays(**{**arrays, "timeouts": [0, 1, 0, 1]})
     bare.save(f"d4rl:{tmp_path}/bare.hdf5")
-    loaded = load_dataset(f"d4rl:{tmp_path}/bare.hdf5")
+    loaded = read(f"d4rl:{tmp_path}/bare.hdf5")
     assert not loaded.terminals_known and loaded.fingerprint == bare.fingerprint
     with pytest.raises(DataError, match=re.escape("'bare' has no terminals")):
         loaded.take_episodes([0]).require_terminals()
@@ -161,7 +160,7 @@ def test_a_file_without_terminals_is_read_as_such_and_written_as_such(tmp_path):
 def test_one_number_in_place_of_a_column_is_named(tmp_path, key):
     source = write_hdf5(tmp_path / "x.hdf5", **{**FEW, key: 1.0})
     with pytest.raises(DataError, match=f"'{key}' has shape"):
-        load_dataset(source)
+        read(source)
 
 
 def test_a_group_in_place_of_a_column_is_missing(tmp_path):
@@ -169,20 +168,20 @@ def test_a_group_in_place_of_a_column_is_missing(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_group("observations")
     with pytest.raises(DataError, match="lacks 'observations'"):
-        load_dataset(f"d4rl:{path}")
+        read(f"d4rl:{path}")
 
 
 def test_values_in_a_file_are_checked(tmp_path):
     bad = FEW["observations"].copy()
     bad[2, 1] = np.nan
     with pytest.raises(DataError, match="'observations' holds nan at row 2, column 1"):
-        load_dataset(write_hdf5(tmp_path / "x.hdf5", **FEW | {"observations": bad}))
+        read(write_hdf5(tmp_path / "x.hdf5", **FEW | {"observations": bad}))
 
 
 @pytest.mark.parametrize("source", ["zarr:x", "d4rl:", ":x"])
 def test_an_unknown_source_gets_the_list(source):
     with pytest.raises(DataError, match=rf"'{source}' names no known kind .*'d4rl:.*', 'minari:.*', 'ogbench:.*'"):
-        load_dataset(source)
+        read(source)
 
 
 def test_an_unknown_target_gets_the_list_of_what_can_be_written():
@@ -198,20 +197,24 @@ def test_several_sources_are_joined_and_the_joined_source_is_read_again(tmp_path
     real, odd = f"d4rl:{tmp_path}/real.hdf5", f"d4rl:{tmp_path}/a+b.hdf5"
     data().save(real)
     data(next_observations=None).save(odd)
-    joined = load_dataset(f"{odd}+{real}+{odd}")
+    joined = read(f"{odd}+{real}+{odd}")
     assert len(joined) == 11 + 12 + 11, "the cut step of each file without successors is left out"
     np.testing.assert_array_equal(joined.observations[11:23], data().observations)
     assert joined.attributes["source"] == f"{odd}+{real}+{odd}"
-    assert_same(load_dataset(joined.attributes["source"]), joined)
-    assert load_dataset(odd).attributes["name"] == "three", "a plus in a file's name joins nothing"
+    assert_same(read(joined.attributes["source"]), joined)
+    assert read(odd).attributes["name"] == "three", "a plus in a file's name joins nothing"
 
 
-def test_a_generated_set_may_be_joined_too(tmp_path, monkeypatch):
+def test_bare_names_go_to_whoever_makes_them(tmp_path):
     asked = []
-    monkeypatch.setattr("reverie.data.sources._generated", lambda name: asked.append(name) or data())
     data().save(f"d4rl:{tmp_path}/real.hdf5")
-    assert len(load_dataset(f"pointmaze-umaze+d4rl:{tmp_path}/real.hdf5+pointmaze-large")) == 36
+    joined = read(
+        f"pointmaze-umaze+d4rl:{tmp_path}/real.hdf5+pointmaze-large", lambda name: asked.append(name) or data()
+    )
+    assert len(joined) == 36
     assert asked == ["pointmaze-umaze", "pointmaze-large"]
+    with pytest.raises(DataError, match="'pointmaze-umaze' names no known kind of data"):
+        read("pointmaze-umaze")
 
 
 # Minari
@@ -245,7 +248,7 @@ def collect(minari, identity, observations, ends, space, infos=None):
 
 def test_minari_round_trip_bit_for_bit(minari):
     data().save("minari:mine/three-v0")
-    loaded = load_dataset("minari:mine/three-v0")
+    loaded = read("minari:mine/three-v0")
     assert_same(data(), loaded)
     assert loaded.fingerprint == data().fingerprint
     assert loaded.attributes == {**data().attributes, "source": "minari:mine/three-v0"}
@@ -260,7 +263,7 @@ def test_minaris_last_observation_and_open_episodes(minari):
     collect(
         minari, "mine/walk-v1", observations, [(2, True, False), (3, False, False)], Box(-np.inf, np.inf, (2,)), infos
     )
-    loaded = load_dataset("minari:mine/walk-v1")
+    loaded = read("minari:mine/walk-v1")
     np.testing.assert_array_equal(loaded.observations[:, 0], [0, 2, 100, 102, 104])
     np.testing.assert_array_equal(loaded.next_observations[:, 0], [2, 4, 102, 104, 106])
     np.testing.assert_array_equal(loaded.terminals, [0, 1, 0, 0, 0])
@@ -278,7 +281,7 @@ def test_minaris_goal_environments(minari):
     space = Dict({key: Box(-np.inf, np.inf, (size,)) for key, size in parts.items()})
     observed = {key: np.arange(3.0 * size).reshape(3, size) + size for key, size in parts.items()}
     collect(minari, "maze-v0", [observed], [(2, False, True)], space)
-    loaded = load_dataset("minari:maze-v0")
+    loaded = read("minari:maze-v0")
     np.testing.assert_array_equal(loaded.observations, [[2, 3], [4, 5]])
     np.testing.assert_array_equal(loaded.next_observations, [[4, 5], [6, 7]])
     np.testing.assert_array_equal(loaded.infos["goal"], [[1], [2]])
@@ -291,7 +294,7 @@ def test_minaris_other_dictionaries_are_refused(minari):
     space = Dict({"left": Box(-1, 1, (2,)), "right": Box(-1, 1, (2,))})
     collect(minari, "eyes-v0", [{"left": np.zeros((3, 2)), "right": np.zeros((3, 2))}], [(2, True, False)], space)
     with pytest.raises(DataError, match="made of left, right, none of them 'observation'; flatten them"):
-        load_dataset("minari:eyes-v0")
+        read("minari:eyes-v0")
 
 
 def test_a_minari_data_set_that_is_not_here_is_downloaded(minari, monkeypatch):
@@ -302,8 +305,8 @@ def test_a_minari_data_set_that_is_not_here_is_downloaded(minari, monkeypatch):
         data().save(f"minari:{identity}")
 
     monkeypatch.setattr("minari.storage.hosting.download_dataset", download)
-    assert load_dataset("minari:far/away-v3").fingerprint == data().fingerprint
-    assert load_dataset("minari:far/away-v3").fingerprint == data().fingerprint
+    assert read("minari:far/away-v3").fingerprint == data().fingerprint
+    assert read("minari:far/away-v3").fingerprint == data().fingerprint
     assert asked == ["far/away-v3"], "the second time it is here"
 
 
@@ -315,7 +318,7 @@ def test_a_failed_download_says_why(minari, monkeypatch):
     with pytest.raises(
         DataError, match=r"no Minari data set 'far/away-v3' .*\(ConnectionError: no route to host\); 'min"
     ):
-        load_dataset("minari:far/away-v3")
+        read("minari:far/away-v3")
 
 
 @pytest.mark.parametrize("file", ["metadata.json", "main_data.hdf5"])
@@ -324,12 +327,12 @@ def test_a_damaged_minari_data_set_is_named(minari, tmp_path, file):
     path = tmp_path / "minari/mine/three-v0/data" / file
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"mine/three-v0' is (damaged|on this machine but cannot be read)"):
-        load_dataset("minari:mine/three-v0")
+        read("minari:mine/three-v0")
 
 
 @pytest.mark.parametrize("identity", ["three", "th ree-v0"])
 def test_a_malformed_minari_name_is_refused(minari, identity):
-    for attempt in (lambda: load_dataset(f"minari:{identity}"), lambda: data().save(f"minari:{identity}")):
+    for attempt in (lambda: read(f"minari:{identity}"), lambda: data().save(f"minari:{identity}")):
         with pytest.raises(DataError, match=f"'{identity}' is no Minari name; write it as NAMESPACE/NAME-vNUMBER"):
             attempt()
 
@@ -338,7 +341,7 @@ def test_minari_never_overwrites(minari):
     data().save("minari:mine/three-v0")
     with pytest.raises(DataError, match="'mine/three-v0' exists already; choose another name or version"):
         data(rewards=np.zeros(12)).save("minari:mine/three-v0")
-    assert load_dataset("minari:mine/three-v0").fingerprint == data().fingerprint
+    assert read("minari:mine/three-v0").fingerprint == data().fingerprint
 
 
 def test_what_minari_cannot_hold_is_refused(minari, tmp_path):
@@ -379,7 +382,7 @@ def test_without_minari_the_sentence_says_what_to_install(monkeypatch):
     with pytest.raises(
         DataError, match=re.escape("Minari is not installed; install it with: pip install 'reverie[minari]'")
     ):
-        load_dataset("minari:mine/three-v0")
+        read("minari:mine/three-v0")
 
 
 # OGBench
@@ -394,7 +397,7 @@ def test_ogbench_rows_by_hand(tmp_path):
         terminals=np.array([0, 0, 1, 0, 1.0]),
         qpos=np.arange(10).reshape(5, 2),
     )
-    loaded = load_dataset(f"ogbench:{tmp_path}/cube.npz")
+    loaded = read(f"ogbench:{tmp_path}/cube.npz")
     np.testing.assert_array_equal(loaded.observations[:, 0], [0, 1, 10])
     np.testing.assert_array_equal(loaded.next_observations[:, 0], [1, 2, 11])
     np.testing.assert_allclose(loaded.actions[:, 0], [0.1, 0.2, 0.3], rtol=1e-6)
@@ -406,7 +409,7 @@ def test_ogbench_rows_by_hand(tmp_path):
 
 def test_an_open_last_trajectory_is_kept_up_to_its_last_successor(tmp_path):
     np.savez(tmp_path / "x.npz", observations=np.arange(4.0)[:, None], actions=np.zeros((4, 1)), terminals=[0, 1, 0, 0])
-    loaded = load_dataset(f"ogbench:{tmp_path}/x.npz")
+    loaded = read(f"ogbench:{tmp_path}/x.npz")
     np.testing.assert_array_equal(loaded.next_observations[:, 0], [1, 3])
     np.testing.assert_array_equal(loaded.timeouts, [1, 1])
 
@@ -419,10 +422,10 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path):
     trap = np.array([Trap()], dtype=object)
     np.savez(tmp_path / "x.npz", observations=trap, actions=np.zeros((1, 1)), terminals=[1])
     with pytest.raises(DataError, match=r"x.npz' holds pickled Python objects, .* are refused"):
-        load_dataset(f"ogbench:{tmp_path}/x.npz")
+        read(f"ogbench:{tmp_path}/x.npz")
     (tmp_path / "y.npz").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(DataError, match=r"y.npz' is not a whole npz file"):
-        load_dataset(f"ogbench:{tmp_path}/y.npz")
+        read(f"ogbench:{tmp_path}/y.npz")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -430,41 +433,13 @@ def test_damaged_and_incomplete_npz_files_are_named(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, observations=np.zeros((4, 1)), terminals=[0, 0, 0, 1])
     with pytest.raises(DataError, match=re.escape("x.npz' lacks 'actions' (it has observations, terminals)")):
-        load_dataset(f"ogbench:{path}")
+        read(f"ogbench:{path}")
     np.savez(path, observations=np.zeros((4, 1)), actions=np.zeros((3, 1)), terminals=[0, 0, 0, 1])
     with pytest.raises(DataError, match="has 4 observations, 3 actions and 4 terminals"):
-        load_dataset(f"ogbench:{path}")
+        read(f"ogbench:{path}")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"x.npz' is not a whole npz file; download it again"):
-        load_dataset(f"ogbench:{path}")
-
-
-# Generated
-
-
-def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
-    made = []
-
-    def make(name, *, steps=None, seed=0):
-        made.append(name)
-        return data()
-
-    monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
-    monkeypatch.setattr(environments, "DATASETS", {"line": "a line"})
-    monkeypatch.setattr(environments, "make_dataset", make)
-    first, second = load_dataset("line"), load_dataset("line")
-    assert made == ["line"]
-    assert first.fingerprint == second.fingerprint == data().fingerprint
-    assert first.attributes["source"] == "line"
-    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"line-{reverie.__version__}.hdf5"]
-
-
-def test_an_unknown_name_gets_the_names(monkeypatch):
-    monkeypatch.setattr(environments, "DATASETS", {"line": "", "circle": ""})
-    with pytest.raises(
-        DataError, match=r"'hopper' is no data set that Reverie generates \(circle, line\); .*'d4rl:PATH"
-    ):
-        load_dataset("hopper")
+        read(f"ogbench:{path}")
 
 
 def test_a_summary_is_plain_enough_for_json():
