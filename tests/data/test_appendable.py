@@ -1,4 +1,4 @@
-"""Files that are appended to: the same rows whether or not the process was killed, and no part is taken for another's."""
+"""The same rows whether or not the process was killed, and no part is taken for another's."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.data import Dataset, Spec
+from reverie.data import Dataset, Field, Spec
 from reverie.data.appendable import WRITTEN, AppendableHDF5
 from reverie.data.readers import read
 from reverie.errors import DataError
@@ -160,6 +160,13 @@ def test_an_error_of_the_disk_keeps_what_was_written(tmp_path, monkeypatch):
             file.append(piece(1))
     monkeypatch.undo()
     assert go_on(tmp_path / "error.hdf5", until=50) == 50
+
+
+def test_only_vectors_are_kept(tmp_path):
+    spec = Spec({"eye": Field((8, 8, 3), "uint8", "image")}, 1, -jnp.ones(1), jnp.ones(1), {})
+    with pytest.raises(DataError, match=r"its observations would be a dictionary of eye .*; only vectors are"):
+        AppendableHDF5(str(tmp_path / "seen.hdf5"), spec, ROWS, SAME)
+    assert not list(tmp_path.iterdir())
 
 
 def _no_space(*_):

@@ -118,13 +118,17 @@ def _check_successors(data: "Dataset") -> None:
         )
     inside = np.flatnonzero(~(data.terminals | data.timeouts)[:-1])
     now, successors = flatten("", data.observations), flatten("", data.next_observations)
-    differ = [(successors[key][inside] != now[key][inside + 1]).reshape(len(inside), -1).any(axis=1) for key in now]
+    differ = [_rows_differ(successors[key][inside], now[key][inside + 1]) for key in now]
     broken = inside[np.any(differ, axis=0)]
     if broken.size:
         raise DataError(
             f"'next_observations' at row {broken[0]} is not the observation of row {broken[0] + 1}, in the same "
             f"episode, and Minari stores only one of them; save to d4rl:."
         )
+
+
+def _rows_differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return (first != second).any(axis=tuple(range(1, first.ndim)))
 
 
 def _buffer(data: "Dataset", rewards: np.ndarray, rows: slice) -> Any:
