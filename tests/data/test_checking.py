@@ -79,7 +79,7 @@ CASES = {
     ),
     "no channels": (
         {"observations": {"front": np.zeros((6, 8, 8), np.uint8)}},
-        "'observations/front' has shape (6, 8, 8); give images as [steps, height, width, channels], 1 to 4 channels last",
+        "'observations/front' has shape (6, 8, 8); give images as [steps, height, width, channels], 1 to 4 channels",
     ),
     "large token ids": (
         {"observations": {"text": np.array([[1, 2]] * 5 + [[3, 2**31]])}},
