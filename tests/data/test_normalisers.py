@@ -65,7 +65,7 @@ def test_gaussian_has_the_population_statistics():
 
 
 def test_gaussian_statistics_are_taken_in_double_precision():
-    # In single precision the sum of either column loses every digit of its deviation.
+    # In single precision the sum of either column loses every digit of its standard deviation.
     x = (1e4 + np.tile([[-0.5, 0.5], [0.5, -0.5]], (100_000, 1))).astype(np.float32)
     norm = Gaussian.fit(x)
     np.testing.assert_array_equal(norm.mean, [1e4, 1e4])

@@ -1,14 +1,15 @@
 """Offline data: checked arrays, where they come from, how they are normalised and how batches are drawn."""
 
 from reverie.data.dataset import Dataset, concatenate
+from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
-from reverie.data.sources import load_dataset
 from reverie.data.spec import Spec
 from reverie.data.views import Transitions, Windows, pairs, rewards_to_go, sarsa, transitions, windows
 
 __all__ = [
     "CDF",
     "Dataset",
+    "Field",
     "Gaussian",
     "Identity",
     "MinMax",
@@ -17,7 +18,6 @@ __all__ = [
     "Transitions",
     "Windows",
     "concatenate",
-    "load_dataset",
     "pairs",
     "rewards_to_go",
     "sarsa",

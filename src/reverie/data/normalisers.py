@@ -55,7 +55,7 @@ class Gaussian(Normaliser):
 
     @classmethod
     def fit(cls, x: np.ndarray) -> "Gaussian":
-        # A constant's deviation in floating point need not be exactly 0.
+        # A constant's standard deviation in floating point need not be exactly 0.
         constant = x.min(axis=0) == x.max(axis=0)
         mean = x.mean(axis=0, dtype=np.float64)
         std = np.where(constant, 0.0, x.std(axis=0, dtype=np.float64))

@@ -2,8 +2,10 @@
 
 import json
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,54 +13,102 @@ import numpy as np
 from jax import Array
 
 from reverie.data.dataset import Dataset
+from reverie.data.fields import Field, Space, Tree, dimension, field_of, flatten, unflatten, vector
 from reverie.data.normalisers import KINDS, Normaliser
 from reverie.errors import DataError, RunError
 
+Fields: TypeAlias = Field | tuple[tuple[str, Field], ...]
+"""One Field, or a dictionary's as pairs sorted by name."""
+
+
+def _fields(given: int | Space | Fields) -> Fields:
+    """Hashable, from a vector's length or anything that says the same."""
+    if isinstance(given, int | np.integer):
+        return vector(int(given))
+    return given if isinstance(given, Field) else tuple(sorted(dict(given).items()))
+
 
 class Spec(eqx.Module):
-    """Sizes, action bounds, normalisers, and rows that stay with the run. A pytree of arrays; the sizes are static."""
+    """What observations and actions are, action bounds, normalisers, and rows that stay with the run. A pytree of
+    arrays; the descriptions are static."""
 
-    observation_dim: int = eqx.field(static=True)
-    action_dim: int = eqx.field(static=True)
+    observation: Fields = eqx.field(static=True, converter=_fields)
+    """May be given as a vector's length, a Field, or a dictionary of Fields."""
+    action: Field = eqx.field(static=True, converter=_fields)
     action_low: Array
-    """Lowest action, in the environment's units: `[action_dim]`."""
+    """Lowest action, in the environment's units, of the shape `action.shape`."""
     action_high: Array
-    """Highest action: `[action_dim]`."""
+    """Highest action."""
     normalisers: dict[str, Normaliser]
-    """By the name of what they normalise: `"observations"`, `"actions"`, `"rewards"`, ..."""
-    kept: dict[str, Array] = field(default_factory=dict)
+    """By the name of what they normalise: `"observations"` (of a dictionary `"observations/NAME"`), `"actions"`,
+    `"rewards"`, ..."""
+    kept: dict[str, Tree] = field(default_factory=dict)
     """Rows of the data `[K, ...]`, in its units, that a method needs after its training too, such as states to start
     from."""
+
+    @property
+    def observation_space(self) -> Space:
+        """As `Dataset.observation_space`."""
+        return self.observation if isinstance(self.observation, Field) else dict(self.observation)
+
+    @property
+    def observation_dim(self) -> int:
+        """Of vectors. Raises DataError where the observations are anything else."""
+        return dimension("observations", self.observation_space)
+
+    @property
+    def action_dim(self) -> int:
+        """Of vectors. Raises DataError where the actions are several agents'."""
+        return dimension("actions", self.action)
 
     @classmethod
     def fit(cls, data: Dataset, **kinds: type[Normaliser]) -> "Spec":
         """The data's sizes and bounds, with one normaliser fitted for every array named, for instance
         `Spec.fit(data, observations=Gaussian, actions=MinMax)`. An info's name (`goal=Gaussian`) does as well; an
-        array of one number a step (`rewards=Gaussian`) counts as `[N, 1]`. Raises DataError where one is missing.
+        array of one number a step (`rewards=Gaussian`) counts as `[N, 1]`.
+
+        Of a dictionary every vector gets its own. Several agents share their statistics. Images and token ids are
+        left as they are. Raises DataError where an array is missing.
         """
         low, high = data.action_bounds
-        normalisers = {key: kind.fit(_columns(data, key)) for key, kind in kinds.items()}
-        return cls(data.observation_dim, data.action_dim, jnp.asarray(low), jnp.asarray(high), normalisers)
+        normalisers = {
+            name: kind.fit(columns) for key, kind in kinds.items() for name, columns in _columns(data, key).items()
+        }
+        return cls(_fields(data.observation_space), data.action_space, jnp.asarray(low), jnp.asarray(high), normalisers)
 
-    def normalise(self, key: str, x: np.ndarray | Array) -> Array:
-        """`x` `[..., d]` in network units; unchanged where nothing is fitted for `key`."""
-        return self.normalisers[key](x) if key in self.normalisers else jnp.asarray(x)
+    def normalise(self, key: str, x: Tree) -> Tree:
+        """`x` `[..., d]` in network units; unchanged where nothing is fitted for `key`. A dictionary is mapped entry
+        by entry; images stay uint8, which a network's encoder scales."""
+        return self._mapped(key, x, lambda normaliser, value: normaliser(value))
 
-    def denormalise(self, key: str, y: np.ndarray | Array) -> Array:
+    def denormalise(self, key: str, y: Tree) -> Tree:
         """The inverse of `normalise`."""
-        return self.normalisers[key].inverse(y) if key in self.normalisers else jnp.asarray(y)
+        return self._mapped(key, y, lambda normaliser, value: normaliser.inverse(value))
+
+    def blank(self, n: int) -> Tree:
+        """Observations of `n` environments that are all zero, as the data has them: to evaluate shapes with."""
+        space = self.observation_space
+        if isinstance(space, Field):
+            return jnp.zeros((n, *space.shape), space.dtype)
+        return {name: jnp.zeros((n, *each.shape), each.dtype) for name, each in space.items()}
+
+    def _mapped(self, key: str, x: Tree, function: Callable[[Normaliser, Any], Array]) -> Tree:
+        if isinstance(x, Mapping):
+            return {name: self._mapped(f"{key}/{name}", value, function) for name, value in x.items()}
+        return function(self.normalisers[key], x) if key in self.normalisers else jnp.asarray(x)
 
     def save(self, path: str | Path) -> None:
         """Writes `PATH.json` and `PATH.npz`; `Spec.load` gives back the same bits."""
         plain = {
-            "observation_dim": self.observation_dim,
-            "action_dim": self.action_dim,
+            "observation": _plain(self.observation_space),
+            "action": _plain(self.action),
             "normalisers": {key: type(norm).__name__ for key, norm in self.normalisers.items()},
         }
         arrays = {"action_low": self.action_low, "action_high": self.action_high}
         for key, norm in self.normalisers.items():
             arrays |= {f"{key}/{name}": getattr(norm, name) for name in _names(type(norm))}
-        arrays |= {f"kept/{key}": rows for key, rows in self.kept.items()}
+        for key, rows in self.kept.items():
+            arrays |= flatten(f"kept/{key}", rows)
         np.savez(f"{path}.npz", **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
         Path(f"{path}.json").write_text(json.dumps(plain, indent=2) + "\n")
 
@@ -73,9 +123,10 @@ class Spec(eqx.Module):
                 key: KINDS[kind](*(arrays[f"{key}/{name}"] for name in _names(KINDS[kind])))
                 for key, kind in plain["normalisers"].items()
             }
-            kept = {key.removeprefix("kept/"): rows for key, rows in arrays.items() if key.startswith("kept/")}
-            bounds = (arrays["action_low"], arrays["action_high"])
-            return cls(plain["observation_dim"], plain["action_dim"], *bounds, normalisers, kept)
+            prefix = "kept/"
+            kept = unflatten({key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)})
+            observation, action = (_described(plain, what) for what in ("observation", "action"))
+            return cls(observation, action, arrays["action_low"], arrays["action_high"], normalisers, kept)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{str(path)!r} (.json and .npz) is no complete specification of a run's data ({error}); "
@@ -83,13 +134,43 @@ class Spec(eqx.Module):
             ) from error
 
 
-def _names(kind: type[Normaliser]) -> list[str]:
-    return [field.name for field in fields(kind)]
+def _plain(space: Space) -> dict[str, Any]:
+    """For JSON: a Field's parts, or those of a dictionary's Fields under `"entries"`."""
+    if isinstance(space, Field):
+        return space._asdict()
+    return {"entries": {name: _plain(each) for name, each in space.items()}}
 
 
-def _columns(data: Dataset, key: str) -> np.ndarray:
+def _described(plain: Mapping[str, Any], what: str) -> Any:
+    """What `_plain` made. Runs of before there were Fields have `observation_dim` and `action_dim`."""
+    return _parsed(plain[what]) if what in plain else vector(plain[f"{what}_dim"])
+
+
+def _parsed(plain: Mapping[str, Any]) -> Space:
+    if "entries" in plain:
+        return {name: _field(each) for name, each in plain["entries"].items()}
+    return _field(plain)
+
+
+def _field(plain: Mapping[str, Any]) -> Field:
+    return Field(tuple(plain["shape"]), plain["dtype"], plain["kind"])
+
+
+def _columns(data: Dataset, key: str) -> dict[str, np.ndarray]:
+    """The arrays that `key` names and that are normalised, by their names in a specification: `[M, d]` each."""
+    trees = (flatten(each, getattr(data, each)) for each in ("observations", "next_observations", "actions"))
+    observed = {name: x for tree in trees for name, x in tree.items() if x is not None}
+    named = {name: x for name, x in observed.items() if name == key or name.startswith(f"{key}/")}
+    if named:
+        return {
+            name: x.reshape(-1, x.shape[-1]) for name, x in named.items() if field_of(x).kind in ("vector", "agents")
+        }
     arrays = {**data.infos, **data.arrays()}
     if key not in arrays:
         raise DataError(f"The data has no {key!r} to normalise; it has {', '.join(sorted(arrays))}.")
     array = arrays[key]
-    return array[:, None] if array.ndim == 1 else array
+    return {key: array[:, None] if array.ndim == 1 else array}
+
+
+def _names(kind: type[Normaliser]) -> list[str]:
+    return [field.name for field in fields(kind)]

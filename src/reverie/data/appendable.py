@@ -1,4 +1,4 @@
-"""A file of data that is written piece by piece, and that a kill leaves whole up to the last piece."""
+"""An HDF5 file of transitions that is appended to, and that a kill leaves valid up to the last piece appended."""
 
 import math
 import shutil
@@ -8,29 +8,33 @@ from typing import Any, Self
 
 import numpy as np
 
-from reverie.data.dataset import Attribute, Dataset
-from reverie.data.sources import replacing
+from reverie.data.checking import Attribute
+from reverie.data.dataset import Dataset
+from reverie.data.fields import Field, describe
 from reverie.data.spec import Spec
 from reverie.errors import DataError
+from reverie.paths import replacing
 
 WRITTEN = "rows_written"
 Layout = Mapping[str, tuple[tuple[int, ...], Any]]
 
 
-class Growing:
+class AppendableHDF5:
     """`rows` transitions in D4RL's layout. Until the last is written they lie in `PATH.part`, beside the target.
 
     The whole file is laid out when it is begun. From then on nothing of its structure changes: a piece's rows are
     filled in and then the number of rows written, so that what counts as written is so, however the process ends.
 
     A part that is there already is gone on with: `written` tells from where. Raises DataError where it was begun for
-    other `attributes` (what the rows are a function of) or is in use, and where the disk lacks the room.
+    other `attributes` (what the rows are a function of) or is in use, where the disk lacks the room, and where
+    observations or actions are not vectors.
     """
 
     def __init__(self, path: str, spec: Spec, rows: int, attributes: Mapping[str, Attribute]):
         self.target = Path(path).expanduser()
         self.part = self.target.with_name(self.target.name + ".part")
         self.rows, self.attributes = rows, {**attributes, "rows": rows}
+        self._check_vectors(spec)
         layout = _layout(spec, rows)
         if not self.part.exists():
             self._check_room(layout, rows)
@@ -105,6 +109,14 @@ class Growing:
                 raise DataError(
                     f"{str(self.part)!r} was begun with {key} = {_brief(before)} and not {_brief(value)}; finish it "
                     "with the command that began it, delete it, or write to another file."
+                )
+
+    def _check_vectors(self, spec: Spec) -> None:
+        for what, space in (("observations", spec.observation_space), ("actions", spec.action)):
+            if not (isinstance(space, Field) and space.kind == "vector"):
+                raise DataError(
+                    f"{str(self.target)!r} cannot be written row by row, since its {what} would be {describe(space)}; "
+                    "only vectors are: make the rows in memory and save them."
                 )
 
     def _check_room(self, layout: Layout, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that grow: the same rows whether or not the process was killed, and no part is taken for another's."""
+"""The same rows whether or not the process was killed, and no part is taken for another's."""
 
 import shutil
 import subprocess
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.data import Dataset, Spec, load_dataset
-from reverie.data.growing import WRITTEN, Growing
+from reverie.data import Dataset, Field, Spec
+from reverie.data.appendable import WRITTEN, AppendableHDF5
+from reverie.data.readers import read
 from reverie.errors import DataError
 
 ROWS, PIECE = 2000, 50
@@ -31,7 +32,7 @@ def piece(number, size=PIECE):
 
 
 def go_on(path, until=ROWS, rows=ROWS, attributes=SAME):
-    with Growing(str(path), SPEC, rows, attributes) as file:
+    with AppendableHDF5(str(path), SPEC, rows, attributes) as file:
         while file.written < until:
             file.append(piece(file.written // PIECE))
         if until == rows:
@@ -47,7 +48,7 @@ def whole(tmp_path_factory):
 
 
 def test_the_finished_file_is_a_data_set_of_the_pieces(whole):
-    data = load_dataset(f"d4rl:{whole}")
+    data = read(f"d4rl:{whole}")
     assert len(data) == len(data.episodes) == ROWS
     for key in ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts"):
         expected = np.concatenate([getattr(piece(i), key) for i in range(ROWS // PIECE)])
@@ -78,8 +79,8 @@ def test_rows_that_were_being_written_do_not_count(whole, tmp_path):
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[2])
-import test_growing as t
-with t.Growing(sys.argv[1], t.SPEC, t.ROWS, t.SAME) as file:
+import test_appendable as t
+with t.AppendableHDF5(sys.argv[1], t.SPEC, t.ROWS, t.SAME) as file:
     for made in [t.piece(i) for i in range(t.ROWS // t.PIECE)]:
         file.append(made)
         print(file.written, flush=True)
@@ -152,13 +153,20 @@ def test_a_full_disk_is_noticed_before_the_work(tmp_path, monkeypatch):
 
 
 def test_an_error_of_the_disk_keeps_what_was_written(tmp_path, monkeypatch):
-    with Growing(str(tmp_path / "error.hdf5"), SPEC, ROWS, SAME) as file:
+    with AppendableHDF5(str(tmp_path / "error.hdf5"), SPEC, ROWS, SAME) as file:
         file.append(piece(0))
         monkeypatch.setattr(h5py.Dataset, "__setitem__", _no_space)
         with pytest.raises(DataError, match=r"No space left.* it holds 50 rows, from which the same command goes on"):
             file.append(piece(1))
     monkeypatch.undo()
     assert go_on(tmp_path / "error.hdf5", until=50) == 50
+
+
+def test_only_vectors_are_kept(tmp_path):
+    spec = Spec({"eye": Field((8, 8, 3), "uint8", "image")}, 1, -jnp.ones(1), jnp.ones(1), {})
+    with pytest.raises(DataError, match=r"its observations would be a dictionary of eye .*; only vectors are"):
+        AppendableHDF5(str(tmp_path / "seen.hdf5"), spec, ROWS, SAME)
+    assert not list(tmp_path.iterdir())
 
 
 def _no_space(*_):
