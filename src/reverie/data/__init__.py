@@ -4,7 +4,8 @@ from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.spec import Spec
-from reverie.data.views import Transitions, Windows, pairs, rewards_to_go, sarsa, transitions, windows
+from reverie.data.views import Transitions, pairs, rewards_to_go, sarsa, transitions
+from reverie.data.windows import Windows, windows
 
 __all__ = [
     "CDF",

@@ -13,59 +13,78 @@ from jax import Array
 
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.spec import Spec
-from reverie.data.views import transition_rows
+from reverie.data.views import Rows, View, joined, taken, transition_rows, written
 
 
-class Replay(eqx.Module):
+class Replay(View):
     """Transitions of which the first `count` are there, drawn uniformly with replacement; the newest replace the
     oldest where there is no more room."""
 
-    rows: dict[str, Array]
+    rows: Rows
     """`[capacity, ...]` each, in network units."""
     count: Array
     """Rows written so far, those that were replaced as well."""
 
-    def joined(self, rows: dict[str, Array]) -> "Replay":
-        return Replay(self.rows | rows, self.count)
-
-    def draw(self, key: Array, batch_size: int) -> dict[str, Array]:
+    def joined(self, rows: Rows) -> "Replay":
         """As of `Transitions`."""
-        capacity = len(self.rows["actions"])
-        index = jax.random.randint(key, (batch_size,), 0, jnp.minimum(self.count, capacity))
-        return {name: rows[index] for name, rows in self.rows.items()}
+        return Replay(joined(self.rows, rows), self.count)
+
+    def written(self, index: Array, columns: Rows) -> "Replay":
+        """As of `Transitions`; a place that was drawn may hold a newer row by then."""
+        return Replay(written(self.rows, index, columns), self.count)
+
+    def index(self, key: Array, batch_size: int) -> Array:
+        return jax.random.randint(key, (batch_size,), 0, jnp.minimum(self.count, len(self.rows["actions"])))
+
+    def take(self, index: Array | np.ndarray) -> Rows:
+        return taken(self.rows, index)
 
 
-class Mixed(eqx.Module):
-    """A share of every batch from `second`, the rest from `first`, in this order."""
+class Mixed(View):
+    """A share of every batch from `second`, the rest from `first`, in this order; so are the batch's numbers."""
 
     first: Replay
     second: Replay
     share: float = eqx.field(static=True)
 
-    def joined(self, rows: dict[str, dict[str, Array]]) -> "Mixed":
+    def joined(self, rows: dict[str, Rows]) -> "Mixed":
+        """With the further columns of each, by the names `first` and `second`."""
         return Mixed(self.first.joined(rows["first"]), self.second.joined(rows["second"]), self.share)
 
-    def draw(self, key: Array, batch_size: int) -> dict[str, Array]:
-        keys, n = jax.random.split(key), round(self.share * batch_size)
-        parts = self.first.draw(keys[0], batch_size - n), self.second.draw(keys[1], n)
-        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
+    def written(self, index: Array, columns: Rows) -> "Mixed":
+        """Writes to `first` alone, the rows of a whole batch that are its; what would change in `second` is dropped."""
+        n = self._from_first(len(index))
+        own = jax.tree.map(lambda column: column[:n], columns)
+        return Mixed(self.first.written(index[:n], own), self.second, self.share)
+
+    def index(self, key: Array, batch_size: int) -> Array:
+        keys, n = jax.random.split(key), self._from_first(batch_size)
+        return jnp.concatenate([self.first.index(keys[0], n), self.second.index(keys[1], batch_size - n)])
+
+    def take(self, index: Array | np.ndarray) -> Rows:
+        n = self._from_first(index.shape[-1])
+        parts, axis = (self.first.take(index[..., :n]), self.second.take(index[..., n:])), index.ndim - 1
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows, axis), *parts)
+
+    def _from_first(self, batch_size: int) -> int:
+        return batch_size - round(self.share * batch_size)
 
 
-def room(rows: Mapping[str, Array], capacity: int) -> dict[str, Array]:
+def room(rows: Mapping[str, Any], capacity: int) -> Rows:
     """Zeros `[S, capacity, ...]` for rows that come as `[S, n, ...]`."""
-    return {name: jnp.zeros((x.shape[0], capacity, *x.shape[2:]), x.dtype) for name, x in rows.items()}
+    return jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[2:]), x.dtype), dict(rows))
 
 
 @partial(jax.jit, donate_argnames="kept")
-def write(kept: dict[str, Array], count: Array, rows: dict[str, Array]) -> dict[str, Array]:
+def write(kept: Rows, count: Array, rows: Rows) -> Rows:
     """`kept` (donated) `[S, capacity, ...]` with the rows `[S, n, ...]` after the `count` written before."""
     capacity, n = (x["actions"].shape[1] for x in (kept, rows))
     index = (count + jnp.arange(n)) % capacity
-    return {name: kept[name].at[:, index].set(rows[name]) for name in kept}
+    return jax.tree.map(lambda old, new: old.at[:, index].set(new), kept, {name: rows[name] for name in kept})
 
 
 @jax.jit
-def in_network_units(arrays: dict[str, Array], spec: Spec) -> dict[str, Array]:
+def in_network_units(arrays: Rows, spec: Spec) -> Rows:
     """The rows of the view `transitions`, for arrays `[..., d]` in the environment's units."""
     return transition_rows(arrays, spec)
 
@@ -77,12 +96,12 @@ class History:
         """`low` and `high` bound the actions; `before` is what an earlier session gathered."""
         self.bounds: dict[str, Any] = {"action_low": low, "action_high": high}
         self.attributes, self.before = attributes, before
-        self.parts: list[dict[str, np.ndarray]] = []
+        self.parts: list[dict[str, Any]] = []
         self.returns: list[float] = []
         """Of the episodes that have ended, in the order of their ends."""
 
-    def append(self, steps: dict[str, np.ndarray]) -> None:
-        """Further steps of all environments: `[T, E, ...]` each, with `timeouts`."""
+    def append(self, steps: dict[str, Any]) -> None:
+        """Further steps of all environments: `[T, E, ...]` each (observations may be several), with `timeouts`."""
         self.parts.append(steps)
 
     def __len__(self) -> int:
@@ -93,10 +112,9 @@ class History:
         if not self.parts:
             assert self.before is not None
             return self.before
-        names = self.parts[0]
-        steps = {name: np.concatenate([part[name] for part in self.parts]) for name in names}
+        steps = jax.tree.map(lambda *parts: np.concatenate(parts), *self.parts)
         steps["timeouts"] = steps["timeouts"].copy()
         steps["timeouts"][-1] |= ~steps["terminals"][-1]
-        flat: dict[str, Any] = {name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in steps.items()}
+        flat = jax.tree.map(lambda x: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), steps)
         made = Dataset.from_arrays(**flat, **self.bounds, attributes=self.attributes)
         return made if self.before is None else replace(concatenate(self.before, made), attributes=made.attributes)

@@ -1,11 +1,13 @@
 """Views: the data on the device in the shape that a method trains on, and how a batch is drawn from it.
 
 A view is a pytree of arrays. Pass it to a jitted function as an argument; then nothing is copied into the program
-and a batch is gathered where the data lies. Rows are stored once and normalised once: memory is O(N) for windows too.
+and a batch is gathered where the data lies. `reverie.data.host` keeps one in the host's memory instead.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,67 +19,83 @@ from reverie.data.dataset import Dataset
 from reverie.data.spec import Spec
 from reverie.errors import DataError
 
+Rows = dict[str, Any]
+"""Columns by name: an array of one row a step, or a pytree of such arrays (observations of several parts)."""
 
-class Transitions(eqx.Module):
-    """Single steps, drawn uniformly with replacement."""
 
-    rows: dict[str, Array]
+class View(eqx.Module):
+    """What batches are drawn from."""
+
+    @abstractmethod
+    def index(self, key: Array, batch_size: int) -> Array:
+        """What a batch is to be made of, drawn uniformly with replacement: int32 `[batch_size]`."""
+
+    @abstractmethod
+    def take(self, index: Array | np.ndarray) -> Rows:
+        """The batch of these numbers, int32 `[..., B]`: every array `[..., B, ...]`. Where the view's arrays are
+        numpy's so are the batch's."""
+
+    def draw(self, key: Array, batch_size: int) -> Rows:
+        """A random batch; every array `[batch_size, ...]`. `index`, int32 `[batch_size]`, numbers what was drawn."""
+        return self.take(self.index(key, batch_size))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+
+
+class Transitions(View):
+    """Single steps: `observations, actions, next_observations, terminals` (float32, 1 where the task ends) and, where
+    the data have them, `rewards` and `costs`."""
+
+    rows: Rows
     """`[M, ...]` each, in network units."""
 
     def __len__(self) -> int:
         return len(self.rows["actions"])
 
-    def joined(self, rows: dict[str, Array]) -> "Transitions":
-        """With further arrays `[M, ...]`, drawn with the others."""
-        return Transitions(self.rows | rows)
+    def joined(self, rows: Rows) -> "Transitions":
+        """With further columns `[M, ...]`, drawn with the others. Raises DataError where the lengths differ."""
+        return Transitions(joined(self.rows, rows))
 
-    def draw(self, key: Array, batch_size: int) -> dict[str, Array]:
-        """`observations, actions, next_observations, terminals` (float32, 1 where the task ends) and, where the
-        data has them, `rewards`: `[batch_size, ...]` each."""
-        index = jax.random.randint(key, (batch_size,), 0, len(self))
-        return {name: rows[index] for name, rows in self.rows.items()}
+    def written(self, index: Array, columns: Rows) -> "Transitions":
+        """With `columns` `[B, ...]`, some of the view's, in the rows that a batch's `index` `[B]` numbers."""
+        return Transitions(written(self.rows, index, columns))
+
+    def index(self, key: Array, batch_size: int) -> Array:
+        return jax.random.randint(key, (batch_size,), 0, len(self))
+
+    def take(self, index: Array | np.ndarray) -> Rows:
+        return taken(self.rows, index)
 
 
-class Windows(eqx.Module):
-    """Windows of `horizon` steps, `stride` rows apart, every possible first row equally likely."""
+def taken(rows: Rows, index: Array | np.ndarray) -> Rows:
+    """The rows with these numbers, and `index` itself; numpy arrays for numpy's."""
+    if isinstance(next(iter(jax.tree.leaves(rows)), None), np.ndarray):
+        index = np.asarray(index)
+    return jax.tree.map(lambda x: x[index], rows) | {"index": index}
 
-    observations: Array
-    """`[N, observation_dim]`, in network units."""
-    actions: Array
-    """`[N, action_dim]`, in network units."""
-    returns: Array | None
-    """Discounted reward to go, from every row to the end of its episode: `[N]`."""
-    padding: tuple[Array, Array]
-    """The observation and the action beyond an episode's end: zeros before normalisation."""
-    starts: Array
-    """The windows' first rows: int32 `[M]`."""
-    stops: Array
-    """For every window the row after its episode's last: int32 `[M]`."""
-    horizon: int = eqx.field(static=True)
-    stride: int = eqx.field(static=True)
-    skipped: int = eqx.field(static=True)
-    """Episodes that are too short to hold a window, and are left out."""
 
-    def __len__(self) -> int:
-        return len(self.starts)
+def joined(rows: Rows, more: Rows) -> Rows:
+    """Both together, `more`'s where both have a name. Raises DataError unless all have equally many rows."""
+    together = rows | more
+    lengths = {name: {len(x) for x in jax.tree.leaves(column)} for name, column in together.items()}
+    if len(set().union(*lengths.values())) > 1:
+        known = "; ".join(f"{name!r} {', '.join(map(str, sorted(sizes)))}" for name, sizes in lengths.items())
+        raise DataError(f"Columns of one view need one row each for the same steps; the rows here are: {known}.")
+    return together
 
-    def draw(self, key: Array, batch_size: int) -> dict[str, Array]:
-        """`observations [B, H, observation_dim]`, `actions [B, H, action_dim]`, `mask [B, H]` (1 inside the
-        episode) and, where the data has rewards, `returns [B]` from the window's first step."""
-        return self.take(jax.random.randint(key, (batch_size,), 0, len(self)))
 
-    def take(self, index: Array) -> dict[str, Array]:
-        """The windows with these numbers, `[B]` from `0` to `len(view) - 1`; shapes as in `draw`."""
-        first = self.starts[index]
-        rows = first[:, None] + self.stride * jnp.arange(self.horizon)
-        inside = rows < self.stops[index][:, None]
-        rows = jnp.minimum(rows, len(self.observations) - 1)
-        batch = {
-            "observations": jnp.where(inside[..., None], self.observations[rows], self.padding[0]),
-            "actions": jnp.where(inside[..., None], self.actions[rows], self.padding[1]),
-            "mask": inside.astype(jnp.float32),
-        }
-        return batch if self.returns is None else batch | {"returns": self.returns[first]}
+def written(rows: Rows, index: Array, columns: Rows) -> Rows:
+    """The rows with `columns` `[B, ...]` at `index` `[B]`; of a row that was drawn twice either may stay. On the device
+    only. Raises DataError for a column that is not there."""
+    if unknown := set(columns) - set(rows):
+        raise DataError(f"The view has no {min(unknown)!r} to write; it has {', '.join(sorted(rows))}.")
+    return rows | {
+        name: jax.tree.map(lambda old, new: old.at[index].set(new), rows[name], column)
+        for name, column in columns.items()
+    }
 
 
 def transitions(data: Dataset, spec: Spec) -> Transitions:
@@ -86,10 +104,13 @@ def transitions(data: Dataset, spec: Spec) -> Transitions:
     Next observations are normalised as observations, unless `spec` has a normaliser for `"next_observations"`. Raises
     DataError where no step is left.
     """
-    return Transitions(transition_rows(data.with_next_observations().arrays(), spec))
+    data = data.with_next_observations()
+    names = ("observations", "actions", "next_observations", "terminals", "rewards", "costs")
+    arrays = {name: getattr(data, name, None) for name in names}
+    return Transitions(transition_rows({name: x for name, x in arrays.items() if x is not None}, spec))
 
 
-def transition_rows(arrays: Mapping[str, np.ndarray | Array], spec: Spec) -> dict[str, Array]:
+def transition_rows(arrays: Mapping[str, Any], spec: Spec) -> Rows:
     """The arrays `[..., d]` of a data set (with `next_observations`) as rows in network units."""
     successor = "next_observations" if "next_observations" in spec.normalisers else "observations"
     rows = {
@@ -98,29 +119,29 @@ def transition_rows(arrays: Mapping[str, np.ndarray | Array], spec: Spec) -> dic
         "next_observations": spec.normalise(successor, arrays["next_observations"]),
         "terminals": jnp.asarray(arrays["terminals"], jnp.float32),
     }
-    if "rewards" in arrays:
-        rows["rewards"] = spec.normalise("rewards", arrays["rewards"][..., None])[..., 0]
-    return rows
+    return rows | {
+        name: spec.normalise(name, arrays[name][..., None])[..., 0] for name in ("rewards", "costs") if name in arrays
+    }
 
 
 def sarsa(data: Dataset, spec: Spec) -> Transitions:
     """The steps whose next action is known too, with `next_actions` (a terminal's are its own, and never used): for
     the values of the behaviour itself. Raises DataError where no step is left."""
-    last = np.zeros(len(data), bool)
-    last[data.episodes[:, 1] - 1] = True
+    last = data.terminals | data.timeouts
     kept = np.flatnonzero(~last | data.terminals)
     if kept.size == 0:
         raise DataError("Every episode is one step cut by a timeout, so no step has a next action.")
-    following = np.where(last, np.arange(len(data)), np.arange(len(data)) + 1)
+    rewards, after = data.require_rewards(), np.where(last, np.arange(len(data)), np.arange(len(data)) + 1)[kept]
     known = data.next_observations
+    here, there = (jax.tree.map(lambda x, rows=rows: x[rows], data.observations) for rows in (kept, after))
     rows = {
-        "observations": spec.normalise("observations", data.observations[kept]),
+        "observations": spec.normalise("observations", here),
         "actions": spec.normalise("actions", data.actions[kept]),
-        "rewards": spec.normalise("rewards", data.require_rewards()[kept, None])[:, 0],
+        "rewards": spec.normalise("rewards", rewards[kept, None])[:, 0],
         "next_observations": spec.normalise(
-            "observations", (data.observations[following] if known is None else known)[kept]
+            "observations", there if known is None else jax.tree.map(lambda x: x[kept], known)
         ),
-        "next_actions": spec.normalise("actions", data.actions[following][kept]),
+        "next_actions": spec.normalise("actions", data.actions[after]),
         "terminals": jnp.asarray(data.terminals[kept], jnp.float32),
     }
     return Transitions(rows)
@@ -132,67 +153,12 @@ def pairs(data: Dataset, spec: Spec) -> Transitions:
     return Transitions({name: spec.normalise(name, values) for name, values in rows.items()})
 
 
-def windows(
-    data: Dataset,
-    spec: Spec,
-    horizon: int,
-    stride: int = 1,
-    pad: bool = False,
-    discount: float = 1.0,
-    termination_penalty: float = 0.0,
-) -> Windows:
-    """Windows of `horizon` steps, `stride` rows apart, that never cross an episode's end.
-
-    Without `pad` a window lies wholly inside its episode, and shorter episodes are left out (`view.skipped` counts
-    them). With `pad` every row starts a window; steps beyond the end are zeros before normalisation, as in
-    Diffuser (Janner et al. 2022), and have mask 0.
-
-    `returns` is the sum of `discount**k * rewards[t + k]` from the window's first row t to the end of the episode
-    (not of the window), in float64 on the host; `termination_penalty` is added to the last reward of an episode
-    that ends by a terminal, never of one cut by a timeout. Diffuser uses -100.
-
-    Raises DataError where no episode is long enough, naming the longest.
-    """
-    if horizon < 1 or stride < 1:
-        raise DataError(f"horizon {horizon} and stride {stride} must both be at least 1.")
-    starts, stops, skipped = _starts(data.episodes, 1 if pad else (horizon - 1) * stride + 1)
-    if starts.size == 0:
-        longest = int((data.episodes[:, 1] - data.episodes[:, 0]).max())
-        raise DataError(
-            f"No episode holds a window of horizon {horizon} with stride {stride} "
-            f"({(horizon - 1) * stride + 1} steps): the longest has {longest}; shorten the horizon or pad."
-        )
-    returns = None
-    if data.rewards is not None:
-        returns = jnp.asarray(rewards_to_go(data, discount, termination_penalty), jnp.float32)
-    return Windows(
-        observations=spec.normalise("observations", data.observations),
-        actions=spec.normalise("actions", data.actions),
-        returns=returns,
-        padding=(
-            spec.normalise("observations", jnp.zeros(data.observation_dim)),
-            spec.normalise("actions", jnp.zeros(data.action_dim)),
-        ),
-        starts=jnp.asarray(starts, jnp.int32),
-        stops=jnp.asarray(stops, jnp.int32),
-        horizon=horizon,
-        stride=stride,
-        skipped=skipped,
-    )
-
-
 def rewards_to_go(data: Dataset, discount: float = 1.0, termination_penalty: float = 0.0) -> np.ndarray:
-    """From every row to the end of its episode, discounted: float64 `[N]`. Raises DataError without rewards."""
+    """From every row to the end of its episode, discounted: float64 `[N]`. `termination_penalty` is added to the last
+    reward of an episode that ends by a terminal. Raises DataError without rewards."""
     rewards = data.require_rewards().astype(np.float64) + termination_penalty * data.terminals
     to_go = np.empty_like(rewards)
     for start, stop in data.episodes:
         backwards = reversed(rewards[start:stop].tolist())
         to_go[start:stop] = list(accumulate(backwards, lambda later, reward: reward + discount * later))[::-1]
     return to_go
-
-
-def _starts(episodes: np.ndarray, needed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """First rows of the windows that need so many rows, the ends of their episodes, and the episodes left out."""
-    counts = np.maximum(episodes[:, 1] - episodes[:, 0] - needed + 1, 0)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(episodes[:, 0], counts) + within, np.repeat(episodes[:, 1], counts), int((counts == 0).sum())
