@@ -201,7 +201,7 @@ def test_calls_are_what_was_asked_and_each_is_useful(solver, calls):
     right = run(-1.0)
     jax.effects_barrier()
     assert len(seen) == calls
-    from reverie.diffusion.samplers import _rows
+    from reverie.diffusion.sampling import _rows
 
     rows = _rows(process, SOLVERS[solver], calls, "uniform", None)
     for t in {float(t) for t in rows.level.t}:

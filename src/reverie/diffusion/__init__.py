@@ -2,11 +2,9 @@
 
 from reverie.diffusion.guidance import chain, classifier_free, compose, energy, in_paint, value_gradient
 from reverie.diffusion.likelihood import log_likelihood
-from reverie.diffusion.process import (
-    PREDICTIONS,
+from reverie.diffusion.process import PREDICTIONS, Level, Process
+from reverie.diffusion.processes import (
     PROCESSES,
-    Level,
-    Process,
     edm,
     rectified_flow,
     sub_vp,
@@ -15,8 +13,9 @@ from reverie.diffusion.process import (
     vp_diffusion_ql,
     vp_linear,
 )
-from reverie.diffusion.samplers import (
-    GRIDS,
+from reverie.diffusion.sampling import sample
+from reverie.diffusion.schedules import GRIDS, time_grid
+from reverie.diffusion.solvers import (
     SOLVERS,
     Row,
     Solver,
@@ -28,8 +27,6 @@ from reverie.diffusion.samplers import (
     euler_maruyama,
     heun,
     predictor_corrector,
-    sample,
-    time_grid,
 )
 
 __all__ = [

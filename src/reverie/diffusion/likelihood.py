@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.diffusion.process import Process, velocity
-from reverie.diffusion.samplers import time_grid
+from reverie.diffusion.schedules import time_grid
 from reverie.errors import ReverieError
 
 

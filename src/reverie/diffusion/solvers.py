@@ -1,8 +1,4 @@
-"""Solvers of a few lines, and the one driver that runs them.
-
-The driver is a `lax.scan` with one network call an iteration. It knows times, noise, hooks, clipping, warm starts and
-the number of calls; a solver only knows how to get from one noise level to the next, given x0_hat.
-"""
+"""Solvers: how x gets from one noise level to the next, given x0_hat. `SOLVERS` names them."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.diffusion.process import DATA, Level, Process, noise_of, velocity
+from reverie.diffusion.process import Level, noise_of, velocity
 from reverie.errors import ReverieError
 
 
@@ -38,7 +34,7 @@ class Row(NamedTuple):
     @property
     def transition_variance(self):
         """Variance of x_start given x_end in the forward process: "beta" in the discrete papers' words."""
-        return _transition(self.end, self.start)[1]
+        return transition(self.end, self.start)[1]
 
     @property
     def posterior_variance(self):
@@ -46,7 +42,7 @@ class Row(NamedTuple):
         return self.transition_variance * (self.end.sigma / self.start.sigma) ** 2
 
 
-def _transition(clean: Level, noisy: Level):
+def transition(clean: Level, noisy: Level):
     """Scale and variance of x_noisy given x_clean in the forward process."""
     ratio = noisy.alpha / jnp.maximum(clean.alpha, 1e-12)
     return ratio, jnp.maximum(noisy.sigma**2 - (ratio * clean.sigma) ** 2, 0)
@@ -204,156 +200,3 @@ SOLVERS = {
     "dpm++2m-sde": dpm_solver_pp(sde=True),
     "predictor-corrector": predictor_corrector(),
 }
-
-
-def _karras(process, high, low, n):
-    largest, smallest = (float(jnp.exp(-process.log_snr(jnp.float32(t)))) for t in (high, low))
-    return process.time_of(-7 * np.log(np.linspace(largest ** (1 / 7), smallest ** (1 / 7), n)))
-
-
-def _uniform_log_snr(process, high, low, n):
-    first, last = (float(process.log_snr(jnp.float32(t))) for t in (high, low))
-    return process.time_of(np.linspace(first, last, n))
-
-
-GRIDS = {
-    "uniform": lambda process, high, low, n: np.linspace(high, low, n),
-    "quadratic": lambda process, high, low, n: np.linspace(math.sqrt(high), math.sqrt(low), n) ** 2,
-    "karras": _karras,  # Karras et al. (2022), eq. 5, with rho = 7, on sigma/alpha
-    "log-snr": _uniform_log_snr,
-}
-
-
-def time_grid(process: Process, n: int, grid: str = "uniform", start: float | None = None) -> np.ndarray:
-    """n decreasing times, from `start` (t_max if None) to t_min; a discrete process's are among its own steps.
-
-    Raises ReverieError where the grid is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
-    """
-    if grid not in GRIDS:
-        raise ReverieError(f"time grid {grid!r} is unknown; choose one of {', '.join(GRIDS)}")
-    high = process.t_max if start is None else start
-    if n < 1 or not 0 < high <= 1:
-        raise ReverieError(f"{n} steps from t = {high} is no grid; give at least 1 step and a start in (0, 1]")
-    if process.steps is None:
-        if high <= process.t_min:
-            raise ReverieError(f"start {high} is not above the process's t_min = {process.t_min}")
-        low = process.t_min
-    else:
-        low, high = 1 / process.steps, max(round(high * process.steps), 1) / process.steps
-        if n > round(high * process.steps):
-            raise ReverieError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
-    # log-SNR has no finite value at pure noise (rectified flow at t = 1): start a hair below, then put the end back.
-    finite = high if np.isfinite(process.log_snr(jnp.float32(high))) else high - 1e-4
-    times = np.array(GRIDS[grid](process, *((finite if grid in ("karras", "log-snr") else high), low), n), np.float64)
-    times[0] = high
-    if n > 1:
-        times[-1] = low
-    return times if process.steps is None else _whole_steps(times, process.steps)
-
-
-def _whole_steps(times, steps):
-    """Round to multiples of 1/steps, strictly decreasing."""
-    index, n = np.round(times * steps).astype(int), len(times)
-    index = np.maximum(index, np.arange(n, 0, -1))
-    for i in range(1, n):
-        index[i] = min(index[i], index[i - 1] - 1)
-    return index / steps
-
-
-def _rows(process: Process, solver: Solver, calls: int, grid: str, start: float | None) -> Row:
-    """The table that the driver scans, one row a call."""
-    n = calls if solver.stages == 1 else calls // 2 + 1
-    times = time_grid(process, n, grid, start)
-    origin = jax.tree.map(np.asarray, process.level(times))
-    raised = times
-    if solver.churn:
-        snr = solver.churn(origin.log_snr)
-        raised = np.where(snr < origin.log_snr, process.time_of(snr), times)
-    begin = jax.tree.map(np.asarray, process.level(raised))
-    end = jax.tree.map(lambda values, last: np.append(values[1:], np.float32(last)), origin, DATA)
-
-    h = end.log_snr - begin.log_snr
-    with np.errstate(all="ignore"):
-        extrapolation = np.append(0, h[1:] / (2 * h[:-1]))
-    extrapolation = np.where(np.isfinite(extrapolation) & np.isfinite(h), extrapolation, 0).astype(np.float32)
-
-    # Two stages everywhere but in the last step, and in the first too if the calls are even in number.
-    double = np.zeros(n, bool) if solver.stages == 1 else np.arange(n) < n - 1
-    double[0] &= calls % 2 == 1
-    step = np.repeat(np.arange(n), 1 + double)
-    stage = np.append(0, (step[1:] == step[:-1]).astype(np.int32))
-    return jax.tree.map(lambda v: v[step], Row(origin, begin, end, extrapolation, np.zeros(n)))._replace(stage=stage)
-
-
-def sample(
-    process: Process,
-    denoiser: Callable,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    *,
-    calls: int,
-    solver: Solver | str = "ddpm",
-    grid: str = "uniform",
-    guide: Callable | None = None,
-    project: Callable | None = None,
-    clip_x0: tuple | None = None,
-    clip_x: tuple | None = None,
-    temperature: float = 1.0,
-    noise_temperature: float = 1.0,
-    noise: jax.Array | None = None,
-    warm_start: jax.Array | None = None,
-    start: float | None = None,
-    history: bool = False,
-):
-    """Draw samples of `shape` by `calls` network calls, each of which changes the result.
-
-    denoiser: (x, t) -> x0_hat with a scalar t. guide: (x, row) -> x before each call (value gradients; one-stage
-    solvers only). project: (x, t) -> x on the first x and after every step (in-painting, a safe set). clip_x0 and
-    clip_x: (low, high) for x0_hat, and for x after every step. temperature and noise_temperature scale the initial
-    and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place
-    of pure noise at t_max. history: also return x after every call, [calls, *shape]. Differentiable throughout.
-
-    Raises ReverieError for an unknown solver or grid, and for more steps than a discrete process has.
-    """
-    if isinstance(solver, str):
-        if solver not in SOLVERS:
-            raise ReverieError(f"solver {solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
-        solver = SOLVERS[solver]
-    if guide and solver.stages > 1:
-        raise ReverieError(
-            "a guide moves x before each call, which a two-stage solver cannot follow; use a one-stage one"
-        )
-    if (warm_start is None) != (start is None):
-        raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
-    if calls < 1:
-        raise ReverieError(f"calls = {calls}: a sample takes at least 1 network call")
-    with jax.ensure_compile_time_eval():
-        rows = _rows(process, solver, calls, grid, start)
-
-    def settle(x, t):
-        return project(x, t) if project else x
-
-    def call(carry, inputs):
-        x, memory = carry
-        row, index = inputs
-        fresh = jnp.zeros_like(x)
-        if solver.noisy:
-            fresh = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
-        if solver.churn:
-            ratio, variance = _transition(row.origin, row.start)
-            raised = ratio * x + jnp.sqrt(variance) * solver.churn_noise * fresh
-            x = jnp.where((row.stage == 0) & (row.start.t > row.origin.t), raised, x)
-        x = guide(x, row) if guide else x
-        x0 = denoiser(x, row.level.t)
-        x0 = x0 if clip_x0 is None else jnp.clip(x0, *clip_x0)
-        x, memory = solver.step(row, x, x0, fresh, memory)
-        x = settle(x if clip_x is None else jnp.clip(x, *clip_x), row.end.t)
-        return (x, memory), (x if history else None)
-
-    first_key, noise_key = jax.random.split(key)
-    x = temperature * (jax.random.normal(first_key, shape) if noise is None else noise)
-    t_start = rows.origin.t[0]
-    x = process.prior_scale * x if warm_start is None else process.perturb(warm_start, t_start, x)
-    x = settle(x, t_start)
-    (x, _), past = jax.lax.scan(call, (x, solver.memory(x)), (rows, np.arange(calls)))
-    return (x, past) if history else x
