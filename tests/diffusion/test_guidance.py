@@ -24,9 +24,9 @@ def predict_mode(process):
     return predict
 
 
-def run(process, denoiser, n=8192, calls=60, **options):
-    options = {"solver": "ddim", "grid": "quadratic"} | options
-    return np.asarray(sample(process, denoiser, jax.random.key(0), (n, 2), calls=calls, **options))
+def run(process, denoiser, n=8192, nfe=60, **options):
+    options = {"solver": "ddim", "schedule": "quadratic"} | options
+    return np.asarray(sample(process, denoiser, jax.random.key(0), (n, 2), nfe=nfe, **options))
 
 
 def test_scale_one_is_the_conditional_model_and_zero_the_unconditional():
@@ -53,7 +53,7 @@ def test_scale_is_that_of_eps_u_plus_w_difference():
     np.testing.assert_allclose(guided, base + 1.2 * (conditional - base), atol=1e-5)
 
 
-def test_classifier_free_makes_one_call_of_a_doubled_batch():
+def test_classifier_free_makes_one_evaluation_of_a_doubled_batch():
     process = diffusion.vp_linear()
     shapes = []
 
@@ -111,11 +111,11 @@ def test_energy_guidance_at_weight_one_is_the_posterior(name):
         left = variance * process.sigma(t) ** 2 / (process.alpha(t) ** 2 * variance + process.sigma(t) ** 2)
         return -0.5 * ((y - denoiser(x, t)) ** 2 / (s2 + left)).sum(-1)
 
-    grid = "karras" if name == "ve" else "quadratic"
+    schedule = "karras" if name == "ve" else "quadratic"
     guided = diffusion.energy(process, denoiser, log_likelihood)
     posterior = 1 / (1 / variance + 1 / s2)
     for solver in ("ddim", "ddpm-beta"):
-        x = run(process, guided, 20_000, 100, solver=solver, grid=grid)
+        x = run(process, guided, 20_000, 100, solver=solver, schedule=schedule)
         np.testing.assert_allclose(x.mean(0), posterior * (mean / variance + y / s2), atol=0.04)
         np.testing.assert_allclose(x.var(0), posterior, rtol=0.1)
     unguided = run(process, diffusion.energy(process, denoiser, log_likelihood, 0.0), 512)
@@ -123,7 +123,7 @@ def test_energy_guidance_at_weight_one_is_the_posterior(name):
 
 
 def test_value_gradient_moves_by_scale_times_posterior_variance():
-    """One call from x: the guide adds steps * scale * variance * gradient before it, and only at times >= stop."""
+    """One evaluation from x: the guide adds steps * scale * variance * gradient before it, only at times >= stop."""
     process = diffusion.vp_cosine(20)
     goal = jnp.array([3.0, -1.0])
     seen = []
@@ -135,7 +135,7 @@ def test_value_gradient_moves_by_scale_times_posterior_variance():
     def go(**options):
         seen.clear()
         guide = diffusion.value_gradient(lambda x, t: (x * goal).sum(-1), 0.1, **options)
-        sample(process, denoiser, jax.random.key(0), (1, 2), calls=20, guide=guide, noise_temperature=0.0)
+        sample(process, denoiser, jax.random.key(0), (1, 2), nfe=20, guide=guide, noise_temperature=0.0)
         jax.effects_barrier()
         return np.array(seen)
 
@@ -147,7 +147,7 @@ def test_value_gradient_moves_by_scale_times_posterior_variance():
     free, stopped = go(steps=2), go(steps=2, stop=3 / 20 - 1e-6)
     np.testing.assert_allclose(free[:18], stopped[:18], rtol=1e-6)
     assert np.abs(free[18:] - stopped[18:]).max() > 1e-4
-    held = diffusion.in_paint(jnp.array([True, False]), 0.0)
+    held = diffusion.inpaint(jnp.array([True, False]), 0.0)
     assert np.all(go(steps=2, project=held)[:, 0, 0] == 0)
 
 
@@ -158,16 +158,16 @@ def test_value_gradient_of_zero_scale_changes_nothing_and_larger_ones_come_neare
 
     def error(scale):
         guide = diffusion.value_gradient(lambda x, t: -((x - goal) ** 2).sum(-1), scale, steps=2)
-        x = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform", guide=guide)
+        x = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", schedule="uniform", guide=guide)
         return x, np.square(x - goal).sum(-1).mean()
 
-    plain = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform")
+    plain = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", schedule="uniform")
     np.testing.assert_array_equal(error(0.0)[0], plain)
     errors = [error(s)[1] for s in (0.0, 0.03, 0.1, 0.3)]
     assert np.all(np.diff(errors) < 0), errors
 
 
-def test_in_painting_holds_the_entries_exactly_and_conditions_the_rest():
+def test_inpainting_holds_the_entries_exactly_and_conditions_the_rest():
     process = diffusion.vp_cosine(50)
     mask, value = jnp.array([True, False]), jnp.array([-1.4, 0.0])
     x, past = sample(
@@ -175,8 +175,8 @@ def test_in_painting_holds_the_entries_exactly_and_conditions_the_rest():
         TWO_MODES.denoiser(process),
         jax.random.key(0),
         (2048, 2),
-        calls=50,
-        project=diffusion.in_paint(mask, value),
+        nfe=50,
+        project=diffusion.inpaint(mask, value),
         history=True,
     )
     assert np.all(past[..., 0] == np.float32(-1.4))

@@ -1,6 +1,6 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
-from reverie.diffusion.guidance import chain, classifier_free, compose, energy, in_paint, value_gradient
+from reverie.diffusion.guidance import chain, classifier_free, compose, energy, inpaint, value_gradient
 from reverie.diffusion.likelihood import log_likelihood
 from reverie.diffusion.process import PREDICTIONS, Level, Process
 from reverie.diffusion.processes import (
@@ -14,7 +14,7 @@ from reverie.diffusion.processes import (
     vp_linear,
 )
 from reverie.diffusion.sampling import sample
-from reverie.diffusion.schedules import GRIDS, time_grid
+from reverie.diffusion.schedules import SCHEDULES, timesteps
 from reverie.diffusion.solvers import (
     SOLVERS,
     Row,
@@ -30,9 +30,9 @@ from reverie.diffusion.solvers import (
 )
 
 __all__ = [
-    "GRIDS",
     "PREDICTIONS",
     "PROCESSES",
+    "SCHEDULES",
     "SOLVERS",
     "Level",
     "Process",
@@ -50,13 +50,13 @@ __all__ = [
     "euler",
     "euler_maruyama",
     "heun",
-    "in_paint",
+    "inpaint",
     "log_likelihood",
     "predictor_corrector",
     "rectified_flow",
     "sample",
     "sub_vp",
-    "time_grid",
+    "timesteps",
     "value_gradient",
     "ve",
     "vp_cosine",

@@ -51,7 +51,7 @@ def energy(process: Process, denoiser: Callable, log_density: Callable, scale: f
 
 
 def value_gradient(value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project=None) -> Callable:
-    """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before a call,
+    """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before an evaluation,
     x <- x + scale * (posterior variance of the step) * grad_x value(x, t), `steps` times, projected after each.
 
     value: (x, t) -> [batch], trained on noisy x. At times below `stop` x is left alone. The paper shifts the
@@ -71,7 +71,7 @@ def value_gradient(value: Callable, scale: float, *, steps: int = 1, stop: float
     return guide
 
 
-def in_paint(mask, values) -> Callable:
+def inpaint(mask, values) -> Callable:
     """Hook (x, t) -> x that holds entries at known clean values (Janner et al. 2022, section 4.3).
 
     mask (bool) and values broadcast to x. The values are written clean at every noise level, as Diffuser does, and

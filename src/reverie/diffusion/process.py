@@ -2,8 +2,8 @@
 
 A process is x_t = alpha(t) x0 + sigma(t) eps with eps ~ N(0, I). Everything else follows from alpha and sigma: the
 probability-flow velocity alpha' x0 + sigma' eps, the forward diffusion g^2 = 2 sigma sigma' - 2 (alpha'/alpha) sigma^2,
-the log signal-to-noise ratio log(alpha / sigma). So a new schedule is one row of `PROCESSES`, and a new way for the
-network to express its answer one row of `PREDICTIONS`.
+the log signal-to-noise ratio log(alpha / sigma). So a new noise schedule is one row of `PROCESSES`, and a new way for
+the network to express its answer one row of `PREDICTIONS`.
 """
 
 import math
@@ -139,7 +139,7 @@ class Process:
         With ε it is L_simple (Ho et al. 2020, eq. 14); with the EDM preconditioning it is the paper's weighted loss
         (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
         (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project(x, t)`
-        is applied to the noisy input, as in-painting needs. `penalty` is applied to the residual.
+        is applied to the noisy input, as inpainting needs. `penalty` is applied to the residual.
         """
         key_t, key_eps = jax.random.split(key)
         t = self.draw_times(key_t, x0.shape[:1])

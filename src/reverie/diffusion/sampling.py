@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.diffusion.process import DATA, Process
-from reverie.diffusion.schedules import time_grid
+from reverie.diffusion.schedules import timesteps
 from reverie.diffusion.solvers import SOLVERS, Row, Solver, transition
 from reverie.errors import ReverieError
 
 
-def _rows(process: Process, solver: Solver, calls: int, grid: str, start: float | None) -> Row:
-    """The table that the driver scans, one row a call."""
-    n = calls if solver.stages == 1 else calls // 2 + 1
-    times = time_grid(process, n, grid, start)
+def _rows(process: Process, solver: Solver, nfe: int, schedule: str, start: float | None) -> Row:
+    """The table that the driver scans, one row an evaluation."""
+    n = nfe if solver.stages == 1 else nfe // 2 + 1
+    times = timesteps(process, n, schedule, start)
     origin = jax.tree.map(np.asarray, process.level(times))
     raised = times
     if solver.churn:
@@ -33,9 +33,9 @@ def _rows(process: Process, solver: Solver, calls: int, grid: str, start: float 
         extrapolation = np.append(0, h[1:] / (2 * h[:-1]))
     extrapolation = np.where(np.isfinite(extrapolation) & np.isfinite(h), extrapolation, 0).astype(np.float32)
 
-    # Two stages everywhere but in the last step, and in the first too if the calls are even in number.
+    # Two stages everywhere but in the last step, and in the first too if the evaluations are even in number.
     double = np.zeros(n, bool) if solver.stages == 1 else np.arange(n) < n - 1
-    double[0] &= calls % 2 == 1
+    double[0] &= nfe % 2 == 1
     step = np.repeat(np.arange(n), 1 + double)
     stage = np.append(0, (step[1:] == step[:-1]).astype(np.int32))
     return jax.tree.map(lambda v: v[step], Row(origin, begin, end, extrapolation, np.zeros(n)))._replace(stage=stage)
@@ -47,9 +47,9 @@ def sample(
     key: jax.Array,
     shape: tuple[int, ...],
     *,
-    calls: int,
+    nfe: int,
     solver: Solver | str = "ddpm",
-    grid: str = "uniform",
+    schedule: str = "uniform",
     guide: Callable | None = None,
     project: Callable | None = None,
     clip_x0: tuple | None = None,
@@ -61,15 +61,15 @@ def sample(
     start: float | None = None,
     history: bool = False,
 ):
-    """Draw samples of `shape` by `calls` network calls, each of which changes the result.
+    """Draw samples of `shape` by `nfe` network function evaluations (NFE), each of which changes the result.
 
-    denoiser: (x, t) -> x0_hat with a scalar t. guide: (x, row) -> x before each call (value gradients; one-stage
-    solvers only). project: (x, t) -> x on the first x and after every step (in-painting, a safe set). clip_x0 and
+    denoiser: (x, t) -> x0_hat with a scalar t. guide: (x, row) -> x before each evaluation (value gradients; one-stage
+    solvers only). project: (x, t) -> x on the first x and after every step (inpainting, a safe set). clip_x0 and
     clip_x: (low, high) for x0_hat, and for x after every step. temperature and noise_temperature scale the initial
     and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place
-    of pure noise at t_max. history: also return x after every call, [calls, *shape]. Differentiable throughout.
+    of pure noise at t_max. history: also return x after every evaluation, [nfe, *shape]. Differentiable throughout.
 
-    Raises ReverieError for an unknown solver or grid, and for more steps than a discrete process has.
+    Raises ReverieError for an unknown solver or schedule, and for more steps than a discrete process has.
     """
     if isinstance(solver, str):
         if solver not in SOLVERS:
@@ -77,19 +77,19 @@ def sample(
         solver = SOLVERS[solver]
     if guide and solver.stages > 1:
         raise ReverieError(
-            "a guide moves x before each call, which a two-stage solver cannot follow; use a one-stage one"
+            "a guide moves x before each evaluation, which a two-stage solver cannot follow; use a one-stage one"
         )
     if (warm_start is None) != (start is None):
         raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
-    if calls < 1:
-        raise ReverieError(f"calls = {calls}: a sample takes at least 1 network call")
+    if nfe < 1:
+        raise ReverieError(f"nfe = {nfe}: a sample takes at least 1 network function evaluation")
     with jax.ensure_compile_time_eval():
-        rows = _rows(process, solver, calls, grid, start)
+        rows = _rows(process, solver, nfe, schedule, start)
 
     def settle(x, t):
         return project(x, t) if project else x
 
-    def call(carry, inputs):
+    def evaluate(carry, inputs):
         x, memory = carry
         row, index = inputs
         fresh = jnp.zeros_like(x)
@@ -111,5 +111,5 @@ def sample(
     t_start = rows.origin.t[0]
     x = process.prior_scale * x if warm_start is None else process.perturb(warm_start, t_start, x)
     x = settle(x, t_start)
-    (x, _), past = jax.lax.scan(call, (x, solver.memory(x)), (rows, np.arange(calls)))
+    (x, _), past = jax.lax.scan(evaluate, (x, solver.memory(x)), (rows, np.arange(nfe)))
     return (x, past) if history else x

@@ -24,7 +24,7 @@ def _uniform_log_snr(process, high, low, n):
     return process.time_of(np.linspace(first, last, n))
 
 
-GRIDS = {
+SCHEDULES = {
     "uniform": lambda process, high, low, n: np.linspace(high, low, n),
     "quadratic": lambda process, high, low, n: np.linspace(math.sqrt(high), math.sqrt(low), n) ** 2,
     "karras": _karras,  # Karras et al. (2022), eq. 5, with rho = 7, on sigma/alpha
@@ -32,16 +32,16 @@ GRIDS = {
 }
 
 
-def time_grid(process: Process, n: int, grid: str = "uniform", start: float | None = None) -> np.ndarray:
+def timesteps(process: Process, n: int, schedule: str = "uniform", start: float | None = None) -> np.ndarray:
     """n decreasing times, from `start` (t_max if None) to t_min; a discrete process's are among its own steps.
 
-    Raises ReverieError where the grid is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
+    Raises ReverieError where the schedule is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
     """
-    if grid not in GRIDS:
-        raise ReverieError(f"time grid {grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+    if schedule not in SCHEDULES:
+        raise ReverieError(f"timestep schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
     high = process.t_max if start is None else start
     if n < 1 or not 0 < high <= 1:
-        raise ReverieError(f"{n} steps from t = {high} is no grid; give at least 1 step and a start in (0, 1]")
+        raise ReverieError(f"{n} steps from t = {high} is no schedule; give at least 1 step and a start in (0, 1]")
     if process.steps is None:
         if high <= process.t_min:
             raise ReverieError(f"start {high} is not above the process's t_min = {process.t_min}")
@@ -52,7 +52,9 @@ def time_grid(process: Process, n: int, grid: str = "uniform", start: float | No
             raise ReverieError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
     # log-SNR has no finite value at pure noise (rectified flow at t = 1): start a hair below, then put the end back.
     finite = high if np.isfinite(process.log_snr(jnp.float32(high))) else high - 1e-4
-    times = np.array(GRIDS[grid](process, *((finite if grid in ("karras", "log-snr") else high), low), n), np.float64)
+    times = np.array(
+        SCHEDULES[schedule](process, *((finite if schedule in ("karras", "log-snr") else high), low), n), np.float64
+    )
     times[0] = high
     if n > 1:
         times[-1] = low

@@ -14,9 +14,9 @@ from reverie.errors import ReverieError
 
 
 class Row(NamedTuple):
-    """One network call on the way from the level `start` to the level `end`: at start (stage 0) or end (stage 1).
+    """One network function evaluation on the way from the noise level `start` to `end`: at start (stage 0) or end (1).
 
-    `origin` is the grid's own level, from which EDM's churn raises x to start; for the other solvers they are one.
+    `origin` is the schedule's own level, from which EDM's churn raises x to start; for the other solvers they are one.
     `extrapolation` is h/(2 h_previous) in log-SNR, for two-step methods; 0 in the first and in the last step.
     """
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     @property
     def level(self) -> Level:
-        """The noise level of x at this call."""
+        """The noise level of x at this evaluation."""
         return jax.tree.map(lambda a, b: jnp.where(self.stage == 0, a, b), self.start, self.end)
 
     @property
@@ -52,8 +52,8 @@ def transition(clean: Level, noisy: Level):
 class Solver:
     """How x moves, given x0_hat: `step(row, x, x0, noise, memory) -> (x, memory)`; `memory(x)` is what it starts with.
 
-    `stages` is the number of network calls a step. With two, the last step takes one, and so does the first where the
-    calls are even in number, so that any number of calls can be asked for. `noisy` says whether noise is used.
+    `stages` is the number of network function evaluations (NFE) a step. With two, the last step takes one, and so does
+    the first where the NFE are even in number, so that any number can be asked for. `noisy` says whether noise is used.
     `churn(log_snr) -> log_snr` of the same shape raises the noise before each step.
     """
 
@@ -112,7 +112,7 @@ def heun(**churn) -> Solver:
     def step(row, x, x0, noise, memory):
         origin, slope = memory
         h = row.end.t - row.start.t
-        # No second call is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
+        # No second evaluation is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
         end = row.end._replace(sigma=jnp.where(row.end.sigma > 0, row.end.sigma, 1))
         first, second = velocity(row.start, x, x0), velocity(end, x, x0)
         predict = row.stage == 0
@@ -157,7 +157,7 @@ def predictor_corrector(predictor: Solver | None = None, snr: float = 0.16) -> S
     predict = (predictor or euler_maruyama()).step
 
     def step(row, x, x0, noise, memory):
-        # No corrector call is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
+        # No correction is made at the data; a sigma of 1 there keeps its unused branch and its gradient finite.
         end = row.end._replace(sigma=jnp.where(row.end.sigma > 0, row.end.sigma, 1))
         score = -noise_of(end, x, x0) / end.sigma
         size = 2 * snr**2 * jnp.mean(noise**2) / jnp.maximum(jnp.mean(score**2), 1e-12)
@@ -168,7 +168,7 @@ def predictor_corrector(predictor: Solver | None = None, snr: float = 0.16) -> S
 
 
 def dpm_solver_pp(order: int = 2, sde: bool = False) -> Solver:
-    """DPM-Solver++ with one call a step (Lu et al. 2022): first order, or the two-step method "2M"; ODE or SDE.
+    """DPM-Solver++ with one evaluation a step (Lu et al. 2022): first order, or the two-step method "2M"; ODE or SDE.
 
     The first and the last step are of first order: before the first there is no history, and the last ends at
     infinite log-SNR.
