@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.diffusion.schedules import SCHEDULES
 from reverie.errors import ReverieError
 
 Array = jax.Array
@@ -45,28 +46,38 @@ DATA = Level(0.0, 1.0, 0.0, np.inf, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Process:
-    """A noising process, the network's prediction along it, and where training draws its times.
-
-    `steps` is None for continuous time; otherwise the times are 1/steps, 2/steps, ..., 1, in training and in sampling,
-    and the network sees the index steps*t - 1. `[t_min, t_max]` is where the process is sampled. `rate` replaces the
-    forward process's g^2 in stochastic solvers where that is singular (any g^2 >= 0 leaves the marginals unchanged).
-    `feature` is what the network's time embedding sees. `draw` draws training times of a given shape.
-    """
+    """A noising process, the network's prediction along it, and the times of training and of sampling."""
 
     alpha: Time
+    """Scale of the data at times t of any shape."""
     sigma: Time
+    """Standard deviation of the noise at times t."""
     t_min: float = 1e-3
+    """The cleanest time that is sampled; the last evaluation goes from there to the data."""
     t_max: float = 1.0
+    """The noisiest time that is sampled, where sampling starts."""
     steps: int | None = None
+    """None for continuous time. Otherwise the times are 1/steps, 2/steps, ..., 1, in training and in sampling, and the
+    network sees the index steps*t - 1."""
     prediction: str = "eps"
+    """What the network outputs, by its name in `PREDICTIONS`."""
+    schedule: str = "uniform"
+    """The timestep schedule that suits the process when it is sampled, by its name in `SCHEDULES`."""
     sigma_data: float = 1.0
+    """Standard deviation of the data, which the "edm" prediction scales by."""
     rate: Time | None = None
+    """Replaces the forward process's g^2 in stochastic solvers where that is singular (any g^2 >= 0 leaves the
+    marginals unchanged)."""
     feature: Time | None = None
+    """What the network's time embedding sees of t; 1000 t unless given."""
     draw: Callable[[Array, tuple[int, ...]], Array] | None = None
+    """Draws training times from a key, of a given shape; uniform on [t_min, t_max] unless given."""
 
     def __post_init__(self):
         if self.prediction not in PREDICTIONS:
             raise ReverieError(f"prediction {self.prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+        if self.schedule not in SCHEDULES:
+            raise ReverieError(f"timestep schedule {self.schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
         if self.steps is not None and self.steps < 1:
             raise ReverieError(f"a process of {self.steps} steps has no time to train at; give steps >= 1 or None")
         with jax.ensure_compile_time_eval():

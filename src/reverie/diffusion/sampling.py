@@ -16,7 +16,7 @@ from reverie.diffusion.solvers import SOLVERS, Row, Solver, transition
 from reverie.errors import ReverieError
 
 
-def _rows(process: Process, solver: Solver, nfe: int, schedule: str, start: float | None) -> Row:
+def _rows(process: Process, solver: Solver, nfe: int, schedule: str | None, start: float | None) -> Row:
     """The table that the driver scans, one row an evaluation."""
     n = nfe if solver.stages == 1 else nfe // 2 + 1
     times = timesteps(process, n, schedule, start)
@@ -49,7 +49,7 @@ def sample(
     *,
     nfe: int,
     solver: Solver | str = "ddpm",
-    schedule: str = "uniform",
+    schedule: str | None = None,
     guide: Callable | None = None,
     project: Callable | None = None,
     clip_x0: tuple | None = None,
@@ -63,7 +63,7 @@ def sample(
 ):
     """Draw samples of `shape` by `nfe` network function evaluations (NFE), each of which changes the result.
 
-    denoiser: (x, t) -> x0_hat with a scalar t. guide: (x, row) -> x before each evaluation (value gradients; one-stage
+    denoiser: (x, t) -> x0_hat with a scalar t. schedule: a name in `SCHEDULES`; the process's own if None. guide: (x, row) -> x before each evaluation (value gradients; one-stage
     solvers only). project: (x, t) -> x on the first x and after every step (inpainting, a safe set). clip_x0 and
     clip_x: (low, high) for x0_hat, and for x after every step. temperature and noise_temperature scale the initial
     and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place

@@ -32,11 +32,14 @@ SCHEDULES = {
 }
 
 
-def timesteps(process: Process, n: int, schedule: str = "uniform", start: float | None = None) -> np.ndarray:
+def timesteps(process: Process, n: int, schedule: str | None = None, start: float | None = None) -> np.ndarray:
     """n decreasing times, from `start` (t_max if None) to t_min; a discrete process's are among its own steps.
+
+    schedule: a name in `SCHEDULES`; the process's own if None.
 
     Raises ReverieError where the schedule is unknown, n < 1, start is outside (0, 1], or n exceeds the discrete steps.
     """
+    schedule = process.schedule if schedule is None else schedule
     if schedule not in SCHEDULES:
         raise ReverieError(f"timestep schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
     high = process.t_max if start is None else start
@@ -51,10 +54,8 @@ def timesteps(process: Process, n: int, schedule: str = "uniform", start: float 
         if n > round(high * process.steps):
             raise ReverieError(f"{n} sampling steps from t = {high:g} exceed the {round(high * process.steps)} there")
     # log-SNR has no finite value at pure noise (rectified flow at t = 1): start a hair below, then put the end back.
-    finite = high if np.isfinite(process.log_snr(jnp.float32(high))) else high - 1e-4
-    times = np.array(
-        SCHEDULES[schedule](process, *((finite if schedule in ("karras", "log-snr") else high), low), n), np.float64
-    )
+    finite = np.isfinite(process.log_snr(jnp.float32(high))) or schedule not in ("karras", "log-snr")
+    times = np.array(SCHEDULES[schedule](process, high if finite else high - 1e-4, low, n), np.float64)
     times[0] = high
     if n > 1:
         times[-1] = low
