@@ -63,13 +63,18 @@ def sample(
 ):
     """Draw samples of `shape` by `nfe` network function evaluations (NFE), each of which changes the result.
 
-    denoiser: (x, t) -> x0_hat with a scalar t. schedule: a name in `SCHEDULES`; the process's own if None. guide: (x, row) -> x before each evaluation (value gradients; one-stage
-    solvers only). project: (x, t) -> x on the first x and after every step (inpainting, a safe set). clip_x0 and
-    clip_x: (low, high) for x0_hat, and for x after every step. temperature and noise_temperature scale the initial
-    and the steps' noise. warm_start with start: a clean sample of `shape`, noised to time `start` in (0, 1], in place
-    of pure noise at t_max. history: also return x after every evaluation, [nfe, *shape]. Differentiable throughout.
+    denoiser: (x, t) -> x0_hat with a scalar t.
+    solver, schedule: a Solver or a name in `SOLVERS`; a name in `SCHEDULES`, or None for the process's own.
+    guide: (x, row) -> x before each evaluation (value gradients; one-stage solvers only).
+    project: (x, t) -> x on the first x and after every step (inpainting, a safe set).
+    clip_x0, clip_x: (low, high) for x0_hat, and for x after every step.
+    temperature, noise_temperature: scales of the initial noise and of the steps' noise.
+    noise: the initial noise of `shape`, of unit variance; drawn from `key` if None.
+    warm_start, start: a clean sample of `shape`, noised to time `start` in (0, 1], in place of pure noise at t_max.
+    history: also return x after every evaluation, [nfe, *shape].
 
-    Raises ReverieError for an unknown solver or schedule, and for more steps than a discrete process has.
+    Differentiable throughout. Raises ReverieError for an unknown solver or schedule, and for more steps than a discrete
+    process has.
     """
     if isinstance(solver, str):
         if solver not in SOLVERS:
