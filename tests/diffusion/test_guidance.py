@@ -165,25 +165,3 @@ def test_value_gradient_of_zero_scale_changes_nothing_and_larger_ones_come_neare
     np.testing.assert_array_equal(error(0.0)[0], plain)
     errors = [error(s)[1] for s in (0.0, 0.03, 0.1, 0.3)]
     assert np.all(np.diff(errors) < 0), errors
-
-
-def test_inpainting_holds_the_entries_exactly_and_conditions_the_rest():
-    process = diffusion.vp_cosine(50)
-    mask, value = jnp.array([True, False]), jnp.array([-1.4, 0.0])
-    x, past = sample(
-        process,
-        TWO_MODES.denoiser(process),
-        jax.random.key(0),
-        (2048, 2),
-        nfe=50,
-        project=diffusion.inpaint(mask, value),
-        history=True,
-    )
-    assert np.all(past[..., 0] == np.float32(-1.4))
-    # x_0 = -1.4 belongs to the second mode, whose second coordinate is -1.
-    assert abs(float(jnp.median(x[:, 1])) + 1.0) < 0.1
-
-
-def test_hooks_chain_in_order():
-    hook = diffusion.chain(lambda x, t: x + 1, lambda x, t: 2 * x)
-    assert hook(jnp.float32(1.0), 0.5) == 4

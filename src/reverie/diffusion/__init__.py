@@ -1,6 +1,7 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
-from reverie.diffusion.guidance import chain, classifier_free, compose, energy, inpaint, value_gradient
+from reverie.diffusion.guidance import classifier_free, compose, energy, value_gradient
+from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
 from reverie.diffusion.process import PREDICTIONS, Level, Process
 from reverie.diffusion.processes import (

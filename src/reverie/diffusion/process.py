@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.diffusion.hooks import Hooks, chain
 from reverie.diffusion.schedules import SCHEDULES
 from reverie.errors import ReverieError
 
@@ -144,19 +145,21 @@ class Process:
             return self.steps * jnp.asarray(t) - 1
         return self.feature(t) if self.feature else 1000 * jnp.asarray(t)
 
-    def loss(self, net, x0, key, cond=None, *, weight=1.0, mask=None, project=None, penalty=jnp.square) -> Array:
+    def loss(
+        self, net, x0, key, cond=None, *, weight=1.0, mask=None, project: Hooks = None, penalty=jnp.square
+    ) -> Array:
         """Denoising loss of each example, [B], for x0 [B, ...], in the units of the network's output.
 
         With ε it is L_simple (Ho et al. 2020, eq. 14); with the EDM preconditioning it is the paper's weighted loss
         (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
-        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project(x, t)`
-        is applied to the noisy input, as inpainting needs. `penalty` is applied to the residual.
+        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project`, a
+        hook (x, t) -> x or several in order, is applied to the noisy input, as inpainting needs. `penalty` is applied
+        to the residual.
         """
         key_t, key_eps = jax.random.split(key)
         t = self.draw_times(key_t, x0.shape[:1])
         eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
-        x = self.perturb(x0, t, eps)
-        x = project(x, t) if project else x
+        x = chain(project)(self.perturb(x0, t, eps), t)
         residual = self.network(net, x, t, cond) - PREDICTIONS[self.prediction].target(self, x0, eps, t)
         error = jnp.broadcast_to(weight, x0.shape) * penalty(residual)
         axes = tuple(range(1, x0.ndim))

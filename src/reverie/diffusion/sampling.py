@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.diffusion.hooks import Hooks, chain
 from reverie.diffusion.process import DATA, Process
 from reverie.diffusion.schedules import timesteps
 from reverie.diffusion.solvers import SOLVERS, Row, Solver, transition
@@ -51,7 +52,7 @@ def sample(
     solver: Solver | str = "ddpm",
     schedule: str | None = None,
     guide: Callable | None = None,
-    project: Callable | None = None,
+    project: Hooks = None,
     clip_x0: tuple | None = None,
     clip_x: tuple | None = None,
     temperature: float = 1.0,
@@ -66,7 +67,7 @@ def sample(
     denoiser: (x, t) -> x0_hat with a scalar t.
     solver, schedule: a Solver or a name in `SOLVERS`; a name in `SCHEDULES`, or None for the process's own.
     guide: (x, row) -> x before each evaluation (value gradients; one-stage solvers only).
-    project: (x, t) -> x on the first x and after every step (inpainting, a safe set).
+    project: hook (x, t) -> x on the first x and after every step (inpainting, a safe set); or several, in order.
     clip_x0, clip_x: (low, high) for x0_hat, and for x after every step.
     temperature, noise_temperature: scales of the initial noise and of the steps' noise.
     noise: the initial noise of `shape`, of unit variance; drawn from `key` if None.
@@ -88,11 +89,9 @@ def sample(
         raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
     if nfe < 1:
         raise ReverieError(f"nfe = {nfe}: a sample takes at least 1 network function evaluation")
+    settle = chain(project)
     with jax.ensure_compile_time_eval():
         rows = _rows(process, solver, nfe, schedule, start)
-
-    def settle(x, t):
-        return project(x, t) if project else x
 
     def evaluate(carry, inputs):
         x, memory = carry
