@@ -99,6 +99,52 @@ def test_composition_is_a_product_of_gaussians():
         diffusion.compose(predict, conditions, [1.0], jnp.zeros((n, 2)))
 
 
+@pytest.mark.parametrize("scales", [(-1.0, 0.0), (1.0, -0.5)])
+def test_a_negative_scale_is_not(scales):
+    """p(x) = N(0, v) and p(x | y_i) = N(m_i, v): p(x) prod_i (p(x|y_i)/p(x))^w_i is N(sum_i w_i m_i, v), at every noise
+    level. So NOT y_1 is the mirror image of y_1, and y_1 AND NOT y_2 lies away from m_2."""
+    process, v = diffusion.vp_linear(), 0.5
+    means = jnp.array([[1.0, 0.0], [0.5, 1.5]])
+
+    def predict(x, t, mean):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return mean + alpha * v / (alpha**2 * v + sigma**2) * (x - alpha * mean)
+
+    n = 4096
+    x = run(
+        process, diffusion.compose(predict, [jnp.broadcast_to(m, (n, 2)) for m in means], scales, jnp.zeros((n, 2))), n
+    )
+    plain = run(process, lambda x, t: predict(x, t, 0.0), n)
+    # The flow moves each sample as without conditions, but for the mean, which it leaves at alpha(t_max) times its own.
+    np.testing.assert_allclose(x - plain, np.broadcast_to(jnp.array(scales) @ means, x.shape), atol=0.02)
+
+
+def test_conditions_are_trees():
+    """A dictionary of arrays as the condition, of several shapes and without some batch axes, through the loss, the
+    denoiser and guidance, is the same as the parts by themselves."""
+    process = diffusion.vp_cosine(20)
+    n = 16
+    null = {"state": jnp.zeros((n, 3)), "image": {"mean": jnp.zeros(())}}
+    condition = {"state": jax.random.normal(jax.random.key(1), (n, 3)), "image": {"mean": jnp.float32(0.3)}}
+    x = jax.random.normal(jax.random.key(0), (n, 2))
+
+    def net(x, feature, cond):
+        return 0.1 * x + cond["state"][..., :2] + jnp.expand_dims(cond["image"]["mean"], (-1, -2))
+
+    def flat(x, feature, cond):
+        return 0.1 * x + cond
+
+    parts = condition["state"][:, :2] + 0.3
+    loss = process.loss(net, x, jax.random.key(2), condition)
+    np.testing.assert_allclose(loss, process.loss(flat, x, jax.random.key(2), parts), rtol=1e-5)
+    t = jnp.float32(0.5)
+    guided = diffusion.compose(lambda *a: process.denoise(net, *a), [condition, null], [1.5, 2.0], null)(x, t)
+    plain = diffusion.classifier_free(lambda *a: process.denoise(flat, *a), parts, 0 * parts, 1.5)(x, t)
+    np.testing.assert_allclose(guided, plain, rtol=1e-5)
+    with pytest.raises(ValueError, match="give each the null's"):
+        diffusion.classifier_free(lambda *a: process.denoise(net, *a), {"state": parts}, null, 1.5)
+
+
 @pytest.mark.parametrize("name", ["vp-linear", "vp-cosine", "ve", "rectified-flow"])
 def test_energy_guidance_at_weight_one_is_the_posterior(name):
     """Prior N(m, v), likelihood N(y; x, s^2). log p(y | x_t) is known: y | x_t ~ N(E[x0|x_t], s^2 + Var[x0|x_t])."""

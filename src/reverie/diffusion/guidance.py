@@ -16,12 +16,18 @@ from reverie.errors import ReverieError
 def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], null) -> Callable:
     """eps_u + sum_i w_i (eps_i - eps_u): several conditions at once, in one batch (Ajay et al. 2023, eq. 9).
 
-    predict: (x, t, condition) -> x0_hat, for any leading batch shape. `null` is the condition that stands for none, of
-    the conditions' structure. With a single condition, w = 1 is the conditional model and w = 0 the unconditional (the
-    convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
+    predict: (x, t, condition) -> x0_hat, for any leading batch shape. A condition is an array or a tree of arrays (a
+    dictionary, say), and `null` the one that stands for none, of the same structure. At every noise level the score is
+    that of p(x_t) prod_i (p(x_t|y_i) / p(x_t))^w_i, so positive scales are AND, and a negative scale is NOT: it leads
+    away from its condition (Liu et al. 2022). With a single condition, w = 1 is the conditional model and w = 0 the
+    unconditional (the convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
+    Raises ReverieError unless there is one scale for each condition and all structures are the same.
     """
     if len(conditions) != len(scales):
         raise ReverieError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
+    wanted, *given = (str(jax.tree.structure(tree)) for tree in (null, *conditions))
+    if any(structure != wanted for structure in given):
+        raise ReverieError(f"conditions have the structures {', '.join(given)}; give each the null's, {wanted}")
     stacked = jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
 
     def denoiser(x, t):
