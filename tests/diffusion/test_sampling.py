@@ -10,7 +10,7 @@ from analytic import GAUSSIAN, TWO_MODES
 from test_process import every_prediction, exact_network
 
 from reverie import diffusion
-from reverie.diffusion import PREDICTIONS, SCHEDULES, SOLVERS, sample
+from reverie.diffusion import PREDICTIONS, SOLVERS, sample
 
 SCHEDULE = {"vp-linear": "quadratic", "sub-vp": "quadratic", "edm": "karras", "ve": "karras"}
 NFE = {("ve", "euler"): 400}  # first order in the exponent of sigma, over more than five decades of variance
@@ -209,7 +209,7 @@ def test_nfe_are_what_was_asked_and_each_is_useful(solver, nfe):
     assert len(seen) == nfe
     from reverie.diffusion.sampling import _rows
 
-    rows = _rows(process, SOLVERS[solver], nfe, "uniform", None)
+    rows = _rows(process, SOLVERS[solver], nfe, None, None)
     for t in {float(t) for t in rows.level.t}:
         assert np.abs(run(t) - right).max() > 1e-7, t
 
@@ -305,33 +305,6 @@ def test_gradient_passes_through_every_evaluation():
         return sample(process, denoiser, jax.random.key(0), (64, 2), nfe=5).sum()
 
     assert np.all(np.abs(jax.grad(total)(jnp.zeros(5))) > 1e-3)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("name", NAMES)
-def test_schedules_fall_from_start_to_t_min(name, schedule):
-    process = diffusion.PROCESSES[name]()
-    times = diffusion.timesteps(process, 5, schedule)
-    assert np.all(np.diff(times) < 0)
-    assert times[0] == pytest.approx(process.t_max)
-    assert times[-1] == pytest.approx(1 / 5 if process.steps else process.t_min)
-
-
-def test_karras_schedule_is_the_papers():
-    """EDM, eq. 5: sigma_i = (80^(1/7) + i/(n-1) (0.002^(1/7) - 80^(1/7)))^7."""
-    i = np.arange(18)
-    paper = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    np.testing.assert_allclose(80 * diffusion.timesteps(diffusion.edm(), 18, "karras"), paper, rtol=1e-4)
-
-
-def test_discrete_schedules_are_whole_and_full():
-    process = diffusion.vp_cosine(20)
-    np.testing.assert_allclose(diffusion.timesteps(process, 20), np.arange(20, 0, -1) / 20)
-    for schedule in SCHEDULES:
-        for n in (1, 2, 3, 7, 13, 19, 20):
-            index = 20 * diffusion.timesteps(process, n, schedule)
-            np.testing.assert_allclose(index, np.round(index), atol=1e-9)
-            assert np.all(np.diff(index) < -0.5)
 
 
 def test_bad_requests_name_the_value():

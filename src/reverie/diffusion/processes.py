@@ -14,6 +14,7 @@ def vp_linear(beta_min=0.1, beta_max=20.0, steps=None, **options) -> Process:
     def log_alpha(t):
         return -0.25 * t**2 * (beta_max - beta_min) - 0.5 * t * beta_min
 
+    options.setdefault("schedule", "quadratic" if steps is None else "uniform")
     return Process(
         lambda t: jnp.exp(log_alpha(t)),
         lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t))),
@@ -74,6 +75,7 @@ def ve(sigma_min=0.01, sigma_max=50.0, **options) -> Process:
 
 def sub_vp(beta_min=0.1, beta_max=20.0, **options) -> Process:
     """Sub-variance-preserving: VP's mean, and VP's variance as the standard deviation (Song et al. 2021, eq. 29)."""
+    options.setdefault("schedule", "quadratic")
     vp = vp_linear(beta_min, beta_max)
     return Process(vp.alpha, lambda t: vp.sigma(t) ** 2, **options)
 
@@ -84,7 +86,7 @@ def edm(sigma_min=0.002, sigma_max=80.0, mean=-1.2, std=1.2, **options) -> Proce
     Set `sigma_data` to the data's standard deviation (0.5 for images, 1 for standardised vectors). Time in units
     of sigma_max makes Euler and Heun here the paper's own; the network sees log(sigma)/4.
     """
-    options = {"prediction": "edm", "t_min": sigma_min / sigma_max} | options
+    options = {"prediction": "edm", "schedule": "karras", "t_min": sigma_min / sigma_max} | options
     return Process(
         jnp.ones_like,
         lambda t: sigma_max * t,
