@@ -24,9 +24,9 @@ def predict_mode(process):
     return predict
 
 
-def run(process, denoiser, n=8192, calls=60, **options):
-    options = {"solver": "ddim", "grid": "quadratic"} | options
-    return np.asarray(sample(process, denoiser, jax.random.key(0), (n, 2), calls=calls, **options))
+def run(process, denoiser, n=8192, nfe=60, **options):
+    options = {"solver": "ddim", "schedule": "quadratic"} | options
+    return np.asarray(sample(process, denoiser, jax.random.key(0), (n, 2), nfe=nfe, **options))
 
 
 def test_scale_one_is_the_conditional_model_and_zero_the_unconditional():
@@ -53,7 +53,7 @@ def test_scale_is_that_of_eps_u_plus_w_difference():
     np.testing.assert_allclose(guided, base + 1.2 * (conditional - base), atol=1e-5)
 
 
-def test_classifier_free_makes_one_call_of_a_doubled_batch():
+def test_classifier_free_makes_one_evaluation_of_a_doubled_batch():
     process = diffusion.vp_linear()
     shapes = []
 
@@ -99,6 +99,52 @@ def test_composition_is_a_product_of_gaussians():
         diffusion.compose(predict, conditions, [1.0], jnp.zeros((n, 2)))
 
 
+@pytest.mark.parametrize("scales", [(-1.0, 0.0), (1.0, -0.5)])
+def test_a_negative_scale_is_not(scales):
+    """p(x) = N(0, v) and p(x | y_i) = N(m_i, v): p(x) prod_i (p(x|y_i)/p(x))^w_i is N(sum_i w_i m_i, v), at every noise
+    level. So NOT y_1 is the mirror image of y_1, and y_1 AND NOT y_2 lies away from m_2."""
+    process, v = diffusion.vp_linear(), 0.5
+    means = jnp.array([[1.0, 0.0], [0.5, 1.5]])
+
+    def predict(x, t, mean):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return mean + alpha * v / (alpha**2 * v + sigma**2) * (x - alpha * mean)
+
+    n = 4096
+    x = run(
+        process, diffusion.compose(predict, [jnp.broadcast_to(m, (n, 2)) for m in means], scales, jnp.zeros((n, 2))), n
+    )
+    plain = run(process, lambda x, t: predict(x, t, 0.0), n)
+    # The flow moves each sample as without conditions, but for the mean, which it leaves at alpha(t_max) times its own.
+    np.testing.assert_allclose(x - plain, np.broadcast_to(jnp.array(scales) @ means, x.shape), atol=0.02)
+
+
+def test_conditions_are_trees():
+    """A dictionary of arrays as the condition, of several shapes and without some batch axes, through the loss, the
+    denoiser and guidance, is the same as the parts by themselves."""
+    process = diffusion.vp_cosine(20)
+    n = 16
+    null = {"state": jnp.zeros((n, 3)), "image": {"mean": jnp.zeros(())}}
+    condition = {"state": jax.random.normal(jax.random.key(1), (n, 3)), "image": {"mean": jnp.float32(0.3)}}
+    x = jax.random.normal(jax.random.key(0), (n, 2))
+
+    def net(x, feature, cond):
+        return 0.1 * x + cond["state"][..., :2] + jnp.expand_dims(cond["image"]["mean"], (-1, -2))
+
+    def flat(x, feature, cond):
+        return 0.1 * x + cond
+
+    parts = condition["state"][:, :2] + 0.3
+    loss = process.loss(net, x, jax.random.key(2), condition)
+    np.testing.assert_allclose(loss, process.loss(flat, x, jax.random.key(2), parts), rtol=1e-5)
+    t = jnp.float32(0.5)
+    guided = diffusion.compose(lambda *a: process.denoise(net, *a), [condition, null], [1.5, 2.0], null)(x, t)
+    plain = diffusion.classifier_free(lambda *a: process.denoise(flat, *a), parts, 0 * parts, 1.5)(x, t)
+    np.testing.assert_allclose(guided, plain, rtol=1e-5)
+    with pytest.raises(ValueError, match="give each the null's"):
+        diffusion.classifier_free(lambda *a: process.denoise(net, *a), {"state": parts}, null, 1.5)
+
+
 @pytest.mark.parametrize("name", ["vp-linear", "vp-cosine", "ve", "rectified-flow"])
 def test_energy_guidance_at_weight_one_is_the_posterior(name):
     """Prior N(m, v), likelihood N(y; x, s^2). log p(y | x_t) is known: y | x_t ~ N(E[x0|x_t], s^2 + Var[x0|x_t])."""
@@ -111,11 +157,11 @@ def test_energy_guidance_at_weight_one_is_the_posterior(name):
         left = variance * process.sigma(t) ** 2 / (process.alpha(t) ** 2 * variance + process.sigma(t) ** 2)
         return -0.5 * ((y - denoiser(x, t)) ** 2 / (s2 + left)).sum(-1)
 
-    grid = "karras" if name == "ve" else "quadratic"
+    schedule = "karras" if name == "ve" else "quadratic"
     guided = diffusion.energy(process, denoiser, log_likelihood)
     posterior = 1 / (1 / variance + 1 / s2)
     for solver in ("ddim", "ddpm-beta"):
-        x = run(process, guided, 20_000, 100, solver=solver, grid=grid)
+        x = run(process, guided, 20_000, 100, solver=solver, schedule=schedule)
         np.testing.assert_allclose(x.mean(0), posterior * (mean / variance + y / s2), atol=0.04)
         np.testing.assert_allclose(x.var(0), posterior, rtol=0.1)
     unguided = run(process, diffusion.energy(process, denoiser, log_likelihood, 0.0), 512)
@@ -123,7 +169,7 @@ def test_energy_guidance_at_weight_one_is_the_posterior(name):
 
 
 def test_value_gradient_moves_by_scale_times_posterior_variance():
-    """One call from x: the guide adds steps * scale * variance * gradient before it, and only at times >= stop."""
+    """One evaluation from x: the guide adds steps * scale * variance * gradient before it, only at times >= stop."""
     process = diffusion.vp_cosine(20)
     goal = jnp.array([3.0, -1.0])
     seen = []
@@ -135,7 +181,7 @@ def test_value_gradient_moves_by_scale_times_posterior_variance():
     def go(**options):
         seen.clear()
         guide = diffusion.value_gradient(lambda x, t: (x * goal).sum(-1), 0.1, **options)
-        sample(process, denoiser, jax.random.key(0), (1, 2), calls=20, guide=guide, noise_temperature=0.0)
+        sample(process, denoiser, jax.random.key(0), (1, 2), nfe=20, guide=guide, noise_temperature=0.0)
         jax.effects_barrier()
         return np.array(seen)
 
@@ -147,7 +193,7 @@ def test_value_gradient_moves_by_scale_times_posterior_variance():
     free, stopped = go(steps=2), go(steps=2, stop=3 / 20 - 1e-6)
     np.testing.assert_allclose(free[:18], stopped[:18], rtol=1e-6)
     assert np.abs(free[18:] - stopped[18:]).max() > 1e-4
-    held = diffusion.in_paint(jnp.array([True, False]), 0.0)
+    held = diffusion.inpaint(jnp.array([True, False]), 0.0)
     assert np.all(go(steps=2, project=held)[:, 0, 0] == 0)
 
 
@@ -158,32 +204,10 @@ def test_value_gradient_of_zero_scale_changes_nothing_and_larger_ones_come_neare
 
     def error(scale):
         guide = diffusion.value_gradient(lambda x, t: -((x - goal) ** 2).sum(-1), scale, steps=2)
-        x = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform", guide=guide)
+        x = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", schedule="uniform", guide=guide)
         return x, np.square(x - goal).sum(-1).mean()
 
-    plain = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", grid="uniform")
+    plain = run(process, TWO_MODES.denoiser(process), 1024, 20, solver="ddpm", schedule="uniform")
     np.testing.assert_array_equal(error(0.0)[0], plain)
     errors = [error(s)[1] for s in (0.0, 0.03, 0.1, 0.3)]
     assert np.all(np.diff(errors) < 0), errors
-
-
-def test_in_painting_holds_the_entries_exactly_and_conditions_the_rest():
-    process = diffusion.vp_cosine(50)
-    mask, value = jnp.array([True, False]), jnp.array([-1.4, 0.0])
-    x, past = sample(
-        process,
-        TWO_MODES.denoiser(process),
-        jax.random.key(0),
-        (2048, 2),
-        calls=50,
-        project=diffusion.in_paint(mask, value),
-        history=True,
-    )
-    assert np.all(past[..., 0] == np.float32(-1.4))
-    # x_0 = -1.4 belongs to the second mode, whose second coordinate is -1.
-    assert abs(float(jnp.median(x[:, 1])) + 1.0) < 0.1
-
-
-def test_hooks_chain_in_order():
-    hook = diffusion.chain(lambda x, t: x + 1, lambda x, t: 2 * x)
-    assert hook(jnp.float32(1.0), 0.5) == 4

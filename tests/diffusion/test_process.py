@@ -132,7 +132,7 @@ def test_loss_weights_masks_and_projection():
     masked = process.loss(lambda x, t, c: 0 * x, x0 * steps, jax.random.key(0), mask=mask)
     np.testing.assert_allclose(masked, [2.5, 1, 14 / 3, 0], rtol=1e-6)
     # The network sees the projected input.
-    project = diffusion.in_paint(jnp.ones((3, 2), bool), 1.0)
+    project = diffusion.inpaint(jnp.ones((3, 2), bool), 1.0)
     np.testing.assert_allclose(process.loss(lambda x, t, c: x, x0, jax.random.key(0), project=project), 0, atol=1e-7)
     absolute = process.loss(lambda x, t, c: 3 + 0 * x, x0, jax.random.key(0), penalty=jnp.abs)
     np.testing.assert_allclose(absolute, 2, rtol=1e-6)

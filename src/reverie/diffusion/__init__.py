@@ -1,12 +1,11 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
-from reverie.diffusion.guidance import chain, classifier_free, compose, energy, in_paint, value_gradient
+from reverie.diffusion.guidance import classifier_free, compose, energy, value_gradient
+from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
-from reverie.diffusion.process import (
-    PREDICTIONS,
+from reverie.diffusion.process import PREDICTIONS, Level, Process
+from reverie.diffusion.processes import (
     PROCESSES,
-    Level,
-    Process,
     edm,
     rectified_flow,
     sub_vp,
@@ -15,8 +14,9 @@ from reverie.diffusion.process import (
     vp_diffusion_ql,
     vp_linear,
 )
-from reverie.diffusion.samplers import (
-    GRIDS,
+from reverie.diffusion.sampling import sample
+from reverie.diffusion.schedules import SCHEDULES, timesteps
+from reverie.diffusion.solvers import (
     SOLVERS,
     Row,
     Solver,
@@ -28,14 +28,12 @@ from reverie.diffusion.samplers import (
     euler_maruyama,
     heun,
     predictor_corrector,
-    sample,
-    time_grid,
 )
 
 __all__ = [
-    "GRIDS",
     "PREDICTIONS",
     "PROCESSES",
+    "SCHEDULES",
     "SOLVERS",
     "Level",
     "Process",
@@ -53,13 +51,13 @@ __all__ = [
     "euler",
     "euler_maruyama",
     "heun",
-    "in_paint",
+    "inpaint",
     "log_likelihood",
     "predictor_corrector",
     "rectified_flow",
     "sample",
     "sub_vp",
-    "time_grid",
+    "timesteps",
     "value_gradient",
     "ve",
     "vp_cosine",

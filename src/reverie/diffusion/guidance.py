@@ -1,4 +1,4 @@
-"""Guidance maps a denoiser to a denoiser, and composes. Hooks map x to x between the sampler's steps.
+"""Guidance maps a denoiser to a denoiser, and composes. A guide maps x to x before an evaluation.
 
 A denoiser is (x, t) -> x0_hat. Guidance in x0 is guidance in the score: score = (alpha x0_hat - x) / sigma^2.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from reverie.diffusion.hooks import Hooks, chain
 from reverie.diffusion.process import Process
 from reverie.errors import ReverieError
 
@@ -15,12 +16,18 @@ from reverie.errors import ReverieError
 def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], null) -> Callable:
     """eps_u + sum_i w_i (eps_i - eps_u): several conditions at once, in one batch (Ajay et al. 2023, eq. 9).
 
-    predict: (x, t, condition) -> x0_hat, for any leading batch shape. `null` is the condition that stands for none, of
-    the conditions' structure. With a single condition, w = 1 is the conditional model and w = 0 the unconditional (the
-    convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
+    predict: (x, t, condition) -> x0_hat, for any leading batch shape. A condition is an array or a tree of arrays (a
+    dictionary, say), and `null` the one that stands for none, of the same structure. At every noise level the score is
+    that of p(x_t) prod_i (p(x_t|y_i) / p(x_t))^w_i, so positive scales are AND, and a negative scale is NOT: it leads
+    away from its condition (Liu et al. 2022). With a single condition, w = 1 is the conditional model and w = 0 the
+    unconditional (the convention w = 1 + w' where w' is Ho & Salimans' weight). Clip x0_hat after guidance, not before.
+    Raises ReverieError unless there is one scale for each condition and all structures are the same.
     """
     if len(conditions) != len(scales):
         raise ReverieError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
+    wanted, *given = (str(jax.tree.structure(tree)) for tree in (null, *conditions))
+    if any(structure != wanted for structure in given):
+        raise ReverieError(f"conditions have the structures {', '.join(given)}; give each the null's, {wanted}")
     stacked = jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
 
     def denoiser(x, t):
@@ -50,18 +57,22 @@ def energy(process: Process, denoiser: Callable, log_density: Callable, scale: f
     return guided
 
 
-def value_gradient(value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project=None) -> Callable:
-    """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before a call,
+def value_gradient(
+    value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project: Hooks = None
+) -> Callable:
+    """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before an evaluation,
     x <- x + scale * (posterior variance of the step) * grad_x value(x, t), `steps` times, projected after each.
 
-    value: (x, t) -> [batch], trained on noisy x. At times below `stop` x is left alone. The paper shifts the
-    posterior's mean; its code, and this, shift the step's input.
+    value: (x, t) -> [batch], trained on noisy x. At times below `stop` x is left alone. project: a hook, or several in
+    order. The paper shifts the posterior's mean; its code, and this, shift the step's input.
     """
+
+    hold = chain(project)
 
     def ascend(x, row):
         def once(_, x):
             x = x + scale * row.posterior_variance * jax.grad(lambda x: value(x, row.start.t).sum())(x)
-            return project(x, row.start.t) if project else x
+            return hold(x, row.start.t)
 
         return jax.lax.fori_loop(0, steps, once, x)
 
@@ -69,23 +80,3 @@ def value_gradient(value: Callable, scale: float, *, steps: int = 1, stop: float
         return jax.lax.cond(row.start.t >= stop, ascend, lambda x, row: x, x, row)
 
     return guide
-
-
-def in_paint(mask, values) -> Callable:
-    """Hook (x, t) -> x that holds entries at known clean values (Janner et al. 2022, section 4.3).
-
-    mask (bool) and values broadcast to x. The values are written clean at every noise level, as Diffuser does, and
-    must be so in training too (`Process.loss(project=...)`).
-    """
-    return lambda x, t: jnp.where(mask, values, x)
-
-
-def chain(*hooks: Callable) -> Callable:
-    """One hook that applies several, in order."""
-
-    def hook(x, t):
-        for each in hooks:
-            x = each(x, t)
-        return x
-
-    return hook

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.diffusion.process import Process, velocity
-from reverie.diffusion.samplers import time_grid
+from reverie.diffusion.schedules import timesteps
 from reverie.errors import ReverieError
 
 
@@ -16,21 +16,21 @@ def log_likelihood(
     x0,
     *,
     steps: int = 100,
-    grid: str = "log-snr",
+    schedule: str = "log-snr",
     key=None,
     probes: int = 0,
 ):
     """log p(x0) in nats, [B], for x0 [B, ...], by the instantaneous change of variables (Song et al. 2021, eq. 39).
 
     Integrates dx/dt and the divergence from t_min to t_max with `steps` steps of Heun's method, which makes 2 * steps
-    denoiser evaluations, each with its divergence: exact (a Jacobian-vector product a dimension) if `probes` is 0,
-    else Hutchinson's unbiased estimate with that many Rademacher probes drawn from `key`. The data is taken to be at
-    t_min, and the prior to be N(0, prior_scale^2): errors of order sigma(t_min)^2 and alpha(t_max)^2.
+    network function evaluations (NFE), each with its divergence: exact (a Jacobian-vector product a dimension) if
+    `probes` is 0, else Hutchinson's unbiased estimate with that many Rademacher probes drawn from `key`. The data is
+    taken to be at t_min, and the prior to be N(0, prior_scale^2): errors of order sigma(t_min)^2 and alpha(t_max)^2.
     """
     if probes and key is None:
         raise ReverieError(f"probes = {probes} needs a key to draw them from")
-    # At alpha = 0 the log-SNR is infinite; grids that use it stop just short of there.
-    times = time_grid(process, steps + 1, grid)[::-1].copy()
+    # At alpha = 0 the log-SNR is infinite; schedules that use it stop just short of there.
+    times = timesteps(process, steps + 1, schedule)[::-1].copy()
     levels = process.level(times)
     shape, size = x0.shape, x0[0].size
     x = process.perturb(x0, levels.t[0], 0.0).reshape(len(x0), size)

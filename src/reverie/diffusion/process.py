@@ -2,8 +2,8 @@
 
 A process is x_t = alpha(t) x0 + sigma(t) eps with eps ~ N(0, I). Everything else follows from alpha and sigma: the
 probability-flow velocity alpha' x0 + sigma' eps, the forward diffusion g^2 = 2 sigma sigma' - 2 (alpha'/alpha) sigma^2,
-the log signal-to-noise ratio log(alpha / sigma). So a new schedule is one row of `PROCESSES`, and a new way for the
-network to express its answer one row of `PREDICTIONS`.
+the log signal-to-noise ratio log(alpha / sigma). So a new noise schedule is one row of `PROCESSES`, and a new way for
+the network to express its answer one row of `PREDICTIONS`.
 """
 
 import math
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.diffusion.hooks import Hooks, chain
+from reverie.diffusion.schedules import SCHEDULES
 from reverie.errors import ReverieError
 
 Array = jax.Array
@@ -45,28 +47,38 @@ DATA = Level(0.0, 1.0, 0.0, np.inf, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Process:
-    """A noising process, the network's prediction along it, and where training draws its times.
-
-    `steps` is None for continuous time; otherwise the times are 1/steps, 2/steps, ..., 1, in training and in sampling,
-    and the network sees the index steps*t - 1. `[t_min, t_max]` is where the process is sampled. `rate` replaces the
-    forward process's g^2 in stochastic solvers where that is singular (any g^2 >= 0 leaves the marginals unchanged).
-    `feature` is what the network's time embedding sees. `draw` draws training times of a given shape.
-    """
+    """A noising process, the network's prediction along it, and the times of training and of sampling."""
 
     alpha: Time
+    """Scale of the data at times t of any shape."""
     sigma: Time
+    """Standard deviation of the noise at times t."""
     t_min: float = 1e-3
+    """The cleanest time that is sampled; the last evaluation goes from there to the data."""
     t_max: float = 1.0
+    """The noisiest time that is sampled, where sampling starts."""
     steps: int | None = None
+    """None for continuous time. Otherwise the times are 1/steps, 2/steps, ..., 1, in training and in sampling, and the
+    network sees the index steps*t - 1."""
     prediction: str = "eps"
+    """What the network outputs, by its name in `PREDICTIONS`."""
+    schedule: str = "uniform"
+    """The timestep schedule that suits the process when it is sampled, by its name in `SCHEDULES`."""
     sigma_data: float = 1.0
+    """Standard deviation of the data, which the "edm" prediction scales by."""
     rate: Time | None = None
+    """Replaces the forward process's g^2 in stochastic solvers where that is singular (any g^2 >= 0 leaves the
+    marginals unchanged)."""
     feature: Time | None = None
+    """What the network's time embedding sees of t; 1000 t unless given."""
     draw: Callable[[Array, tuple[int, ...]], Array] | None = None
+    """Draws training times from a key, of a given shape; uniform on [t_min, t_max] unless given."""
 
     def __post_init__(self):
         if self.prediction not in PREDICTIONS:
             raise ReverieError(f"prediction {self.prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+        if self.schedule not in SCHEDULES:
+            raise ReverieError(f"timestep schedule {self.schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
         if self.steps is not None and self.steps < 1:
             raise ReverieError(f"a process of {self.steps} steps has no time to train at; give steps >= 1 or None")
         with jax.ensure_compile_time_eval():
@@ -133,19 +145,21 @@ class Process:
             return self.steps * jnp.asarray(t) - 1
         return self.feature(t) if self.feature else 1000 * jnp.asarray(t)
 
-    def loss(self, net, x0, key, cond=None, *, weight=1.0, mask=None, project=None, penalty=jnp.square) -> Array:
+    def loss(
+        self, net, x0, key, cond=None, *, weight=1.0, mask=None, project: Hooks = None, penalty=jnp.square
+    ) -> Array:
         """Denoising loss of each example, [B], for x0 [B, ...], in the units of the network's output.
 
         With ε it is L_simple (Ho et al. 2020, eq. 14); with the EDM preconditioning it is the paper's weighted loss
         (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
-        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project(x, t)`
-        is applied to the noisy input, as in-painting needs. `penalty` is applied to the residual.
+        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project`, a
+        hook (x, t) -> x or several in order, is applied to the noisy input, as inpainting needs. `penalty` is applied
+        to the residual.
         """
         key_t, key_eps = jax.random.split(key)
         t = self.draw_times(key_t, x0.shape[:1])
         eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
-        x = self.perturb(x0, t, eps)
-        x = project(x, t) if project else x
+        x = chain(project)(self.perturb(x0, t, eps), t)
         residual = self.network(net, x, t, cond) - PREDICTIONS[self.prediction].target(self, x0, eps, t)
         error = jnp.broadcast_to(weight, x0.shape) * penalty(residual)
         axes = tuple(range(1, x0.ndim))
@@ -231,110 +245,4 @@ PREDICTIONS = {
     ),
     "velocity": Prediction(_velocity_target, _velocity_denoise),
     "edm": Prediction(_edm_target, _edm_denoise, lambda p, t: _edm(p, t)[2]),
-}
-
-
-def vp_linear(beta_min=0.1, beta_max=20.0, steps=None, **options) -> Process:
-    """Variance preserving, beta(t) = beta_min + t (beta_max - beta_min) (Song et al. 2021, eq. 32)."""
-
-    def log_alpha(t):
-        return -0.25 * t**2 * (beta_max - beta_min) - 0.5 * t * beta_min
-
-    return Process(
-        lambda t: jnp.exp(log_alpha(t)),
-        lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t))),
-        steps=steps,
-        **options,
-    )
-
-
-def vp_diffusion_ql(steps=5, **options) -> Process:
-    """Diffusion-QL's discrete "vp" (Wang et al. 2023; Xiao et al. 2022), for any number of steps.
-
-    Its betas 1 - exp(-b_min/T - (b_max - b_min)(2i - 1)/(2T^2)) multiply out to the linear schedule with betas 0.1
-    to 10 at t = i/T exactly. alpha^2 is 0.0064 at t = 1 for every T: sampling from N(0, I) starts a little off the
-    training distribution, in the paper's code and here.
-    """
-    return vp_linear(0.1, 10.0, steps=steps, **options)
-
-
-def vp_cosine(steps=None, offset=0.008, **options) -> Process:
-    """Variance preserving, alpha^2 a squared cosine (Nichol & Dhariwal 2021, eq. 17).
-
-    With `steps`, the last beta is clipped to 0.999 as theirs is, which only touches t = 1. In continuous time the
-    process is sampled from t = 0.9946 on, where alpha is 0.008, because alpha vanishes at 1.
-    """
-
-    def angle(t):
-        return (t + offset) / (1 + offset) * math.pi / 2
-
-    start = angle(0.0)
-
-    def cosine(t):
-        return jnp.cos(angle(t)) / math.cos(start)
-
-    clipped = math.sqrt(1e-3) * math.cos(angle(1 - 1 / steps)) / math.cos(start) if steps else 0.0
-
-    def alpha(t):
-        # alpha rises above the cosine after the last step but one only, linearly, to where the clipped beta ends.
-        return cosine(t) + (clipped * jnp.maximum(steps * (t - 1) + 1, 0) if steps else 0.0)
-
-    def sigma(t):
-        # sin form of 1 - cosine^2, exact near t = 0 where the subtraction cancels.
-        squared = jnp.sin(angle(t) - start) * jnp.sin(angle(t) + start) / math.cos(start) ** 2
-        return jnp.sqrt(squared - (alpha(t) ** 2 - cosine(t) ** 2))
-
-    options.setdefault("t_max", 0.9946 if steps is None else 1.0)
-    return Process(alpha, sigma, steps=steps, **options)
-
-
-def ve(sigma_min=0.01, sigma_max=50.0, **options) -> Process:
-    """Variance exploding, sigma(t) = sigma_min (sigma_max/sigma_min)^t, alpha = 1 (Song et al. 2021, eq. 31)."""
-    options.setdefault("t_min", 1e-5)
-
-    def sigma(t):
-        return sigma_min * (sigma_max / sigma_min) ** t
-
-    return Process(jnp.ones_like, sigma, feature=lambda t: jnp.log(sigma(t)) / 4, **options)
-
-
-def sub_vp(beta_min=0.1, beta_max=20.0, **options) -> Process:
-    """Sub-variance-preserving: VP's mean, and VP's variance as the standard deviation (Song et al. 2021, eq. 29)."""
-    vp = vp_linear(beta_min, beta_max)
-    return Process(vp.alpha, lambda t: vp.sigma(t) ** 2, **options)
-
-
-def edm(sigma_min=0.002, sigma_max=80.0, mean=-1.2, std=1.2, **options) -> Process:
-    """Karras et al. (2022): alpha = 1, sigma = sigma_max t, training noise with log sigma ~ N(mean, std^2).
-
-    Set `sigma_data` to the data's standard deviation (0.5 for images, 1 for standardised vectors). Time in units
-    of sigma_max makes Euler and Heun here the paper's own; the network sees log(sigma)/4.
-    """
-    options = {"prediction": "edm", "t_min": sigma_min / sigma_max} | options
-    return Process(
-        jnp.ones_like,
-        lambda t: sigma_max * t,
-        feature=lambda t: jnp.log(sigma_max * jnp.asarray(t)) / 4,
-        draw=lambda key, shape: jnp.exp(mean + std * jax.random.normal(key, shape)) / sigma_max,
-        **options,
-    )
-
-
-def rectified_flow(**options) -> Process:
-    """Straight paths x_t = (1 - t) x0 + t eps (Liu et al. 2023; Lipman et al. 2023). Noise is at t = 1 here.
-
-    Its forward g^2 = 2t/(1 - t) is singular at pure noise, so stochastic solvers use g^2 = 2t instead.
-    """
-    options = {"prediction": "velocity"} | options
-    return Process(lambda t: 1 - t, lambda t: jnp.asarray(t), rate=lambda t: 2 * t, **options)
-
-
-PROCESSES = {
-    "vp-linear": vp_linear,
-    "vp-cosine": vp_cosine,
-    "vp-diffusion-ql": vp_diffusion_ql,
-    "ve": ve,
-    "sub-vp": sub_vp,
-    "edm": edm,
-    "rectified-flow": rectified_flow,
 }

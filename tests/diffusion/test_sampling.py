@@ -10,17 +10,17 @@ from analytic import GAUSSIAN, TWO_MODES
 from test_process import every_prediction, exact_network
 
 from reverie import diffusion
-from reverie.diffusion import GRIDS, PREDICTIONS, SOLVERS, sample
+from reverie.diffusion import PREDICTIONS, SOLVERS, sample
 
-GRID = {"vp-linear": "quadratic", "sub-vp": "quadratic", "edm": "karras", "ve": "karras"}
-CALLS = {("ve", "euler"): 400}  # first order in the exponent of sigma, over more than five decades of variance
+SCHEDULE = {"vp-linear": "quadratic", "sub-vp": "quadratic", "edm": "karras", "ve": "karras"}
+NFE = {("ve", "euler"): 400}  # first order in the exponent of sigma, over more than five decades of variance
 NAMES = ["vp-linear", "vp-cosine", "vp-diffusion-ql", "ve", "sub-vp", "edm", "rectified-flow"]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_process_and_solver_hits_the_mixture(name, solver):
-    """8,192 samples in 100 calls, from the exact marginal at t_max: mean within 0.05, covariance within 0.06 (of a
+    """8,192 samples with 100 NFE, from the exact marginal at t_max: mean within 0.05, covariance within 0.06 (of a
     total variance of 0.93 and 0.59), weight of the first mode, 0.7, within 0.03.
 
     The predictions take turns, each with every process and solver once or more: that all of them give the same
@@ -40,9 +40,9 @@ def test_every_process_and_solver_hits_the_mixture(name, solver):
             lambda x, t: process.denoise(exact_network(process, exact, t), x, t),
             key,
             data.shape,
-            calls=CALLS.get((name, solver), 100),
+            nfe=NFE.get((name, solver), 100),
             solver=solver,
-            grid=GRID.get(name, "uniform"),
+            schedule=SCHEDULE.get(name, "uniform"),
             warm_start=data,
             start=process.t_max,
         )
@@ -58,19 +58,19 @@ def test_pure_noise_starts_at_the_prior(name):
     """As above from pure noise, at the looser tolerance that the prior's own mismatch asks for."""
     process = diffusion.PROCESSES[name]()
     x = sample(
-        process, TWO_MODES.denoiser(process), jax.random.key(0), (8192, 2), calls=60, solver="dpm++2m", grid="log-snr"
+        process, TWO_MODES.denoiser(process), jax.random.key(0), (8192, 2), nfe=60, solver="dpm++2m", schedule="log-snr"
     )
     np.testing.assert_allclose(np.mean(x, 0), TWO_MODES.mean, atol=0.06)
     assert abs((np.sum(x, 1) > -0.6).mean() - 0.7) < 0.03
 
 
-def flow_error(process, solver, calls, grid):
+def flow_error(process, solver, nfe, schedule):
     """Error against the exact probability flow of a Gaussian: x keeps its number of standard deviations."""
     z = jnp.array([[1.0, -0.7], [-1.3, 0.4], [0.2, 2.0]])
 
     def at(t):
-        deviation = jnp.sqrt(process.alpha(t) ** 2 * GAUSSIAN.variances[0] + process.sigma(t) ** 2)
-        return process.alpha(t) * GAUSSIAN.means[0] + deviation * z
+        std = jnp.sqrt(process.alpha(t) ** 2 * GAUSSIAN.variances[0] + process.sigma(t) ** 2)
+        return process.alpha(t) * GAUSSIAN.means[0] + std * z
 
     denoiser = GAUSSIAN.denoiser(process)
     # The start is given exactly: noise and data are chosen so that perturb lands on it.
@@ -81,9 +81,9 @@ def flow_error(process, solver, calls, grid):
         denoiser,
         jax.random.key(0),
         z.shape,
-        calls=calls,
+        nfe=nfe,
         solver=solver,
-        grid=grid,
+        schedule=schedule,
         warm_start=exact_start / alpha,
         start=process.t_max,
         temperature=0.0,
@@ -92,7 +92,7 @@ def flow_error(process, solver, calls, grid):
 
 
 @pytest.mark.parametrize(
-    ("name", "solver", "order", "grid"),
+    ("name", "solver", "order", "schedule"),
     [
         ("vp-cosine", "euler", 1, "uniform"),
         ("vp-linear", "euler", 1, "quadratic"),
@@ -108,34 +108,40 @@ def flow_error(process, solver, calls, grid):
         ("edm", "dpm++2m", 2, "log-snr"),
     ],
 )
-def test_error_falls_at_the_solvers_order(name, solver, order, grid):
+def test_error_falls_at_the_solvers_order(name, solver, order, schedule):
     """Halving the step divides the error by 2^order; observed order within 0.35 of it."""
     options = {"t_max": 0.99} if name == "rectified-flow" else {}
     process = diffusion.PROCESSES[name](**options)
-    calls = (20, 40) if order == 1 else (17, 33)
+    nfe = (20, 40) if order == 1 else (17, 33)
     stages = SOLVERS[solver].stages
-    coarse, fine = (flow_error(process, solver, n * stages - stages + 1, grid) for n in calls)
-    observed = np.log2(coarse / fine) / np.log2((calls[1] - 1) / (calls[0] - 1))
+    coarse, fine = (flow_error(process, solver, n * stages - stages + 1, schedule) for n in nfe)
+    observed = np.log2(coarse / fine) / np.log2((nfe[1] - 1) / (nfe[0] - 1))
     assert abs(observed - order) < 0.35, (coarse, fine, observed)
 
 
-@pytest.mark.parametrize(("solver", "grid"), [("euler-maruyama", "quadratic"), ("ddpm-beta", "log-snr")])
-def test_variance_error_of_stochastic_solvers_falls_at_first_order(solver, grid):
+@pytest.mark.parametrize(("solver", "schedule"), [("euler-maruyama", "quadratic"), ("ddpm-beta", "log-snr")])
+def test_variance_error_of_stochastic_solvers_falls_at_first_order(solver, schedule):
     """Weak order 1 on the variance of a Gaussian, 400,000 samples: halving the step halves the error within 30 %."""
     process = diffusion.vp_linear()
 
-    def error(calls):
+    def error(nfe):
         x = sample(
-            process, GAUSSIAN.denoiser(process), jax.random.key(0), (400_000, 2), calls=calls, solver=solver, grid=grid
+            process,
+            GAUSSIAN.denoiser(process),
+            jax.random.key(0),
+            (400_000, 2),
+            nfe=nfe,
+            solver=solver,
+            schedule=schedule,
         )
         return abs(float(x[:, 0].var()) - 1.2)
 
     assert error(16) / error(32) == pytest.approx(2, rel=0.3)
 
 
-def draw(process, solver, calls=20, shape=(256, 2), mixture=TWO_MODES, **options):
+def draw(process, solver, nfe=20, shape=(256, 2), mixture=TWO_MODES, **options):
     return np.asarray(
-        sample(process, mixture.denoiser(process), jax.random.key(7), shape, calls=calls, solver=solver, **options)
+        sample(process, mixture.denoiser(process), jax.random.key(7), shape, nfe=nfe, solver=solver, **options)
     )
 
 
@@ -166,7 +172,7 @@ def test_full_ancestral_chain_is_the_papers_recursion():
         denoiser,
         jax.random.key(0),
         (5, 2),
-        calls=steps,
+        nfe=steps,
         warm_start=jnp.ones((5, 2)) / process.alpha(1.0),
         start=1.0,
         temperature=0.0,
@@ -177,15 +183,15 @@ def test_full_ancestral_chain_is_the_papers_recursion():
 
 def test_churn_of_zero_is_heun():
     process = diffusion.edm()
-    plain = draw(process, "heun", calls=21, grid="karras")
-    np.testing.assert_allclose(draw(process, diffusion.edm_churn(0.0), calls=21, grid="karras"), plain, atol=1e-5)
-    assert np.abs(draw(process, diffusion.edm_churn(40.0), calls=21, grid="karras") - plain).max() > 0.01
+    plain = draw(process, "heun", nfe=21, schedule="karras")
+    np.testing.assert_allclose(draw(process, diffusion.edm_churn(0.0), nfe=21, schedule="karras"), plain, atol=1e-5)
+    assert np.abs(draw(process, diffusion.edm_churn(40.0), nfe=21, schedule="karras") - plain).max() > 0.01
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("calls", [1, 2, 5, 8])
-def test_calls_are_what_was_asked_and_each_is_useful(solver, calls):
-    """The denoiser runs `calls` times, and changing any one of its answers changes the sample."""
+@pytest.mark.parametrize("nfe", [1, 2, 5, 8])
+def test_nfe_are_what_was_asked_and_each_is_useful(solver, nfe):
+    """The denoiser runs `nfe` times, and changing any one of its answers changes the sample."""
     process = diffusion.vp_linear()
     exact = TWO_MODES.denoiser(process)
     seen = []
@@ -196,20 +202,20 @@ def test_calls_are_what_was_asked_and_each_is_useful(solver, calls):
             jax.debug.callback(lambda: seen.append(0), ordered=False)
             return exact(x, t) + jnp.where(t == wrong, 1.0, 0.0)
 
-        return sample(process, denoiser, jax.random.key(0), (4, 2), calls=calls, solver=solver)
+        return sample(process, denoiser, jax.random.key(0), (4, 2), nfe=nfe, solver=solver)
 
     right = run(-1.0)
     jax.effects_barrier()
-    assert len(seen) == calls
-    from reverie.diffusion.samplers import _rows
+    assert len(seen) == nfe
+    from reverie.diffusion.sampling import _rows
 
-    rows = _rows(process, SOLVERS[solver], calls, "uniform", None)
+    rows = _rows(process, SOLVERS[solver], nfe, None, None)
     for t in {float(t) for t in rows.level.t}:
         assert np.abs(run(t) - right).max() > 1e-7, t
 
 
 def test_temperatures_are_separate():
-    """On a Gaussian: no noise at all gives the mean; halving the initial noise of an ODE halves the deviation."""
+    """On a Gaussian: no noise gives the mean; halving the initial noise of an ODE halves the standard deviation."""
     process = diffusion.vp_linear()
     still = draw(process, "ddpm", mixture=GAUSSIAN, temperature=0.0, noise_temperature=0.0)
     assert still.std(0).max() < 1e-5
@@ -223,29 +229,29 @@ def test_temperatures_are_separate():
 def test_warm_start_keeps_the_distribution_and_costs_less():
     process = diffusion.vp_cosine(20)
     data = TWO_MODES.sample(jax.random.key(3), 8192)
-    x = draw(process, "ddpm", calls=5, shape=(8192, 2), warm_start=data, start=0.25)
+    x = draw(process, "ddpm", nfe=5, shape=(8192, 2), warm_start=data, start=0.25)
     np.testing.assert_allclose(x.mean(0), TWO_MODES.mean, atol=0.05)
     np.testing.assert_allclose(np.cov(x.T), TWO_MODES.covariance, atol=0.08)
     same_mode = (x.sum(1) > -0.6) == (np.asarray(data).sum(1) > -0.6)
     assert same_mode.mean() > 0.95
     # Unnoised at the last step, the plan comes back almost as it was.
-    near = draw(process, "ddim", calls=1, shape=(8192, 2), warm_start=data, start=0.05)
+    near = draw(process, "ddim", nfe=1, shape=(8192, 2), warm_start=data, start=0.05)
     assert np.abs(near - data).mean() < 0.1
 
 
 def test_clipping_of_x0_and_of_x():
     process = diffusion.vp_diffusion_ql(5)
     _x, past = sample(
-        process, TWO_MODES.denoiser(process), jax.random.key(0), (512, 2), calls=5, clip_x=(-0.5, 0.5), history=True
+        process, TWO_MODES.denoiser(process), jax.random.key(0), (512, 2), nfe=5, clip_x=(-0.5, 0.5), history=True
     )
     assert np.abs(past).max() <= 0.5
     # The initial noise is no step's result, and the network sees it unclipped.
     large = sample(
         process, lambda x, t: 0.1 * (jnp.abs(x) > 2), jax.random.key(0), (512, 2),
-        calls=1, solver="ddim", clip_x=(-0.5, 0.5),
+        nfe=1, solver="ddim", clip_x=(-0.5, 0.5),
     )  # fmt: skip
     assert np.abs(large).max() == np.float32(0.1)
-    clipped = draw(process, "ddim", calls=5, clip_x0=(-0.5, 0.5))
+    clipped = draw(process, "ddim", nfe=5, clip_x0=(-0.5, 0.5))
     assert np.abs(clipped).max() <= 0.5
     # eps is re-derived from the clipped x0: with the first answer clipped to one point c, x is a c + s eps'.
     t, s = 1.0, 0.8
@@ -255,7 +261,7 @@ def test_clipping_of_x0_and_of_x():
         lambda x, t: jnp.full_like(x, 9.0),
         jax.random.key(0),
         (4, 1),
-        calls=5,
+        nfe=5,
         solver="ddim",
         clip_x0=(-c, c),
         history=True,
@@ -277,7 +283,7 @@ def test_gradient_through_the_chain_agrees_with_finite_differences(solver):
             def denoiser(x, t):
                 return exact(x, t) * (1 + shift) + 0.1 * jnp.sin(x)
 
-            x = sample(process, denoiser, jax.random.key(2), (64, 2), calls=5, solver=solver)
+            x = sample(process, denoiser, jax.random.key(2), (64, 2), nfe=5, solver=solver)
             return (x**2).mean()
 
         gradient = jax.grad(total)(0.0)
@@ -287,8 +293,8 @@ def test_gradient_through_the_chain_agrees_with_finite_differences(solver):
         np.testing.assert_allclose(gradient, numeric, rtol=0.01)
 
 
-def test_gradient_passes_through_every_call():
-    """Diffusion-QL's silent error is a stopped gradient in the early calls. Here each call has a parameter."""
+def test_gradient_passes_through_every_evaluation():
+    """Diffusion-QL's silent error is a stopped gradient in the early evaluations. Here each has a parameter."""
     process = diffusion.vp_diffusion_ql(5)
     exact = TWO_MODES.denoiser(process)
 
@@ -296,36 +302,9 @@ def test_gradient_passes_through_every_call():
         def denoiser(x, t):
             return exact(x, t) + shifts[jnp.round(5 * t).astype(int) - 1]
 
-        return sample(process, denoiser, jax.random.key(0), (64, 2), calls=5).sum()
+        return sample(process, denoiser, jax.random.key(0), (64, 2), nfe=5).sum()
 
     assert np.all(np.abs(jax.grad(total)(jnp.zeros(5))) > 1e-3)
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("name", NAMES)
-def test_grids_fall_from_start_to_t_min(name, grid):
-    process = diffusion.PROCESSES[name]()
-    times = diffusion.time_grid(process, 5, grid)
-    assert np.all(np.diff(times) < 0)
-    assert times[0] == pytest.approx(process.t_max)
-    assert times[-1] == pytest.approx(1 / 5 if process.steps else process.t_min)
-
-
-def test_karras_grid_is_the_papers():
-    """EDM, eq. 5: sigma_i = (80^(1/7) + i/(n-1) (0.002^(1/7) - 80^(1/7)))^7."""
-    i = np.arange(18)
-    paper = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    np.testing.assert_allclose(80 * diffusion.time_grid(diffusion.edm(), 18, "karras"), paper, rtol=1e-4)
-
-
-def test_discrete_grids_are_whole_and_full():
-    process = diffusion.vp_cosine(20)
-    np.testing.assert_allclose(diffusion.time_grid(process, 20), np.arange(20, 0, -1) / 20)
-    for grid in GRIDS:
-        for n in (1, 2, 3, 7, 13, 19, 20):
-            index = 20 * diffusion.time_grid(process, n, grid)
-            np.testing.assert_allclose(index, np.round(index), atol=1e-9)
-            assert np.all(np.diff(index) < -0.5)
 
 
 def test_bad_requests_name_the_value():
@@ -333,16 +312,16 @@ def test_bad_requests_name_the_value():
     denoiser = TWO_MODES.denoiser(process)
     go = functools.partial(sample, process, denoiser, jax.random.key(0), (4, 2))
     with pytest.raises(ValueError, match="30 sampling steps"):
-        go(calls=30)
+        go(nfe=30)
     with pytest.raises(ValueError, match="'ddmp' is unknown; choose one of ddpm"):
-        go(calls=5, solver="ddmp")
+        go(nfe=5, solver="ddmp")
     with pytest.raises(ValueError, match="'cubic' is unknown"):
-        go(calls=5, grid="cubic")
-    with pytest.raises(ValueError, match="calls = 0"):
-        go(calls=0)
+        go(nfe=5, schedule="cubic")
+    with pytest.raises(ValueError, match="nfe = 0"):
+        go(nfe=0)
     with pytest.raises(ValueError, match="needs both"):
-        go(calls=5, start=0.5)
+        go(nfe=5, start=0.5)
     with pytest.raises(ValueError, match="two-stage"):
-        go(calls=5, solver="heun", guide=lambda x, row: x)
+        go(nfe=5, solver="heun", guide=lambda x, row: x)
     with pytest.raises(ValueError, match="start in"):
-        go(calls=5, start=1.5, warm_start=jnp.zeros((4, 2)))
+        go(nfe=5, start=1.5, warm_start=jnp.zeros((4, 2)))
