@@ -1,4 +1,4 @@
-"""The temporal U-Net and the value of a window: convolutions against XLA's, then structure and derivatives."""
+"""The temporal U-Net and the value of a window: attention, sizes, conditions and derivatives."""
 
 import functools
 
@@ -9,11 +9,9 @@ import pytest
 
 from reverie.errors import ReverieError
 from reverie.networks import TemporalUNet, WindowValue, parameter_count
-from reverie.networks.unet import Conv, GroupNorm, LinearAttention, UpConv
+from reverie.networks.unet import LinearAttention, ResidualBlock
 
 KEY = jax.random.key(0)
-DIMENSIONS = ("HNC", "HIO", "HNC")
-
 apply = jax.jit(lambda net, *inputs: net(*inputs))
 
 
@@ -30,37 +28,6 @@ def value_network():
 
 def normal(*shape, seed=1):
     return jax.random.normal(jax.random.key(seed), shape)
-
-
-@pytest.mark.parametrize("length", [1, 2, 4, 7, 32])
-@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (1, 1), (3, 2)])
-def test_convolution_is_xlas(kernel, stride, length):
-    conv, x = Conv(KEY, 6, 4, kernel, stride=stride), normal(length, 3, 6)
-    padding = [(kernel // 2, kernel // 2)]
-    expected = jax.lax.conv_general_dilated(x, conv.weight, (stride,), padding, dimension_numbers=DIMENSIONS)
-    np.testing.assert_allclose(apply(conv, x), expected + conv.bias, atol=1e-5)
-
-
-@pytest.mark.parametrize("length", [1, 2, 5])
-def test_transposed_convolution_is_xlas(length):
-    conv, x = UpConv(KEY, 6), normal(length, 3, 6)
-    # PyTorch's weight of output 2i - 1 + j is weight[j]; XLA correlates, so its kernel is the reverse.
-    expected = jax.lax.conv_transpose(x, conv.weight[::-1], (2,), [(2, 2)], dimension_numbers=DIMENSIONS)
-    np.testing.assert_allclose(apply(conv, x), expected + conv.bias, atol=1e-5)
-
-
-def test_group_norm_is_the_definition():
-    norm, x = GroupNorm(24), np.asarray(3 + 2 * normal(6, 4, 24))
-    norm = jax.tree.map(lambda a: a + 0.1 * jnp.arange(24), norm)
-    groups = x.astype(np.float64).reshape(6, 4, 8, 3)
-    mean, variance = groups.mean((0, 3), keepdims=True), groups.var((0, 3), keepdims=True)
-    expected = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * norm.scale + norm.shift
-    np.testing.assert_allclose(apply(norm, x), expected, atol=1e-5)
-
-
-def test_group_norm_survives_a_large_mean():
-    norm, x = GroupNorm(128), normal(8, 2, 128)
-    np.testing.assert_allclose(apply(norm, x + 1000), apply(norm, x), atol=1e-3)
 
 
 def test_attention_mixes_time_only_and_permutes_with_it():
@@ -178,3 +145,25 @@ def test_leaves_are_arrays_and_seeds_are_one_vmap():
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], nets)
         np.testing.assert_allclose(together[i], apply(one, x[i], 0), atol=1e-5)
+
+
+def test_film_starts_without_a_condition_and_learns_one():
+    """At the start a U-Net with FiLM sees neither time nor condition; its weights are else those of a plain one."""
+    net, x, cond = unet(film=True, cond_dim=3), normal(4, 8, 5), normal(4, 3, seed=2)
+    silent = apply(net, x, 7.0)
+    np.testing.assert_array_equal(silent, apply(net, x, 9.0, cond))
+    leaves, structure = jax.tree.flatten(net)
+    moved = structure.unflatten([leaf + 0.1 * normal(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
+    assert not np.allclose(apply(moved, x, 7.0, cond), apply(moved, x, 7.0, -cond), atol=1e-3)
+    assert not np.allclose(apply(moved, x, 7.0, cond), apply(moved, x, 9.0, cond), atol=1e-3)
+    np.testing.assert_allclose(apply(moved, x, 7.0), apply(moved, x, 7.0, 0 * cond), atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda net: jnp.square(net(x, 7.0, cond)).sum()))(moved)
+    assert all(np.all(np.isfinite(leaf)) and leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+def test_a_block_with_film_at_the_start_is_one_without_an_embedding():
+    plain, film = ResidualBlock(KEY, 8, 8, 4, 3), ResidualBlock(KEY, 8, 8, 4, 3, film=True)
+    object.__setattr__(plain, "embed", jax.tree.map(jnp.zeros_like, plain.embed))
+    object.__setattr__(film, "second", plain.second)
+    x, embedding = normal(6, 2, 8), normal(2, 4)
+    np.testing.assert_allclose(apply(film, x, embedding), apply(plain, x, embedding), atol=1e-6)

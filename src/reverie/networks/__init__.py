@@ -1,29 +1,47 @@
 """Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape."""
 
+from .attention import CrossAttention, SelfAttention
+from .conditioning import AdaptiveNorm, Condition, FiLM, flatten_condition, modulate
 from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
+from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
-from .transformer import WindowTransformer
+from .recurrent import LSTM
+from .transformer import ChunkTransformer, Transformer, WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
+    "LSTM",
     "MLP",
     "UMLP",
+    "AdaptiveNorm",
+    "ChunkTransformer",
+    "Condition",
+    "CrossAttention",
     "DenoisingMLP",
+    "Encoding",
+    "FiLM",
     "Fourier",
+    "ImageEncoder",
     "LayerNorm",
     "LayerNormResNet",
     "Linear",
+    "ObservationEncoder",
     "ResidualMLP",
+    "SelfAttention",
     "Sinusoidal",
     "TemporalUNet",
     "TimeMLP",
+    "TokenEncoder",
+    "Transformer",
     "WindowTransformer",
     "WindowValue",
     "apply_ensemble",
     "dropout",
     "ensemble",
+    "flatten_condition",
     "mish",
+    "modulate",
     "parameter_count",
     "sinusoidal",
     "torch_default",

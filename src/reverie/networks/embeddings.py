@@ -38,7 +38,7 @@ class Sinusoidal(eqx.Module):
 
 
 class Fourier(eqx.Module):
-    """Sines and cosines of 2 pi t at random frequencies, normal with deviation `scale`: t `[...] -> [..., dim]`.
+    """Sines and cosines of 2 pi t at random normal frequencies of standard deviation `scale`: t `[...] -> [..., dim]`.
 
     Tancik et al. (2020). `learned` frequencies are trained (as in IDQL), others receive no gradient (as in SynthER).
     """

@@ -1,4 +1,7 @@
-"""Networks on vectors: critics and other plain regressions, and denoisers of an action or a transition."""
+"""Networks on vectors: critics and other plain regressions, and denoisers of an action or a transition.
+
+A denoiser's `cond` is a vector `[..., cond_dim]`, or a tree of vectors that are so wide together.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -8,6 +11,7 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from .conditioning import Condition, flatten_condition
 from .embeddings import Fourier, Sinusoidal, TimeMLP
 from .layers import (
     Activation,
@@ -84,8 +88,8 @@ class DenoisingMLP(eqx.Module):
         n_in = x_dim + time_dim + cond_dim
         self.mlp = MLP(draw, n_in, x_dim, hidden=hidden, activation=activation, layer_norm=layer_norm)
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
-        return self.mlp(concatenate(x, self.time(t), cond))
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
+        return self.mlp(concatenate(x, self.time(t), flatten_condition(cond)))
 
 
 class ResNetBlock(eqx.Module):
@@ -138,9 +142,9 @@ class LayerNormResNet(eqx.Module):
         self.last = Linear(draw, width, x_dim, init=xavier)
         self.rate = rate
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None, *, key: Array | None = None) -> Array:
+    def __call__(self, x: Array, t: Array, cond: Condition = None, *, key: Array | None = None) -> Array:
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        h = self.first(concatenate(x, cond, self.time(t)))
+        h = self.first(concatenate(x, flatten_condition(cond), self.time(t)))
         for block, block_key in zip(self.blocks, keys, strict=True):
             h = block(h, self.rate, block_key)
         return self.last(mish(h))
@@ -196,8 +200,8 @@ class UMLP(eqx.Module):
         self.up = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in widening)
         self.last = Linear(draw, (2 if len(widths) > 1 else 1) * widths[0], x_dim)
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
-        embedding, h, past = self.time(t), concatenate(x, cond), []
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
+        embedding, h, past = self.time(t), concatenate(x, flatten_condition(cond)), []
         for block in self.down:
             h = block(h, embedding)
             past.append(h)
@@ -239,8 +243,8 @@ class ResidualMLP(eqx.Module):
         self.blocks = tuple(Linear(draw, width, width) for _ in range(blocks))
         self.last = Linear(draw, width, x_dim)
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
-        h = self.first(self.project(concatenate(x, cond)) + self.time(t))
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
+        h = self.first(self.project(concatenate(x, flatten_condition(cond))) + self.time(t))
         for block in self.blocks:
             h = h + block(jax.nn.relu(h))
         return self.last(jax.nn.relu(h))

@@ -1,4 +1,4 @@
-"""A transformer over a window, conditioned by adaptive layer norm."""
+"""Transformers: over a window with adaptive layer norm, over any tokens, over a chunk with conditions as tokens."""
 
 import equinox as eqx
 import jax
@@ -6,64 +6,56 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..errors import ReverieError
+from .attention import CrossAttention, SelfAttention
+from .conditioning import AdaptiveNorm, Condition, flatten_condition, modulate
 from .embeddings import Sinusoidal, TimeMLP, sinusoidal
-from .layers import Draw, Key, Linear, standardise, xavier, zeros
+from .layers import Draw, Key, LayerNorm, Linear, dropout, xavier, zeros
 
 
-class AdaptiveNorm(eqx.Module):
-    """How an embedding steers a block: `count` vectors of `width`, all 0 at the start (Peebles and Xie, 2023)."""
+class FeedForward(eqx.Module):
+    """Two layers with a GELU between, four times as wide inside: `[..., width] -> [..., width]`."""
 
-    linear: Linear
-    count: int = eqx.field(static=True)
+    wide: Linear
+    back: Linear
 
-    def __init__(self, key: Key, width: int, count: int):
-        self.linear, self.count = Linear(key, width, count * width, init=zeros), count
+    def __init__(self, key: Key, width: int):
+        draw = Draw.of(key)
+        self.wide = Linear(draw, width, 4 * width, init=xavier)
+        self.back = Linear(draw, 4 * width, width, init=xavier)
 
-    def __call__(self, embedding: Array) -> list[Array]:
-        """`[..., width]` -> `count` arrays `[..., 1, width]`."""
-        return jnp.split(self.linear(jax.nn.silu(embedding))[..., None, :], self.count, -1)
-
-
-def modulate(x: Array, scale: Array, shift: Array) -> Array:
-    return standardise(x) * (1 + scale) + shift
+    def __call__(self, x: Array) -> Array:
+        return self.back(jax.nn.gelu(self.wide(x)))
 
 
 class Block(eqx.Module):
-    """Self-attention and an MLP, each shifted, scaled and gated by the embedding; the identity at the start."""
+    """Self-attention and an MLP, each shifted, scaled and gated by the embedding; the identity at the start.
+
+    x `[..., L, width]`, embedding `[..., width]` -> `[..., L, width]`.
+    """
 
     steer: AdaptiveNorm
-    qkv: Linear
-    mix: Linear
-    wide: Linear
-    back: Linear
-    heads: int = eqx.field(static=True)
+    attention: SelfAttention
+    feed: FeedForward
 
     def __init__(self, key: Key, width: int, heads: int):
         draw = Draw.of(key)
         self.steer = AdaptiveNorm(draw, width, 6)
-        self.qkv = Linear(draw, width, 3 * width, init=xavier)
-        self.mix = Linear(draw, width, width, init=xavier)
-        self.wide = Linear(draw, width, 4 * width, init=xavier)
-        self.back = Linear(draw, 4 * width, width, init=xavier)
-        self.heads = heads
-
-    def attend(self, x: Array) -> Array:
-        qkv = self.qkv(x).reshape(-1, x.shape[-2], 3 * self.heads, x.shape[-1] // self.heads)
-        q, k, v = jnp.split(qkv, 3, -2)
-        return self.mix(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        self.attention = SelfAttention(draw, width, heads)
+        self.feed = FeedForward(draw, width)
 
     def __call__(self, x: Array, embedding: Array) -> Array:
         scale, shift, gate, mlp_scale, mlp_shift, mlp_gate = self.steer(embedding)
-        x = x + gate * self.attend(modulate(x, scale, shift))
-        return x + mlp_gate * self.back(jax.nn.gelu(self.wide(modulate(x, mlp_scale, mlp_shift))))
+        x = x + gate * self.attention(modulate(x, scale, shift))
+        return x + mlp_gate * self.feed(modulate(x, mlp_scale, mlp_shift))
 
 
 class WindowTransformer(eqx.Module):
     """DiT over time (Peebles and Xie, 2023; over steps in place of patches).
 
-    x `[..., H, in_dim]`, t a scalar or x's leading shape, cond `[..., cond_dim]` (None is the zero vector) ->
-    `[..., H, in_dim]`, 0 at the start. Positions are sinusoidal and H is free; with a `horizon` they are learned and
-    H is at most that. Raises ReverieError for a longer window and for a width that `heads` does not divide.
+    x `[..., H, in_dim]`, t a scalar or x's leading shape, cond `[..., cond_dim]` or a tree of vectors that are so wide
+    together (None is the zero vector) -> `[..., H, in_dim]`, 0 at the start. Positions are sinusoidal and H is free;
+    with a `horizon` they are learned and H is at most that. Raises ReverieError for a longer window and for a width
+    that `heads` does not divide.
     """
 
     time: TimeMLP
@@ -99,9 +91,9 @@ class WindowTransformer(eqx.Module):
         self.steer = AdaptiveNorm(draw, width, 2)
         self.out = Linear(draw, width, in_dim, init=zeros)
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
         h = self.project(x) + self.position(x.shape[-2])
-        embedding = self.time(t)
+        embedding, cond = self.time(t), flatten_condition(cond)
         if self.cond is not None and cond is not None:
             embedding = embedding + self.cond(cond)
         for block in self.blocks:
@@ -112,8 +104,152 @@ class WindowTransformer(eqx.Module):
         """`[length, width]`"""
         if self.positions is None:
             return sinusoidal(jnp.arange(length), self.project.weight.shape[-1])
-        if length > len(self.positions):
-            raise ReverieError(
-                f"This transformer learned positions for {len(self.positions)} steps and was given {length}."
-            )
-        return self.positions[:length]
+        return first_positions(self.positions, length)
+
+
+class Layer(eqx.Module):
+    """Self-attention, attention to a context where there is one, and an MLP, each on a layer norm and added.
+
+    x `[..., L, width]`, context `[..., M, context_dim]` -> `[..., L, width]`.
+    """
+
+    attention: SelfAttention
+    cross: CrossAttention | None
+    feed: FeedForward
+    norms: tuple[LayerNorm, ...]
+
+    def __init__(self, key: Key, width: int, heads: int, context_dim: int = 0):
+        draw = Draw.of(key)
+        self.attention = SelfAttention(draw, width, heads)
+        self.cross = CrossAttention(draw, width, heads, context_dim) if context_dim else None
+        self.feed = FeedForward(draw, width)
+        self.norms = tuple(LayerNorm(width) for _ in range(3 if context_dim else 2))
+
+    def __call__(
+        self,
+        x: Array,
+        context: Array | None = None,
+        *,
+        causal: bool = False,
+        valid: Array | None = None,
+        context_mask: Array | None = None,
+        context_valid: Array | None = None,
+        rate: float = 0.0,
+        key: Array | None = None,
+    ) -> Array:
+        """Masks are `SelfAttention`'s and `CrossAttention`'s; dropout of what is added, only where a `key` is given."""
+        keys = [None] * 3 if key is None else jax.random.split(key, 3)
+        x = x + dropout(self.attention(self.norms[0](x), causal=causal, valid=valid), rate, keys[0])
+        if self.cross is not None and context is not None:
+            seen = self.cross(self.norms[1](x), context, mask=context_mask, valid=context_valid)
+            x = x + dropout(seen, rate, keys[1])
+        return x + dropout(self.feed(self.norms[-1](x)), rate, keys[2])
+
+
+class Transformer(eqx.Module):
+    """GPT's stack over tokens that are already embedded, positions included: `[..., L, width] -> [..., L, width]`.
+
+    Layer norm first (as GPT-2; Decision Transformer is built on it), and once more at the end. A `causal` one lets no
+    token see a later one. With a `context_dim` every layer also looks at a context `[..., M, context_dim]`. Dropout of
+    `rate` on what each layer adds, only where a `key` is given. Raises ReverieError for a width that `heads` does not
+    divide.
+    """
+
+    layers: tuple[Layer, ...]
+    norm: LayerNorm
+    causal: bool = eqx.field(static=True)
+    rate: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Key,
+        width: int,
+        *,
+        heads: int = 4,
+        depth: int = 4,
+        causal: bool = False,
+        context_dim: int = 0,
+        rate: float = 0.0,
+    ):
+        draw = Draw.of(key)
+        self.layers = tuple(Layer(draw, width, heads, context_dim) for _ in range(depth))
+        self.norm, self.causal, self.rate = LayerNorm(width), causal, rate
+
+    def __call__(
+        self,
+        x: Array,
+        context: Array | None = None,
+        *,
+        valid: Array | None = None,
+        context_mask: Array | None = None,
+        context_valid: Array | None = None,
+        key: Array | None = None,
+    ) -> Array:
+        """`valid` `[..., L]`: tokens that may be seen; `context_mask` `[L, M]` and `context_valid` `[..., M]` too."""
+        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        masks = {"valid": valid, "context_mask": context_mask, "context_valid": context_valid}
+        for layer, layer_key in zip(self.layers, keys, strict=True):
+            x = layer(x, context, causal=self.causal, rate=self.rate, key=layer_key, **masks)
+        return self.norm(x)
+
+
+class ChunkTransformer(eqx.Module):
+    """Diffusion Policy's transformer over a chunk of actions, with time and conditions as tokens (Chi et al., 2023).
+
+    x `[..., H, in_dim]`, t a scalar or x's leading shape, cond `[..., M, cond_dim]` or None -> `[..., H, in_dim]`.
+    Step h sees the steps up to h, the time, and the conditions up to the h-th: chunk and observations begin together.
+    H is at most `horizon` and M at most `cond_tokens`, for which positions are learned. Raises ReverieError where one
+    is longer, or for a width that `heads` does not divide.
+    """
+
+    project: Linear
+    cond: Linear | None
+    positions: Array
+    cond_positions: Array
+    context: FeedForward
+    transformer: Transformer
+    out: Linear
+
+    def __init__(
+        self,
+        key: Key,
+        in_dim: int,
+        horizon: int,
+        *,
+        width: int = 256,
+        heads: int = 4,
+        depth: int = 8,
+        cond_dim: int = 0,
+        cond_tokens: int = 0,
+        rate: float = 0.0,
+    ):
+        draw = Draw.of(key)
+        self.project = Linear(draw, in_dim, width)
+        self.cond = Linear(draw, cond_dim, width) if cond_dim else None
+        self.positions = 0.02 * draw.normal((horizon, width))
+        self.cond_positions = 0.02 * draw.normal((1 + cond_tokens, width))
+        self.context = FeedForward(draw, width)
+        self.transformer = Transformer(draw, width, heads=heads, depth=depth, causal=True, context_dim=width, rate=rate)
+        self.out = Linear(draw, width, in_dim)
+
+    def __call__(self, x: Array, t: Array, cond: Condition = None, *, key: Array | None = None) -> Array:
+        h = self.project(x) + first_positions(self.positions, x.shape[-2])
+        context = self.tokens(t, flatten_condition(cond), x.shape[:-2])
+        steps, conditions = jnp.arange(x.shape[-2]), jnp.arange(context.shape[-2]) - 1
+        return self.out(self.transformer(h, context, context_mask=steps[:, None] >= conditions, key=key))
+
+    def tokens(self, t: Array, cond: Array | None, lead: tuple[int, ...]) -> Array:
+        """The time, then the conditions: `[..., 1 + M, width]`."""
+        width = self.project.weight.shape[-1]
+        tokens = jnp.broadcast_to(sinusoidal(t, width)[..., None, :], (*lead, 1, width))
+        if self.cond is not None and cond is not None:
+            embedded = jnp.broadcast_to(self.cond(cond), (*lead, cond.shape[-2], width))
+            tokens = jnp.concatenate([tokens, embedded], -2)
+        return self.context(tokens + first_positions(self.cond_positions, tokens.shape[-2]))
+
+
+def first_positions(positions: Array, length: int) -> Array:
+    """The first `length` of learned positions `[L, width]`; raises ReverieError where there are not so many."""
+    if length > len(positions):
+        raise ReverieError(f"This transformer learned positions for {len(positions)} steps and was given {length}.")
+    return positions[:length]

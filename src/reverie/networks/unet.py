@@ -1,9 +1,6 @@
 """Diffuser's networks over a window of H steps: a temporal U-Net, and a value of the whole window.
 
-Inside, a window lies time-first, `[H, B, C]`: a shift in time is then a move of whole contiguous blocks, an
-embedding `[B, C]` adds to every step by broadcasting, and the even and odd steps of a strided convolution
-are slices of the leading axis. Convolutions are matrix products of shifted copies: on a CPU that is 4 to 40
-times faster than XLA's own one-dimensional convolution at the short lengths met here.
+Inside, a window lies time-first, `[H, B, C]`: `convolution` says why.
 """
 
 import functools
@@ -16,116 +13,35 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..errors import ReverieError
+from .conditioning import Condition, FiLM, flatten_condition
+from .convolution import Conv, ConvBlock, UpConv
 from .embeddings import Sinusoidal, TimeMLP
-from .layers import Draw, Key, LayerNorm, Linear, concatenate, mish, torch_default
-
-GROUPS = 8
-
-
-def pad_time(x: Array, before: int, after: int) -> Array:
-    return jnp.pad(x, ((before, after), (0, 0), (0, 0)))
-
-
-class Conv(eqx.Module):
-    """Convolution over time: `[H, B, n_in] -> [ceil(H / stride), B, n_out]`.
-
-    Kernels are odd, and centred; outside the window are zeros.
-    """
-
-    weight: Array
-    bias: Array
-    stride: int = eqx.field(static=True)
-
-    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int, *, stride: int = 1):
-        self.weight, self.bias = torch_default(Draw.of(key), (kernel, n_in, n_out), kernel * n_in)
-        self.stride = stride
-
-    def __call__(self, x: Array) -> Array:
-        kernel, n_in, n_out = self.weight.shape
-        padded = pad_time(x, kernel // 2, kernel // 2)
-        # One product over all taps: one per tap, though it skips a short window's zeros, trains 1.4 times slower.
-        shifted = [padded[i : i + len(x) : self.stride] for i in range(kernel)]
-        return jnp.concatenate(shifted, -1) @ self.weight.reshape(kernel * n_in, n_out) + self.bias
-
-
-class UpConv(eqx.Module):
-    """Transposed convolution of kernel 4 and stride 2 that doubles the length: `[H, B, C] -> [2H, B, C]`.
-
-    Every output sees two inputs: the step at its place, and the one before (even) or after it (odd).
-    """
-
-    weight: Array
-    bias: Array
-
-    def __init__(self, key: Key, channels: int):
-        self.weight, self.bias = torch_default(Draw.of(key), (4, channels, channels), 4 * channels)
-
-    def __call__(self, x: Array) -> Array:
-        padded = pad_time(x, 1, 1)
-        pairs = jnp.concatenate([padded[:-1], padded[1:]], -1)
-        even = pairs[:-1] @ jnp.concatenate([self.weight[3], self.weight[1]])
-        odd = pairs[1:] @ jnp.concatenate([self.weight[2], self.weight[0]])
-        return jnp.stack([even, odd], 1).reshape(2 * len(x), *x.shape[1:]) + self.bias
-
-
-class GroupNorm(eqx.Module):
-    """Mean 0 and variance 1 over time and each of 8 groups of channels, then scale and shift: `[H, B, C]`."""
-
-    scale: Array
-    shift: Array
-
-    def __init__(self, channels: int):
-        if channels % GROUPS:
-            raise ReverieError(
-                f"A layer of {channels} channels cannot be normalised in {GROUPS} groups: "
-                f"choose a width that is a multiple of {GROUPS}."
-            )
-        self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
-
-    def __call__(self, x: Array) -> Array:
-        mean = grouped_mean(x.mean(0))
-        variance = grouped_mean(jnp.square(x - mean).mean(0))
-        scale = self.scale * jax.lax.rsqrt(variance + 1e-5)
-        return x * scale + (self.shift - mean * scale)
-
-
-def grouped_mean(x: Array) -> Array:
-    """The mean of every group of channels, in place of each of its members: `[B, C] -> [B, C]`."""
-    groups = x.reshape(*x.shape[:-1], GROUPS, -1)
-    return jnp.broadcast_to(groups.mean(-1, keepdims=True), groups.shape).reshape(x.shape)
-
-
-class ConvBlock(eqx.Module):
-    """Convolution, group norm, Mish."""
-
-    conv: Conv
-    norm: GroupNorm
-
-    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int):
-        self.conv, self.norm = Conv(key, n_in, n_out, kernel), GroupNorm(n_out)
-
-    def __call__(self, x: Array) -> Array:
-        return mish(self.norm(self.conv(x)))
+from .layers import Draw, Key, LayerNorm, Linear, concatenate, mish
 
 
 class ResidualBlock(eqx.Module):
-    """Two convolution blocks with the embedding added between, and a skip: `[H, B, n_in] -> [H, B, n_out]`."""
+    """Two convolution blocks with the embedding between, and a skip: `[H, B, n_in] -> [H, B, n_out]`.
+
+    The embedding is added; with `film` it scales and shifts every channel.
+    """
 
     first: ConvBlock
-    embed: Linear
+    embed: Linear | FiLM
     second: ConvBlock
     skip: Linear | None
 
-    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int, kernel: int):
+    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int, kernel: int, *, film: bool = False):
         draw = Draw.of(key)
         self.first = ConvBlock(draw, n_in, n_out, kernel)
-        self.embed = Linear(draw, embed_dim, n_out)
+        self.embed = FiLM(draw, embed_dim, n_out) if film else Linear(draw, embed_dim, n_out)
         self.second = ConvBlock(draw, n_out, n_out, kernel)
         self.skip = None if n_in == n_out else Linear(draw, n_in, n_out)
 
     def __call__(self, x: Array, embedding: Array) -> Array:
         """`embedding` is `[B, E]`, or `[E]` where the whole batch shares it."""
-        h = self.second(self.first(x) + self.embed(mish(embedding)))
+        h = self.first(x)
+        h = self.embed(h, embedding) if isinstance(self.embed, FiLM) else h + self.embed(mish(embedding))
+        h = self.second(h)
         return h + (x if self.skip is None else self.skip(x))
 
 
@@ -167,12 +83,13 @@ class Level(eqx.Module):
         *,
         kernel: int,
         attention: bool = False,
+        film: bool = False,
         resize: Conv | UpConv | None = None,
     ):
         draw = Draw.of(key)
         self.blocks = (
-            ResidualBlock(draw, n_in, n_out, embed_dim, kernel),
-            ResidualBlock(draw, n_out, n_out, embed_dim, kernel),
+            ResidualBlock(draw, n_in, n_out, embed_dim, kernel, film=film),
+            ResidualBlock(draw, n_out, n_out, embed_dim, kernel, film=film),
         )
         self.attention = LinearAttention(draw, n_out) if attention else None
         self.resize = resize
@@ -188,9 +105,10 @@ class Level(eqx.Module):
 class TemporalUNet(eqx.Module):
     """Diffuser's U-Net over time (Janner et al., 2022, appendix C): x `[..., H, D]` -> `[..., H, D]`.
 
-    `t` is the time feature, a scalar or of x's leading shape. `cond` is `[..., cond_dim]`, set beside the
-    time's embedding as in Decision Diffuser; None is the zero vector. H is any multiple of 2^(levels - 1): the
-    weights do not depend on it. Every level is `width * multiplier` channels wide, a multiple of 8.
+    `t` is the time feature, a scalar or of x's leading shape. `cond` is `[..., cond_dim]`, or a tree of vectors that
+    are so wide together, set beside the time's embedding as in Decision Diffuser; None is the zero vector. With `film`
+    both scale and shift the channels, as in Diffusion Policy, instead of being added to them. H is any multiple of
+    2^(levels - 1): the weights do not depend on it. Every level is `width * multiplier` channels wide, a multiple of 8.
 
     Raises ReverieError where H or a level's width is no such multiple.
     """
@@ -213,9 +131,12 @@ class TemporalUNet(eqx.Module):
         kernel: int = 5,
         cond_dim: int = 0,
         attention: bool = False,
+        film: bool = False,
     ):
         draw = Draw.of(key)
-        level = functools.partial(Level, draw, embed_dim=width + cond_dim, kernel=kernel, attention=attention)
+        level = functools.partial(
+            Level, draw, embed_dim=width + cond_dim, kernel=kernel, attention=attention, film=film
+        )
         channels = [width * m for m in multipliers]
         steps = list(itertools.pairwise([in_dim, *channels]))
         self.time = TimeMLP(draw, Sinusoidal(width), 4 * width, width)
@@ -229,7 +150,7 @@ class TemporalUNet(eqx.Module):
         self.out = Linear(draw, channels[0], in_dim)
         self.cond_dim = cond_dim
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
         check_horizon(x.shape[-2], len(self.up))
         h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim)
         skips = []
@@ -285,7 +206,7 @@ class WindowValue(eqx.Module):
         self.out = Linear(draw, flat // 2, 1)
         self.cond_dim, self.horizon = cond_dim, horizon
 
-    def __call__(self, x: Array, t: Array, cond: Array | None = None) -> Array:
+    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
         if x.shape[-2] != self.horizon:
             raise ReverieError(
                 f"This value network is for windows of {self.horizon} steps and was given one of {x.shape[-2]}."
@@ -309,8 +230,9 @@ def time_first(x: Array) -> Array:
     return jnp.moveaxis(x.reshape(-1, *x.shape[-2:]), 1, 0)
 
 
-def embed(time: TimeMLP, t: Array, cond: Array | None, cond_dim: int) -> Array:
+def embed(time: TimeMLP, t: Array, cond: Condition, cond_dim: int) -> Array:
     """The time's embedding beside `cond`: `[B, E]`, or `[E]` where the whole batch shares both."""
+    cond = flatten_condition(cond)
     cond = jnp.zeros(cond_dim) if cond is None else cond
     return concatenate(*(e.reshape(-1, e.shape[-1]) if e.ndim > 1 else e for e in (time(t), cond)))
 
