@@ -37,6 +37,40 @@ def test_a_share_of_every_batch_comes_from_the_second(share, first):
     np.testing.assert_array_equal(batch, [1] * first + [2] * (8 - first))
 
 
+def test_what_is_written_back_stays_in_its_place():
+    view = Replay({"actions": jnp.arange(5.0)[:, None], "ages": jnp.zeros(5)}, jnp.asarray(3))
+    batch = view.draw(jax.random.key(0), 64)
+    assert set(np.asarray(batch["index"]).tolist()) == {0, 1, 2}
+    view = view.written(jnp.array([2, 0]), {"ages": jnp.array([7.0, 5.0])})
+    np.testing.assert_array_equal(view.rows["ages"], [5, 0, 7, 0, 0])
+    np.testing.assert_array_equal(view.rows["actions"][:, 0], [0, 1, 2, 3, 4])
+    assert view.count == 3
+
+
+def test_a_mixed_batch_is_numbered_in_its_two_parts_and_written_to_the_first_alone():
+    first = Replay({"actions": jnp.arange(5.0)[:, None]}, jnp.asarray(5))
+    second = Replay({"actions": 100 + jnp.arange(3.0)[:, None]}, jnp.asarray(3))
+    view = Mixed(first, second, 0.5)
+    batch = view.draw(jax.random.key(0), 8)
+    np.testing.assert_array_equal(batch["actions"][:4, 0], batch["index"][:4])
+    np.testing.assert_array_equal(batch["actions"][4:, 0], 100 + batch["index"][4:])
+    again = view.take(batch["index"].reshape(2, 4)[:, np.array([0, 1, 2, 3])])
+    assert again["actions"].shape == (2, 4, 1)
+    np.testing.assert_array_equal(again["actions"][0, :, 0] < 100, [True, True, False, False])
+    changed = view.written(jnp.array([4, 1, 2, 2]), {"actions": jnp.array([[-4.0], [-1], [-9], [-9]])})
+    np.testing.assert_array_equal(changed.first.rows["actions"][:, 0], [0, -1, 2, 3, -4])
+    np.testing.assert_array_equal(changed.second.rows["actions"], second.rows["actions"])
+
+
+def test_rows_of_several_parts_are_written_and_drawn():
+    rows = {"actions": jnp.ones((1, 2, 1)), "seen": {"image": jnp.full((1, 2, 4, 4), 9, jnp.uint8)}}
+    kept = write(room(rows, 5), jnp.asarray(4), rows)
+    assert kept["seen"]["image"].dtype == jnp.uint8
+    np.testing.assert_array_equal(kept["seen"]["image"][0, :, 0, 0], [9, 0, 0, 0, 9])
+    own = jax.tree.map(lambda x: x[0], kept)
+    assert Replay(own, jnp.asarray(5)).draw(jax.random.key(0), 3)["seen"]["image"].shape == (3, 4, 4)
+
+
 def steps(number: int, ends: list[str]) -> dict:
     """One step [1, E, ...] of every environment: "t" is terminal, "c" is cut."""
     envs = len(ends)

@@ -1,11 +1,15 @@
-"""Transitions and windows against hand-computed numbers, and how batches are drawn."""
+"""Transitions against hand-computed numbers, and how batches are drawn from every view."""
+
+from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from reverie.data import Dataset, Gaussian, MinMax, Spec, rewards_to_go, transitions, windows
+from reverie.data import Dataset, Gaussian, MinMax, Spec, pairs, rewards_to_go, sarsa, transitions, windows
+from reverie.data.views import Transitions
 from reverie.errors import DataError
 
 
@@ -80,40 +84,7 @@ def test_one_step_episodes_that_are_all_cut_have_no_transition():
         transitions(cut, plain(cut))
 
 
-# Windows
-
-
-def firsts(view):
-    return np.asarray(view.starts).tolist()
-
-
-@pytest.mark.parametrize(
-    "horizon, stride, pad, starts, skipped",
-    [
-        (1, 1, False, [0, 1, 2, 3, 4, 5, 6, 7, 8], 0),
-        (2, 1, False, [0, 1, 2, 4, 5, 7], 0),
-        (3, 1, False, [0, 1, 4], 1),
-        (4, 1, False, [0], 2),
-        (2, 2, False, [0, 1, 4], 1),
-        (2, 3, False, [0], 2),
-        (3, 1, True, [0, 1, 2, 3, 4, 5, 6, 7, 8], 0),
-    ],
-)
-def test_starts(horizon, stride, pad, starts, skipped):
-    view = windows(data(), plain(data()), horizon, stride=stride, pad=pad)
-    assert firsts(view) == starts
-    assert view.skipped == skipped
-
-
-def test_a_horizon_longer_than_every_episode_names_the_longest():
-    with pytest.raises(DataError, match=r"horizon 3 with stride 2 \(5 steps\): the longest has 4; shorten"):
-        windows(data(), plain(data()), 3, stride=2)
-
-
-@pytest.mark.parametrize("horizon, stride", [(0, 1), (2, 0)])
-def test_sizes_below_one_are_refused(horizon, stride):
-    with pytest.raises(DataError, match="must both be at least 1"):
-        windows(data(), plain(data()), horizon, stride=stride)
+# Rewards to go
 
 
 def test_rewards_to_go_by_hand():
@@ -137,52 +108,7 @@ def test_rewards_to_go_are_summed_in_double_precision():
     )
     exact = steps * float(np.float32(0.1))
     assert abs(rewards_to_go(long)[0] - exact) < 1e-6
-    assert windows(long, plain(long), 2).returns[0] == np.float32(exact)
-
-
-def test_windows_by_hand_with_stride_returns_and_padding():
-    view = windows(data(), plain(data()), 3, stride=2, pad=True, discount=0.5, termination_penalty=-100)
-    batch = view.take(np.array([0, 1, 5, 8]))
-    np.testing.assert_array_equal(batch["observations"][..., 0], [[0, 2, 0], [1, 3, 0], [5, 0, 0], [8, 0, 0]])
-    np.testing.assert_array_equal(batch["observations"][..., 1], [[0, 20, 0], [10, 30, 0], [50, 0, 0], [80, 0, 0]])
-    np.testing.assert_allclose(batch["actions"][..., 0], [[0, 0.2, 0], [0.1, 0.3, 0], [0.5, 0, 0], [0.8, 0, 0]])
-    np.testing.assert_array_equal(batch["mask"], [[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
-    np.testing.assert_array_equal(batch["returns"], [3.25 - 12.5, 4.5 - 25, 35, 6 - 100])
-
-
-def test_padding_is_zero_before_normalisation():
-    spec = Spec.fit(data(), observations=Gaussian, actions=MinMax)
-    batch = windows(data(), spec, 2, pad=True).take(np.array([8]))
-    np.testing.assert_allclose(
-        batch["observations"][0, 1], -data().observations.mean(axis=0) / data().observations.std(axis=0), rtol=1e-6
-    )
-    np.testing.assert_allclose(batch["actions"][0, 1], [-1])
-
-
-def test_windows_without_rewards_have_no_returns():
-    without = data(rewards=None)
-    assert "returns" not in windows(without, plain(without), 2).draw(jax.random.key(0), 2)
-
-
-@pytest.mark.parametrize("pad", [False, True])
-@pytest.mark.parametrize("stride", [1, 3])
-def test_windows_never_cross_episodes(pad, stride):
-    """Each row carries its episode's number and its step; all windows are looked at."""
-    lengths = np.random.default_rng(0).integers(1, 40, 30)
-    episode, step = np.repeat(np.arange(30), lengths), np.concatenate([np.arange(n) for n in lengths])
-    source = Dataset.from_arrays(
-        np.stack([episode, step], axis=1), np.zeros((len(step), 1)), timeouts=np.append(np.diff(episode) > 0, True)
-    )
-    view = windows(source, plain(source), 5, stride=stride, pad=pad)
-    batch = {key: np.asarray(value) for key, value in view.take(np.arange(len(view))).items()}
-    inside = batch["mask"] == 1
-    number, steps = batch["observations"][..., 0], batch["observations"][..., 1]
-    assert (number == number[:, :1])[inside].all()
-    assert (steps == steps[:, :1] + stride * np.arange(5))[inside].all()
-    assert inside[:, 0].all() and (inside.all() or pad)
-    assert (np.diff(batch["mask"], axis=1) <= 0).all()
-    left = lengths[number[:, 0].astype(int)] - steps[:, 0]
-    np.testing.assert_array_equal(inside.sum(axis=1), np.minimum(5, np.ceil(left / stride)))
+    assert windows(long, plain(long), 2).per_window["returns"][0] == np.float32(exact)
 
 
 # Drawing
@@ -226,8 +152,84 @@ def test_a_views_arrays_are_arguments_and_not_constants_of_the_program(build):
     assert all(np.size(constant) < 100 for constant in jaxpr.consts)
 
 
-def test_windows_take_memory_in_proportion_to_the_steps_and_not_to_the_horizon():
-    steps = 2000
-    long = Dataset.from_arrays(np.zeros((steps, 8)), np.zeros((steps, 2)), timeouts=np.arange(steps) == steps - 1)
-    size = [sum(leaf.nbytes for leaf in jax.tree.leaves(windows(long, plain(long), h, pad=True))) for h in (2, 200)]
-    assert size[0] == size[1]
+@pytest.mark.parametrize(
+    "build", [transitions, lambda data, spec: windows(data, spec, 2, pad=True)], ids=["transitions", "windows"]
+)
+def test_a_draw_is_what_its_own_numbers_take_in_any_shape(build):
+    view = build(data(), plain(data()))
+    take = jax.jit(lambda view, index: view.take(index))
+    drawn, index = jax.jit(lambda view, key: (view.draw(key, 6), view.index(key, 6)))(view, jax.random.key(5))
+    assert index.dtype == np.int32
+    np.testing.assert_array_equal(drawn["index"], index)
+    for shape in ((6,), (2, 3)):
+        again = take(view, index.reshape(shape))
+        assert set(again) == set(drawn)
+        for name, column in drawn.items():
+            np.testing.assert_array_equal(again[name], column.reshape(*shape, *column.shape[1:]))
+
+
+# Columns
+
+
+def with_costs(source, costs):
+    object.__setattr__(source, "costs", np.asarray(costs, np.float32))
+    return source
+
+
+def test_costs_are_drawn_and_normalised_where_the_data_have_them():
+    source = with_costs(data(next_observations=np.zeros((9, 2))), np.arange(9) % 3)
+    np.testing.assert_array_equal(transitions(source, plain(source)).rows["costs"], np.arange(9) % 3)
+    spec = replace(plain(source), normalisers={"costs": MinMax(jnp.zeros(1), jnp.full(1, 2.0))})
+    np.testing.assert_array_equal(transitions(source, spec).rows["costs"], np.arange(9) % 3 - 1)
+    assert "costs" not in transitions(data(), plain(data())).rows
+
+
+def test_sarsa_by_hand():
+    """Rows 3 and 8 are terminals and keep their own action; row 6 is cut and left out."""
+    rows = sarsa(data(), plain(data())).rows
+    np.testing.assert_array_equal(rows["observations"][:, 0], [0, 1, 2, 3, 4, 5, 7, 8])
+    np.testing.assert_array_equal(rows["next_observations"][:, 0], [1, 2, 3, 3, 5, 6, 8, 8])
+    np.testing.assert_allclose(rows["next_actions"][:, 0], [0.1, 0.2, 0.3, 0.3, 0.5, 0.6, 0.8, 0.8], rtol=1e-6)
+    np.testing.assert_array_equal(rows["rewards"], [1, 2, 3, 4, 10, 20, 5, 6])
+
+
+def test_columns_are_joined_and_those_of_several_parts_too():
+    view = Transitions({"actions": jnp.arange(4.0)[:, None]})
+    both = view.joined({"seen": {"image": np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3), "state": jnp.arange(4)}})
+    batch = both.take(np.array([2, 0]))
+    np.testing.assert_array_equal(batch["actions"][:, 0], [2, 0])
+    np.testing.assert_array_equal(batch["seen"]["state"], [2, 0])
+    assert batch["seen"]["image"].dtype == np.uint8
+    np.testing.assert_array_equal(batch["seen"]["image"][:, 0, 0, 0], [24, 0])
+    assert set(view.rows) == {"actions"}
+
+
+def test_joined_columns_of_another_length_are_refused():
+    """On the device a row beyond the end would silently be the last one."""
+    with pytest.raises(DataError, match=r"one row each .* 'actions' 9; 'extra' 8\."):
+        pairs(data(), plain(data())).joined({"actions": jnp.zeros((9, 1)), "observations": jnp.zeros((9, 2))}).joined(
+            {"extra": jnp.zeros(8)}
+        )
+
+
+def test_what_an_update_writes_is_drawn_later():
+    view = pairs(data(), plain(data()))
+
+    @jax.jit
+    def update(view, key):
+        batch = view.draw(key, 4)
+        return view.written(batch["index"], {"actions": batch["actions"] - 7}), batch
+
+    changed, batch = update(view, jax.random.key(0))
+    at = np.unique(batch["index"])
+    expected = np.array(view.rows["actions"])
+    expected[at] -= 7
+    np.testing.assert_array_equal(changed.rows["actions"], expected)
+    np.testing.assert_array_equal(changed.rows["observations"], view.rows["observations"])
+    np.testing.assert_array_equal(changed.take(at)["actions"], expected[at])
+    with pytest.raises(DataError, match="no 'weights' to write; it has actions, observations"):
+        view.written(jnp.arange(2), {"weights": jnp.zeros(2)})
+
+
+def test_bytes_of_a_view_by_hand():
+    assert pairs(data(), plain(data())).nbytes == 9 * (2 + 1) * 4

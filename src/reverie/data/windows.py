@@ -83,7 +83,7 @@ class Windows(View):
             there = column[nearest]
             return xp.where(zeros.reshape(*zeros.shape, *[1] * (there.ndim - zeros.ndim)), padding, there)
 
-        batch = jax.tree.map(gather, self.rows, self.padding)
+        batch = jax.tree.map(gather, self.rows, {name: self.padding[name] for name in self.rows})
         batch |= jax.tree.map(lambda column: column[index], self.per_window)
         return batch | {"mask": (~(before | after)).astype(xp.float32), "index": index}
 
