@@ -3,9 +3,9 @@
     python -m benchmarks.records write before.npz      # at one version
     python -m benchmarks.records compare before.npz    # at another, on the same machine
 
-For a change that is to change nothing: the metrics of a short training, the state it ends in, the actions of an episode
-and the rows of a generation. Metrics are compared by their values, so that they may be renamed. Only records of one kind
-of processor and one version of JAX compare.
+For a change that is to change nothing: the metrics of a short training, the state it ends in, the actions of an
+episode and the rows of a generation. Metrics are compared by their values, so that they may be renamed. Only records of
+one kind of processor and one version of JAX compare.
 """
 
 import hashlib
@@ -20,10 +20,12 @@ import numpy as np
 
 import reverie
 from reverie.catalogue import ALGORITHMS
+from reverie.protocols import Synthesizer
 
 STEPS, SEEDS = 12, 2
 SMALL: dict[str, Any] = {
     "hidden": (16, 16),
+    "critic_hidden": (16, 16),
     "policy_hidden": (16,),
     "energy_hidden": (16,),
     "batch_size": 16,
@@ -40,18 +42,18 @@ SMALL: dict[str, Any] = {
     "critic_updates": 4,
     "iterations": 1,
     "support": 3,
-    "calls": 4,
+    "nfe": 4,
     "chunk": 32,
-    "average_start": 2,
-    "average_every": 2,
+    "ema_start": 2,
+    "ema_every": 2,
     "held_out": 20,
 }
 OWN: dict[str, dict[str, Any]] = {
-    "diffuser": {"warm_calls": 2},
-    "diffuser-maze": {"stride": 2, "replan_every": 2, "warm_calls": 2},
+    "diffuser": {"warm_start_steps": 2},
+    "diffuser-maze": {"stride": 2, "replan_interval": 2, "warm_start_steps": 2},
     "sfbc": {"diffusion_steps": 0},
     "qgpo": {"diffusion_steps": 0},
-    "synther": {"calls": 7},
+    "synther": {"nfe": 7},
     "mbpo": {"horizon": 3},
     "morel": {"horizon": 3, "threshold": 10.0},
     "tatu": {"horizon": 3, "threshold": 10.0},
@@ -62,7 +64,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "one-step-bcq": ("one-step", {"improvement": "easy-bcq"}),
     "one-step-kl": ("one-step", {"improvement": "reverse-kl"}),
     "diffusion-bc-resnet": ("diffusion-bc", {"backbone": "resnet"}),
-    "diffuser-cold": ("diffuser", {"warm_calls": 0}),
+    "diffuser-cold": ("diffuser", {"warm_start_steps": 0}),
 }
 
 
@@ -98,7 +100,7 @@ def data() -> reverie.Dataset:
 def record(name: str, algorithm: Any, known: reverie.Dataset) -> dict[str, np.ndarray]:
     run = reverie.fit(algorithm, known, steps=STEPS, seeds=SEEDS, segment=4, progress=False)
     found = {f"{name}/state": digest(run.states)} | metrics(name, run)
-    if hasattr(algorithm, "chunks"):
+    if isinstance(algorithm, Synthesizer):
         return found | {f"{name}/rows/{key}": rows for key, rows in run.generate(48).arrays().items()}
     return found | {f"{name}/actions": actions(run)}
 
@@ -148,7 +150,7 @@ def everything() -> dict[str, np.ndarray]:
         found |= record(name, small(base, **changes), known)
         print(name, flush=True)
     found |= online("online")
-    synthesis = reverie.training.Synthesis(every=50, updates=4, rows=64)
+    synthesis = reverie.training.Synthesis(interval=50, updates=4, rows=64)
     found |= online("online-synther", synthesizer=small("synther", chunk=32), synthesis=synthesis)
     return found
 

@@ -95,8 +95,8 @@ def due(algorithm: Any, carry: Any) -> Any:
 def maze_run(options: argparse.Namespace) -> tuple[Any, str]:
     """The run given, in the environment of its data; or the demo's planner with 64 noise levels, trained here."""
     import reverie
-    from reverie.demo import MAZE, PLANNER, STEPS
     from reverie.collection import make_dataset
+    from reverie.demo import MAZE, PLANNER, STEPS
 
     if options.maze:
         run = reverie.load(options.maze)

@@ -17,8 +17,9 @@ _EXPORTS = {
     "use_compilation_cache": "reverie.compilation",
 }
 _MODULES = (
-    *("baselines", "data", "diffusion", "environments", "errors", "evaluation", "networks"),
-    *("planners", "policies", "rl", "synthesizers", "training"),
+    *("baselines", "collection", "configs", "control", "data", "diffusion", "environments", "errors", "evaluation"),
+    *("learning", "models", "networks", "planners", "planning", "policies", "protocols", "rl", "settings"),
+    *("synthesizers", "training", "wishes"),
 )
 
 __all__ = [*_EXPORTS, *_MODULES]

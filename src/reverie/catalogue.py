@@ -76,7 +76,7 @@ def from_config(config: dict[str, Any], version: str = __version__) -> Any:
     unknown = values.keys() - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise RunError(
-            f"The run was written by reverie {version}, where {config['name']} had a field {min(unknown)!r} that it has "
-            f"not in {__version__}: use that version, or train again."
+            f"The run was written by reverie {version}, where {config['name']} had a field {min(unknown)!r} that "
+            f"it lacks in {__version__}: use that version, or train again."
         )
     return cls(**values)

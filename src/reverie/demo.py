@@ -24,8 +24,8 @@ PLANNER = DiffuserMaze(
     multipliers=(1, 2, 4),
     diffusion_steps=20,
     learning_rate=5e-4,
-    average_start=1000,
-    average_decay=0.97,
+    ema_start=1000,
+    ema_decay=0.97,
 )
 """Windows of 32 rows, 4 steps apart: 1.25 s. The paper's sizes are in the recipes; these learn in minutes."""
 LONGER = 64
@@ -48,14 +48,14 @@ class Recorder:
         self.policy.reset(n)
         self.seen = []
 
-    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+    def act(self, observations: dict[str, np.ndarray], feedback: Any = None) -> np.ndarray:
         self.seen.append(observations["observation"][:, :2].copy())
-        return self.policy.act(observations)
+        return self.policy.act(observations, feedback)
 
     @property
     def plans(self) -> np.ndarray:
         """Positions [n, H, 2] of the plans made at the last reset."""
-        plans, _ = self.policy.carries
+        plans = self.policy.carries.rows
         return np.asarray(self.spec.denormalise("observations", plans[0][..., self.spec.action_dim :]))[..., :2]
 
     @property
@@ -175,11 +175,11 @@ def denoising(trained: Any, seed: int) -> tuple[list[np.ndarray], list[float], A
         .at[0, jnp.array([0, -1]), spec.action_dim :]
         .set(spec.normalise("observations", ends))
     )
-    known = algorithm.known(values, spec.action_dim)
+    mask = algorithm.inpaint_mask(LONGER, algorithm.blocks(spec))
 
     @jax.jit
     def chain(state, key):
-        return algorithm.denoise(state, key, values, known, clip_x0=(-1, 1), history=True)[1]
+        return algorithm.denoise(state.denoiser_ema, key, values, mask, clip_x0=(-1, 1), history=True)[1]
 
     past = np.asarray(spec.denormalise("observations", chain(trained.state(), jax.random.key(seed))[:, 0, :, 2:]))
     rows = [0, *(len(past) - 1 - i for i in (8, 4, 2, 0))]  # most of the shape appears in the last levels

@@ -60,13 +60,12 @@ def resume(
     recorded = config["training"]
     numbers = recorded.pop("seeds")
     begun_from = config.get("initial")
-    fresh = begun_from is not None and not folder.holds_run(Path(path))
     return fit(
         from_config(config["algorithm"], config["versions"]["reverie"]),
         _recorded_data(path, config["data"]) if data is None else data,
         out=path,
         resume=True,
-        initial=load(begun_from["path"]) if fresh else None,
+        initial=load(begun_from["path"]) if begun_from and not folder.holds_run(Path(path)) else None,
         progress=progress,
         seed=numbers[0],
         seeds=len(numbers),

@@ -51,7 +51,7 @@ class Settings:
     """A configuration that checks its fields when it is made. Raises ReverieError that quotes the first wrong value."""
 
     def __post_init__(self) -> None:
-        for each in annotations(type(self)):
+        for each in annotations(type(self)):  # type: ignore[arg-type]
             value = getattr(self, each.name)
             if not (each.optional and value is None):
                 _check(each, value)
@@ -72,7 +72,7 @@ class Annotation(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def annotations(cls: type) -> tuple[Annotation, ...]:
+def annotations(cls: Any) -> tuple[Annotation, ...]:
     """Of every field of a dataclass."""
     return tuple(_annotations(cls))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 
 from reverie.data import Spec
 from reverie.learning import Optimised

@@ -9,9 +9,9 @@ training.
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from shutil import copytree
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Several named arrays side by side as one, as a network takes a window or a transition, and apart again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,13 @@ class Blocks:
     def of(cls, **widths: int | None) -> "Blocks":
         """Blocks of these widths, in the order in which they are given."""
         return cls(tuple(widths.items()))
+
+    @classmethod
+    def like(cls, batch: Mapping[str, Any], names: Sequence[str]) -> "Blocks":
+        """The named blocks of a batch: of its vectors, or of its numbers a row where they have an axis less than the
+        first of the names."""
+        axes = batch[names[0]].ndim
+        return cls(tuple((name, batch[name].shape[-1] if batch[name].ndim == axes else None) for name in names))
 
     @property
     def size(self) -> int:

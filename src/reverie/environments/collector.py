@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 class Collector:
     """E environments for each of S seeds; an episode that ends is followed by the next one."""
 
-    def __init__(self, env: "str | Callable[[], gymnasium.Env]", seeds: tuple[int, ...], envs: int, entropy: int = 0):
-        """The environments of seed s start as (s, number, `entropy`) says, whichever other seeds there are.
+    def __init__(
+        self,
+        env: "str | Callable[[], gymnasium.Env]",
+        seeds: tuple[int, ...],
+        envs: int,
+        entropy: int = 0,
+        signals: tuple[str, ...] = ("reward", "cost"),
+    ):
+        """The environments of seed s start as (s, number, `entropy`) says, whichever other seeds there are. `signals`
+        are what the feedback of a step has: "reward", "cost" and entries of the environment's info.
 
         Raises ReverieError for an unknown environment, or one whose observations or actions are no vectors of
         continuous numbers.
@@ -35,6 +43,10 @@ class Collector:
         observations, _ = self.all.reset(seed=[int(start[0]) for start in starts])
         self.observations = self._by_seed(observations)
         self.returns = np.zeros((len(seeds), envs))
+        self.ends = np.zeros((len(seeds), envs), bool)
+        """Whether the episode has ended with the last step, and another has begun: `[S, E]`."""
+        self.feedback = {name: np.zeros((len(seeds), envs), np.float32) for name in signals}
+        """What the last step brought, `[S, E]` each; 0 at an episode's start."""
         self.ended: list[list[float]] = [[] for _ in seeds]
         """For every seed the returns of the episodes that have ended, in the order of their ends."""
 
@@ -57,6 +69,11 @@ class Collector:
             # The last observation of an episode, in whose place the next one's first came.
             after[ends] = np.stack(stepped[4]["final_obs"][ends.reshape(-1)]).astype(np.float32)
         self._note(rewards, ends)
+        brought = {**stepped[4], "reward": rewards.reshape(-1)}
+        for name in self.feedback:
+            value = self._by_seed(np.asarray(brought.get(name, np.zeros(ends.size)), np.float32))
+            self.feedback[name] = np.where(ends, np.float32(0), value)
+        self.ends = ends
         return {
             "observations": before,
             "actions": actions,

@@ -1,11 +1,13 @@
 """Controllers that need no learning, as batched policies: what learned runs are compared with.
 
-A batched policy has a `name`, `reset(n)` (n environments start anew) and `act(observations) -> actions [n, action]`,
-where observations are an array [n, observation] or, in goal environments, a dict of "observation" and "desired_goal".
+A batched policy has a `name`, `reset(n)` (n environments start anew) and `act(observations, feedback) -> actions
+[n, action]`, where observations are an array [n, observation] or a dict of such, in goal environments of "observation"
+and "desired_goal", and feedback is what the last step brought: "reward" and "cost", [n] each, 0 before the first.
 """
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -30,7 +32,7 @@ class Policy(Protocol):
     def reset(self, n: int) -> None:
         """n environments start anew."""
 
-    def act(self, observations) -> np.ndarray:
+    def act(self, observations, feedback: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """One action for each environment: [n, action]."""
 
 
@@ -46,7 +48,7 @@ class WaypointPolicy:
     def reset(self, n: int) -> None:
         self._controllers = [WaypointController(self.maze, Settings()) for _ in range(n)]
 
-    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+    def act(self, observations: dict[str, np.ndarray], feedback: Any = None) -> np.ndarray:
         states, goals = (map(tuple, observations[key].tolist()) for key in ("observation", "desired_goal"))
         rows = zip(self._controllers, states, goals, strict=True)
         actions = [controller.action(state, goal) for controller, state, goal in rows]
@@ -70,7 +72,7 @@ class StraightLinePolicy:
     def reset(self, n: int) -> None:
         self._plan, self._row = None, 0
 
-    def act(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+    def act(self, observations: dict[str, np.ndarray], feedback: Any = None) -> np.ndarray:
         if self._plan is None:
             self._plan = self._straight(observations["observation"][:, :2], observations["desired_goal"])
         self._row = min(self._row + 1, self._plan.shape[1] - 1)
@@ -93,6 +95,6 @@ class RandomPolicy:
     def reset(self, n: int) -> None:
         self._rng, self._n = np.random.default_rng(self.seed), n
 
-    def act(self, observations: Observations) -> np.ndarray:
+    def act(self, observations: Observations, feedback: Any = None) -> np.ndarray:
         draw = self._rng.uniform(self.space.low, self.space.high, (self._n, *self.space.shape))
         return draw.astype(np.float32)

@@ -1,5 +1,6 @@
 """How good a run is: rollouts, scores with their intervals, pictures."""
 
+from reverie.evaluation.during import Evaluate
 from reverie.evaluation.fidelity import Dynamics, Fidelity, fidelity
 from reverie.evaluation.rollout import RunPolicy, evaluate
 from reverie.evaluation.scores import REFERENCES, Estimate, Interval, Latency, Reference, Scores, bootstrap, estimate
@@ -9,6 +10,7 @@ __all__ = [
     "REFERENCES",
     "Dynamics",
     "Estimate",
+    "Evaluate",
     "Fidelity",
     "Interval",
     "Latency",

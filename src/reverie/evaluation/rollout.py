@@ -1,7 +1,7 @@
 """Runs policies in environments: all seeds and all episodes stepped together."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.spaces import Box, Dict, MultiDiscrete
 from jax import lax
 
+from reverie.data.fields import Field, describe
+from reverie.data.schemes import is_goal_environment
 from reverie.environments.pointmaze import MAZES
 from reverie.environments.policies import Observations, Policy, RandomPolicy, WaypointPolicy
 from reverie.environments.registry import make
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.terminal import Progress
+from reverie.training.run import Run, as_input, check_acts, signals_of
+from reverie.wishes import resolve
 
 if TYPE_CHECKING:
     import gymnasium
 
+SIGNALS = ("reward", "cost")
 SUCCESS_KEYS = ("success", "is_success")
 GOAL_KEYS = ("observation", "desired_goal")
 
@@ -73,13 +79,13 @@ def evaluate(
         read(Path(path) / FILE)  # a file that cannot be added to is no news to have after all the episodes
     policy: Policy = RunPolicy(run, seed) if trained else run
     seeds = tuple(run.seeds) if trained else (0,)
-    starts = [int(np.random.SeedSequence([seed, e]).generate_state(1)[0]) for e in range(episodes)]
+    starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
-        name = env if isinstance(env, str) else _name(envs[0])
-        _check_spaces(envs[0], name, run if trained else None)
+        name = environment_name(env, envs[0])
+        check_spaces(envs[0], name, run if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
-        reference = reference or _reference(name, envs[:episodes], starts, max_steps, seed)
+        reference = reference or reference_of(name, envs[:episodes], starts, max_steps, seed)
     scores = Scores(
         environment=name,
         policy=policy.name,
@@ -96,45 +102,55 @@ def evaluate(
     return scores
 
 
+def episode_starts(seed: int, episodes: int) -> list[int]:
+    """The seeds that the episodes' environments are reset with."""
+    return [int(np.random.SeedSequence([seed, e]).generate_state(1)[0]) for e in range(episodes)]
+
+
 class RunPolicy:
     """All seeds of a run as one batched policy: the environments of the first seed come first, and so on."""
 
-    def __init__(self, run: Any, seed: int = 0):
+    def __init__(self, run: Run, seed: int = 0):
         """`seed` is of the randomness in acting. Raises RunError when the run's algorithm does not act."""
-        if not hasattr(run.algorithm, "act"):
-            raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it generates data and does not act.")
-        self.run, self.seed, self.name = run, seed, run.name
+        check_acts(run)
+        self.run, self.seed, self.name, self.signals = run, seed, run.name, signals_of(run.algorithm)
 
     def reset(self, n: int) -> None:
-        seeds = len(self.run.seeds)
-        carry = self.run.algorithm.reset(self.run.spec, n // seeds)
+        """n environments start anew. What the run is asked for is one for all, one for each of a seed's, or of all."""
+        run, seeds = self.run, len(self.run.seeds)
+        wishes = resolve(run.algorithm.name, run.wishes, run.asked, n // seeds)
+        carry = run.algorithm.reset(run.spec, n // seeds, wishes)
         self.carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
         self._key = jax.random.key(self.seed)
 
-    def act(self, observations: Observations) -> np.ndarray:
+    def act(self, observations: Observations, feedback: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         seeds = len(self.run.seeds)
-        split = jax.tree.map(
-            lambda leaf: np.asarray(leaf, np.float32).reshape(seeds, -1, *leaf.shape[1:]), observations
+
+        n = len(jax.tree.leaves(observations)[0])
+        brought = {name: np.zeros(n, np.float32) for name in self.signals} | dict(feedback or {})
+        inputs = jax.tree.map(
+            lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),
+            (as_input(self.run.spec, observations), {name: brought[name] for name in self.signals}),
         )
         actions, self.carries, self._key = _act(
-            self.run.algorithm, self.run.states, self.run.spec, self.carries, split, self._key
+            self.run.algorithm, self.run.states, self.run.spec, self.carries, *inputs, self._key
         )
-        return np.asarray(actions).reshape(-1, actions.shape[-1])
+        return np.asarray(actions).reshape(-1, *actions.shape[2:])
 
 
 @partial(jax.jit, static_argnames="algorithm")
-def _act(algorithm, states, spec, carries, observations, key):
+def _act(algorithm, states, spec, carries, observations, feedback, key):
     """Every leaf but the spec's and the key has a leading axis of seeds."""
     key, now = jax.random.split(key)
     keys = jax.random.split(now, jax.tree.leaves(observations)[0].shape[0])
 
     def one(args):
-        state, carry, seen, own = args
-        return algorithm.act(state, spec, carry, seen, own)
+        state, carry, seen, brought, own = args
+        return algorithm.act(state, spec, seen, carry, brought, own)
 
     # On a CPU the seeds gain nothing from a batch, and a branch that is not taken (a plan still good) stays free.
     together = partial(lax.map, one) if jax.default_backend() == "cpu" else jax.vmap(one)
-    actions, carries = together((states, carries, observations, keys))
+    actions, carries = together((states, carries, observations, feedback, keys))
     return actions, carries, key
 
 
@@ -147,16 +163,22 @@ class Played:
     terminated: np.ndarray
     succeeded: np.ndarray
     reports_success: bool = False
+    costs: np.ndarray | None = None
+    """Undiscounted sums; None where the environment reports none."""
+    feedback: dict[str, np.ndarray] = field(default_factory=dict)
+    """What the last step brought, `[n]` each, zeros before the first."""
     seconds: list[float] = field(default_factory=list)
     """Of each call of the policy."""
 
     @classmethod
-    def of(cls, n: int) -> "Played":
-        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n, bool))
+    def of(cls, n: int, signals: Sequence[str]) -> "Played":
+        feedback = {name: np.zeros(n, np.float32) for name in signals}
+        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n, bool), feedback=feedback)
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"returns": self.returns, "lengths": self.lengths, "terminated": self.terminated}
-        return found | ({"successes": self.succeeded} if self.reports_success else {})
+        found |= {"successes": self.succeeded} if self.reports_success else {}
+        return found | ({} if self.costs is None else {"costs": self.costs})
 
     @property
     def latency(self) -> Latency:
@@ -170,12 +192,12 @@ def play(
     policy: Policy, envs: list, seeds: list[int], max_steps: int | None = None, label: str | None = None
 ) -> Played:
     """One episode in each environment, reset with its seed. A label shows a bar on the terminal."""
-    played, running = Played.of(len(envs)), np.ones(len(envs), bool)
-    observations = _stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    played, running = Played.of(len(envs), getattr(policy, "signals", SIGNALS)), np.ones(len(envs), bool)
+    observations = stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
     policy.reset(len(envs))
     with Progress(label or "", _limit(envs[0], max_steps), show=label is not None, unit="steps") as bar:
         while running.any():
-            actions = _timed_act(policy, observations, played.seconds)
+            actions = _timed_act(policy, observations, played)
             _check_actions(actions, running, envs[0].action_space.shape, policy.name, len(played.seconds))
             actions = np.clip(actions, envs[0].action_space.low, envs[0].action_space.high)
             # One after another: a pool of threads was no faster on two cores, for steps this short.
@@ -187,12 +209,12 @@ def play(
     return played
 
 
-def _timed_act(policy: Policy, observations: Observations, seconds: list[float]) -> np.ndarray:
+def _timed_act(policy: Policy, observations: Observations, played: Played) -> np.ndarray:
     # A copy: the policy may keep what it is shown, and the rows are overwritten below.
-    shown = jax.tree.map(np.copy, observations)
+    shown, feedback = jax.tree.map(np.copy, (observations, played.feedback))
     began = time.perf_counter()
-    actions = np.asarray(policy.act(shown))
-    seconds.append(time.perf_counter() - began)
+    actions = np.asarray(policy.act(shown, feedback))
+    played.seconds.append(time.perf_counter() - began)
     return actions
 
 
@@ -201,6 +223,11 @@ def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
     played.returns[i] += float(reward)
     played.lengths[i] += 1
     played.terminated[i] = terminated
+    if "cost" in info:
+        played.costs = np.zeros(len(played.returns)) if played.costs is None else played.costs
+        played.costs[i] += float(info["cost"])
+    for name, row in played.feedback.items():
+        row[i] = float(reward) if name == "reward" else float(info.get(name, 0.0))
     for key in SUCCESS_KEYS:
         if key in info:
             played.reports_success = True
@@ -208,10 +235,12 @@ def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
     return seen, terminated or truncated
 
 
-def _stack(observations: list) -> Observations:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([one[key] for one in observations]) for key in GOAL_KEYS}
-    return np.stack(observations)
+def stack(observations: list) -> Observations:
+    """Of all environments, `[n, ...]`; of a goal environment what it is and what is wanted, not what it was told."""
+    if not isinstance(observations[0], dict):
+        return np.stack(observations)
+    names = GOAL_KEYS if is_goal_environment(observations[0]) else sorted(observations[0])
+    return {name: np.stack([one[name] for one in observations]) for name in names}
 
 
 def _put(observations: Observations, i: int, seen: Any) -> None:
@@ -237,42 +266,56 @@ def _check_actions(actions: np.ndarray, running: np.ndarray, shape: tuple, name:
         )
 
 
-def _check_spaces(env, name: str, run: Any) -> None:
-    """Continuous actions; flat observations or a goal environment's; of the run's sizes where there is a run."""
-    from gymnasium.spaces import Box, Dict
-
-    if not isinstance(env.action_space, Box) or len(env.action_space.shape) != 1:
-        raise ReverieError(f"{name} has the action space {env.action_space}; only vectors of continuous actions work.")
-    space = env.observation_space
-    goals = isinstance(space, Dict) and all(key in space.spaces for key in GOAL_KEYS)
-    if goals:
-        space = space.spaces["observation"]
-    if not isinstance(space, Box) or len(space.shape) != 1:
-        raise ReverieError(
-            f"{name} has the observation space {env.observation_space}; only vectors, or a goal environment's "
-            f"'observation' and 'desired_goal', work."
-        )
+def check_spaces(env: Any, name: str, run: Run | None) -> None:
+    """Raise ReverieError where the environment's observations or actions are not those that the run was trained on."""
+    space = env.action_space
+    if not isinstance(space, Box) or len(space.shape) not in (1, 2):
+        raise ReverieError(f"{name} has the action space {space}; only vectors of continuous actions work.")
+    observed = observation_fields(env.observation_space, name)
     if run is None:
         return
+    goals = isinstance(env.observation_space, Dict) and is_goal_environment(env.observation_space.spaces)
     if goals != getattr(run.algorithm, "goals", False):
-        kinds = ("vectors", "an observation with a desired goal")
+        kinds = ("observations without a goal", "an observation with a desired goal")
         raise ReverieError(
             f"{run.algorithm.name} acts on {kinds[not goals]} and {name} gives {kinds[goals]}; `reverie list` shows "
             "what each algorithm needs."
         )
-    spec = run.spec
-    for what, trained, here in (
-        ("observations", spec.observation_dim, space.shape[0]),
-        ("actions", spec.action_dim, env.action_space.shape[0]),
+    here = observed["observation"] if goals else observed
+    for what, trained, found in (
+        ("observations", run.spec.observation_space, here),
+        (
+            "actions",
+            run.spec.action,
+            Field(tuple(space.shape), "float32", "vector" if len(space.shape) == 1 else "agents"),
+        ),
     ):
-        if trained != here:
+        if trained != found:
             raise ReverieError(
-                f"The run was trained on {what} of {trained} numbers and {name} has {what} of {here}; "
-                f"evaluate it in the environment of its data."
+                f"The run has {what} that are {describe(trained)}, and those of {name} are {describe(found)}; "
+                "evaluate it in the environment of its data."
             )
 
 
-def _reference(name: str, envs: list, starts: list[int], max_steps: int | None, seed: int) -> Reference | None:
+def observation_fields(space: Any, name: str, inside: bool = False) -> Any:
+    """What the observations of a Gymnasium space are: a Field, or a dictionary of Fields. Whole numbers are token ids
+    only `inside` a dictionary, as in a data set. Raises ReverieError for what a data set cannot hold."""
+    if isinstance(space, Dict):
+        return {key: observation_fields(each, f"{name}'s {key!r}", True) for key, each in sorted(space.spaces.items())}
+    axes = len(space.shape or ())
+    if isinstance(space, Box) and space.dtype == np.uint8 and axes == 3:
+        return Field(tuple(space.shape), "uint8", "image")
+    if inside and isinstance(space, Box | MultiDiscrete) and np.issubdtype(space.dtype, np.integer) and axes == 1:
+        return Field(tuple(space.shape), "int32", "tokens")
+    if isinstance(space, Box) and axes in (1, 2):
+        return Field(tuple(space.shape), "float32", "vector" if axes == 1 else "agents")
+    raise ReverieError(
+        f"{name} has the observation space {space}; vectors, images (uint8, channel last), token ids, several agents' "
+        "vectors, and dictionaries of these, work."
+    )
+
+
+def reference_of(name: str, envs: list, starts: list[int], max_steps: int | None, seed: int) -> Reference | None:
     """What the returns are put in proportion to: published, or measured on these episodes; None for neither."""
     if name not in MAZES:
         return REFERENCES.get(name)
@@ -291,8 +334,11 @@ def _closing(stack: ExitStack, env):
     return env
 
 
-def _name(env) -> str:
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+def environment_name(env: Any, made: Any) -> str:
+    """Of what `environments.make` was given and what it made."""
+    if isinstance(env, str):
+        return env
+    return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
 
 
 def _limit(env, max_steps: int | None) -> int | None:

@@ -12,8 +12,8 @@ from reverie.data import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.evaluation.scores import Interval, bootstrap
-from reverie.networks import MLP
 from reverie.learning import Optimised, optimiser
+from reverie.networks import MLP
 
 
 @dataclass(frozen=True)

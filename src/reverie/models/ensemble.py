@@ -78,7 +78,7 @@ def errors(models: Ensemble, rows: dict[str, jax.Array], spec: Spec) -> jax.Arra
 
 
 def states(mean, spec: Spec) -> jax.Array:
-    """The part of the members' means that moves the state, in the observations' standard deviations, up to a constant."""
+    """What the members' means move the state by, in the observations' standard deviations, but for a constant."""
     return spec.normalise("observations", spec.denormalise("changes", mean[..., :-1]))
 
 

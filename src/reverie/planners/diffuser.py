@@ -5,7 +5,7 @@ the future, a high return, guides the denoising by the gradient of a value. Diff
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -77,7 +77,7 @@ class Diffuser(WindowDiffusion):
             discount=self.discount,
             termination_penalty=self.termination_penalty,
         )
-        return replace(view, returns=spec.normalise("returns", jnp.asarray(view.returns)[:, None])[:, 0]), spec
+        return view, spec
 
     def inpaint_mask(self, horizon: int, blocks: Blocks):
         return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
@@ -131,7 +131,8 @@ class Diffuser(WindowDiffusion):
         observed = spec.normalise("observations", observation)[:, None, None]
         values = jnp.zeros((n, self.candidates, horizon, size)).at[..., spec.action_dim :].set(observed)
         mask = self.inpaint_mask(horizon, self.blocks(spec))
-        scale = self.guidance_scale * spec.normalisers["returns"].std[0]
+        units: Any = spec.normalisers["returns"]
+        scale = self.guidance_scale * units.std[0]
         stop = (self.guidance_stop + 0.5) / self.diffusion_steps
 
         def value(x, t):

@@ -5,7 +5,7 @@ the planned states, and holds the goal after the last.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -110,7 +110,7 @@ class DiffuserMaze(WindowDiffusion):
         path = densify(states, self.stride).at[:, -1, d:].set(0.0)
         ahead = jnp.minimum(carry.step + 1, path.shape[1] - 1)
         target = jnp.take_along_axis(path, ahead[:, None, None], 1)[:, 0]
-        limits = {"low": spec.action_low, "high": spec.action_high}
+        limits: Any = {"low": spec.action_low, "high": spec.action_high}
         action = track(target, observation["observation"], kp=self.kp, kd=self.kd, **limits)
         return action, Plan(plan, carry.step + 1)
 

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 import equinox as eqx
 
 from reverie.data import Dataset, Spec, pairs
-from reverie.networks import DenoisingMLP, LayerNormResNet
 from reverie.learning import Optimised
+from reverie.networks import DenoisingMLP, LayerNormResNet
 from reverie.rl import DiffusionActor
 
 
@@ -41,9 +41,7 @@ class DiffusionBC(DiffusionActor):
         return State(Optimised.create(self.network(key, spec), self.optimiser))
 
     def update(self, state: State, batch, key):
-        actor, loss = state.actor.minimise(
-            lambda net: self.denoising_loss(net, batch, key).mean(), self.optimiser
-        )
+        actor, loss = state.actor.minimise(lambda net: self.denoising_loss(net, batch, key).mean(), self.optimiser)
         return State(actor), {"diffusion_loss": loss}
 
     def choose(self, state, spec, observation, key):

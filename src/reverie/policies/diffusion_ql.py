@@ -42,7 +42,7 @@ class DiffusionQL(EMA, DiffusionActor, ActorCritic):
     eta: NonNegative = 1.0
     """Weight of Q, in units of its mean magnitude, against the behaviour cloning loss."""
     action_approximation: Literal["chain", "one-step"] = "chain"
-    """Q is maximised through the whole denoising chain, or (EDP, eq. 9) through x0_hat of a noised action of the data."""
+    """Q is maximised through the whole denoising chain, or (EDP, eq. 9) at x0_hat of a noised action of the data."""
     backup_actions: Count = 1
     """Next actions over which each target critic takes its largest value; 10 in the paper's max-Q backup."""
     ema_every: Count = 5
@@ -76,7 +76,7 @@ class DiffusionQL(EMA, DiffusionActor, ActorCritic):
         return State(actor, ema, critic, state.step + 1), metrics | {"diffusion_loss": bc_loss}
 
     def next_value(self, state: State, batch, key) -> jax.Array:
-        """Each target critic's largest value over next actions of the actor's ema, then the smallest over the critics."""
+        """Each target critic's largest value over next actions of the actor's ema, then the critics' smallest."""
         s, n = batch["next_observations"], self.backup_actions
         actions = self.sample_candidates(state.ema, s, key, n, batch["actions"].shape[-1])
         return state.critic.target(s[:, None], actions).max(-1).min(0)

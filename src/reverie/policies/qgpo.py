@@ -94,9 +94,7 @@ class QGPO(BehaviourModel, ActorCritic):
         return replace(state, critic=critic), metrics
 
     def learn_energy(self, state: State, batch, key):
-        net, loss = state.energy.minimise(
-            lambda net: self.energy_loss(net, state.critic, batch, key), self.optimiser
-        )
+        net, loss = state.energy.minimise(lambda net: self.energy_loss(net, state.critic, batch, key), self.optimiser)
         return replace(state, energy=net), {"energy_loss": loss}
 
     def energy_loss(self, net, critic: Critic, batch, key) -> jax.Array:

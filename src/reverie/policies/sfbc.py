@@ -130,6 +130,8 @@ class SfBC(BehaviourModel, ActorCritic):
 
     def choose(self, state, spec, observation, key):
         size = spec.action_dim
-        actions = jnp.clip(self.sample_candidates(state.behaviour.params, observation, key, self.candidates, size), -1, 1)
+        actions = jnp.clip(
+            self.sample_candidates(state.behaviour.params, observation, key, self.candidates, size), -1, 1
+        )
         value = state.critic.params(observation[:, None], actions).min(0)
         return best(actions, value, self.averaged).mean(1)

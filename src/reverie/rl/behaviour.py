@@ -21,10 +21,10 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class BehaviourModel(DiffusionActor):
-    """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of 15 calls (SfBC's released code has order 3)."""
+    """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of NFE 15 (SfBC's released code has order 3)."""
 
-    # Of 15 calls at uniform times DPM-Solver++ overshoots narrow modes by many of their standard deviations (the noise falls
-    # from 0.24 to 0.01 in one step). Uniform in log-SNR, the exact denoiser's samples have the modes' own width.
+    # With an NFE of 15 at uniform times DPM-Solver++ overshoots narrow modes by many of their standard deviations (the
+    # noise falls from 0.24 to 0.01 in one step). Uniform in log-SNR, exact samples have the modes' width.
     sampling: ClassVar[SampleOptions] = {"schedule": "log-snr"}
 
     behaviour_updates: Count = 600_000
@@ -34,8 +34,8 @@ class BehaviourModel(DiffusionActor):
     widths: tuple[int, ...] = (512, 256, 128)
     """Of the behaviour network's narrowing half."""
     time_scale: float = 30.0
-    """Standard deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 tells hundredths
-    apart; 1 is smooth, and enough for a short training."""
+    """Standard deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 resolves
+    hundredths; 1 is smooth, and enough for a short training."""
     diffusion_steps: Natural = 0
     """0: the time is continuous."""
     nfe: Acting[Natural] = 15

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Dataset, Gaussian, Spec
+from reverie.learning import Optimised, ema, optimiser
 from reverie.networks import MLP, apply_ensemble, ensemble, mish
 from reverie.networks.layers import Activation, concatenate
-from reverie.learning import Optimised, ema, optimiser
 from reverie.settings import Fraction, Limit
 
 from .policy import REWARDS, Rewards, StepPolicy
@@ -78,8 +78,8 @@ class ActorCritic(StepPolicy):
     tau: Fraction = 0.005
     """How far the target critics move towards the critics in an update."""
     rewards: Rewards = "raw"
-    """Their scale: raw, standard (mean 0, standard deviation 1), returns (episodes' returns span 1000), minus-one (r - 1),
-    antmaze (4 (r - 1/2))."""
+    """Their scale: raw, standard (mean 0, standard deviation 1), returns (episodes' returns span 1000), minus-one
+    (r - 1), antmaze (4 (r - 1/2))."""
     critics: Annotated[int, Limit(2)] = 2
     """Q networks."""
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.networks import MLP
 from reverie.learning import Optimised
+from reverie.networks import MLP
 from reverie.settings import Limit
 
 from .critics import ActorCritic, Critic

@@ -42,5 +42,5 @@ class Chunked(Settings):
         return state
 
     def chunk_rows(self, ready: Any, spec: Spec, key, rows: int) -> dict[str, Any]:
-        """At least `rows` transitions by name, in the data's units; without "timeouts" each is an episode of its own."""
+        """At least `rows` transitions by name, in the data's units; without "timeouts" each is an episode."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from reverie.configs import EMA, Adam, Sampling, SolverName
 from reverie.data import Dataset, Spec
+from reverie.data.blocks import Blocks
 from reverie.diffusion import Process, edm, edm_churn, sample
 from reverie.errors import ReverieWarning
 from reverie.learning import Optimised
@@ -77,7 +78,7 @@ class SynthER(Chunked, EMA, Sampling, Adam):
     def warn_of_memorising(self, rows: int, spec: Spec) -> None:
         """Warn where the network could store the data: at two bits a parameter (Allen-Zhu & Li 2024) and 32 a number,
         that is from about ten parameters a number on."""
-        columns = sum(transition.sizes(spec))
+        columns = transition.blocks(spec).size
         parameters = parameter_count(jax.eval_shape(self.network, jax.random.key(0), spec))
         if 10 * rows * columns < parameters:
             warnings.warn(
@@ -88,14 +89,14 @@ class SynthER(Chunked, EMA, Sampling, Adam):
             )
 
     def network(self, key, spec: Spec) -> ResidualMLP:
-        return ResidualMLP(key, sum(transition.sizes(spec)), width=self.width, blocks=self.blocks)
+        return ResidualMLP(key, transition.blocks(spec).size, width=self.width, blocks=self.blocks)
 
     def init(self, key, spec: Spec) -> State:
         net = self.network(key, spec)
         return State(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
 
     def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
-        x = transition.join(batch)
+        x = Blocks.like(batch, transition.PARTS).join(batch)
         denoiser, loss = state.denoiser.minimise(lambda net: self.process.loss(net, x, key).mean(), self.optimiser)
         ema = self.averaged(state.ema, denoiser.params, state.step)
         return State(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
@@ -108,7 +109,7 @@ class SynthER(Chunked, EMA, Sampling, Adam):
     @partial(jax.jit, static_argnums=0)
     def rows(self, net, spec: Spec, key) -> dict[str, jax.Array]:
         """A chunk of transitions, in the data's units."""
-        x = self.sample(self.process.denoiser(net), key, (self.chunk, sum(transition.sizes(spec))))
+        x = self.sample(self.process.denoiser(net), key, (self.chunk, transition.blocks(spec).size))
         return transition.split(x, spec)
 
     def sample(self, denoiser, key, shape) -> jax.Array:

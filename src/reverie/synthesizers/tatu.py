@@ -1,7 +1,7 @@
 """TATU (Zhang, Lyu et al. 2023, "Uncertainty-driven Trajectory Truncation for Data Augmentation in Offline RL").
 
-Rollouts in learned dynamics that are cut once the uncertainty accumulated on the way is above a threshold: long ones where
-the data knows what happens, short ones where it does not. The step that passes the threshold is left out, and what is
+Rollouts in learned dynamics that are cut once their accumulated uncertainty is above a threshold: long ones where the
+data knows what happens, short ones where it does not. The step that passes the threshold is left out, and what is
 kept pays for its uncertainty. The paper's rollout policy for model-free methods is a conditional VAE; this one is
 Gaussian.
 """

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Dataset, Gaussian, Spec, transitions
+from reverie.data.blocks import Blocks
 from reverie.data.views import Transitions
 
 PARTS = ("observations", "actions", "rewards", "next_observations", "terminals")
@@ -37,21 +38,16 @@ def view(data: Dataset, spec: Spec) -> Transitions:
     return rows.joined({"terminals": spec.normalise("terminals", rows.rows["terminals"][:, None])[:, 0]})
 
 
-def sizes(spec: Spec) -> list[int]:
-    """Columns of each part."""
-    return [spec.observation_dim, spec.action_dim, 1, spec.observation_dim, 1]
-
-
-def join(batch: dict[str, jax.Array]) -> jax.Array:
-    """A batch of the view `transitions`, in network units, as vectors `[B, D]`."""
-    columns = [batch[part] if batch[part].ndim == 2 else batch[part][:, None] for part in PARTS]
-    return jnp.concatenate(columns, axis=-1)
+def blocks(spec: Spec) -> Blocks:
+    """The columns of each part."""
+    s, a = spec.observation_dim, spec.action_dim
+    return Blocks.of(observations=s, actions=a, rewards=None, next_observations=s, terminals=None)
 
 
 def split(x: jax.Array, spec: Spec) -> dict[str, jax.Array]:
     """Generated vectors `[N, D]` as the parts in the data's units: rewards and (boolean) terminals `[N]`."""
-    pieces = jnp.split(x, np.cumsum(sizes(spec))[:-1], axis=-1)
-    parts = {part: spec.denormalise(part, piece) for part, piece in zip(PARTS, pieces, strict=True)}
+    columns = blocks(spec)
+    parts = {part: spec.denormalise(part, x[..., columns.slice(part)]) for part in PARTS}
     return parts | {
         "actions": jnp.clip(parts["actions"], spec.action_low, spec.action_high),
         "rewards": parts["rewards"][:, 0],

@@ -1,21 +1,8 @@
-"""Training: `fit`, `resume`, `load`, and what algorithms build their states from."""
+"""Training: `fit`, `fit_online`, `load`, and the runs that they give."""
 
-from reverie.training.fitting import fit, resume
-from reverie.training.online import Online, Synthesis, fit_online
+from reverie.training.fitting import Callback, fit
+from reverie.training.online import fit_online
 from reverie.training.run import Policy, Run, load
-from reverie.learning import Optimised, delayed_ema, ema, optimiser
+from reverie.training.settings import Online, Synthesis
 
-__all__ = [
-    "Online",
-    "Optimised",
-    "Policy",
-    "Run",
-    "Synthesis",
-    "delayed_ema",
-    "ema",
-    "fit",
-    "fit_online",
-    "load",
-    "optimiser",
-    "resume",
-]
+__all__ = ["Callback", "Online", "Policy", "Run", "Synthesis", "fit", "fit_online", "load"]

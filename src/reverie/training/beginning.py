@@ -51,8 +51,8 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
     shapes, others = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (wanted, found))
     if shapes != others:
         raise RunError(
-            f"The run to begin from has networks of other sizes than this {algorithm.name}: "
-            f"{next((pair for pair in zip(others, shapes, strict=False) if pair[0] != pair[1]), 'another number of them')}."
+            f"The networks of the run to begin from have other sizes than those of this {algorithm.name}; give it the "
+            "settings of that run."
         )
     return jax.tree.unflatten(jax.tree.structure(wanted), jax.tree.leaves(found))
 
@@ -64,6 +64,8 @@ def _same(algorithm: Any, run: Run) -> bool:
 def _one_each(run: Run, seeds: int) -> list[Any]:
     """The run's states, one a seed: its only one for all, or each for its own."""
     if len(run.seeds) not in (1, seeds):
-        raise RunError(f"The run to begin from has {len(run.seeds)} seeds, and this training has {seeds}; give 1 or as many.")
+        raise RunError(
+            f"The run to begin from has {len(run.seeds)} seeds and this training {seeds}; give 1 or as many."
+        )
     states = [run.state(seed) for seed in run.seeds]
     return states * seeds if len(states) == 1 else states

@@ -95,9 +95,7 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
-    training = Training(
-        steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data
-    )
+    training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
     return replace(run, data=dict(data.attributes))
@@ -303,7 +301,7 @@ class Fitting:
         if self.show and self.training.steps <= last > 0:
             say(
                 f"{self.algorithm.name} learns in stages, and the last begins after {last} updates: these "
-                f"{self.training.steps} end before it. Ask for more, or shorten the stages (fields that end in _updates)."
+                f"{self.training.steps} end before it. Ask for more, or shorten the stages (fields ending in _updates)."
             )
 
     def say_how_to_go_on(self, store: Store) -> None:

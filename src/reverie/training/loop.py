@@ -96,6 +96,7 @@ def advance(
             now = changing if writes else rows
             draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
             batch = _sharded(now.draw(draw_key, algorithm.batch_size), split)
+            columns: Any
             state, metrics, *columns = make_update(state, batch, update_key)
             return (state, now.written(batch["index"], columns[0]) if writes else None), metrics
 

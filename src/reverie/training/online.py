@@ -1,4 +1,4 @@
-"""Online training: agents act, what they live through is kept on the device, and they learn from it.
+"""Online training: agents act, their steps are kept in a replay on the device, and they learn from it.
 
 The host steps the environments; everything between two rounds of steps is one compiled program for all seeds. A
 synthesizer may learn the replay anew every now and then and fill a part of every batch (Lu et al. 2023, SynthER).
@@ -7,7 +7,7 @@ synthesizer may learn the replay anew every now and then and fill a part of ever
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,74 +15,18 @@ from typing import Any
 
 import jax
 
-import reverie
-from reverie.settings import check_fields
+from reverie import __version__
+from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
-from reverie.training import folder
-from reverie.training.fitting import Store
-from reverie.training.online_loop import Life
+from reverie.protocols import Explorer, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training.run import Run
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """How a synthesizer helps an agent; the numbers are those of SynthER's paper."""
-
-    every: int = 10_000
-    """Environment steps of a seed between two trainings of a fresh synthesizer on its replay."""
-    updates: int = 100_000
-    """Of each such training."""
-    rows: int = 1_000_000
-    """Transitions generated after it, in place of those before."""
-    share: float = 0.5
-    """Part of every batch that is synthetic, once there are such."""
-
-    def __post_init__(self):
-        check_fields(self, {"every": 1, "updates": 1, "rows": 1, "share": (0.0, 1.0)})
-
-
-@dataclass(frozen=True)
-class Online:
-    """How agents gather and learn."""
-
-    steps: int
-    """Environment steps of each seed, all its environments together."""
-    envs: int = 1
-    """Environments of each seed, stepped together."""
-    warmup: int = 5000
-    """Steps with uniformly random actions before the first update."""
-    every: int = 50
-    """Steps of a seed between two rounds of updates."""
-    ratio: float = 1.0
-    """Updates for one environment step. SynthER's agents make 20."""
-    capacity: int | None = None
-    """Steps that the replay has room for; all if not given."""
-    until: float | None = None
-    """Stop once the mean return of the last 20 episodes has reached this in every seed."""
-    log_every: int = 1000
-    """Steps in a row of the metrics."""
-
-    def __post_init__(self):
-        given = [
-            name for name in ("steps", "envs", "every", "log_every", "capacity") if getattr(self, name) is not None
-        ]
-        check_fields(self, dict.fromkeys(given, 1))
-        if self.every % self.envs:
-            raise RunError(f"every={self.every} steps do not divide among envs={self.envs}; choose a multiple.")
-        for name in ("warmup", "log_every", "steps"):
-            if getattr(self, name) % self.every:
-                raise RunError(f"{name}={getattr(self, name)} must be a multiple of every={self.every}.")
-        if not self.every <= self.warmup < self.steps:
-            raise RunError(f"warmup={self.warmup} must be at least every={self.every} and below steps={self.steps}.")
-        if self.ratio * self.every < 1 or self.ratio * self.every % 1:
-            raise RunError(f"ratio={self.ratio} times every={self.every} must be a whole number of updates.")
-
-    @property
-    def updates(self) -> int:
-        """In one round."""
-        return round(self.ratio * self.every)
+from reverie.training import beginning, folder
+from reverie.training.fitting import Callback
+from reverie.training.online_loop import OnlineLoop
+from reverie.training.run import Run, signals_of
+from reverie.training.settings import Online, Synthesis
+from reverie.training.store import Store
 
 
 def fit_online(
@@ -94,32 +38,38 @@ def fit_online(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    initial: Run | None = None,
     synthesizer: Any = None,
     synthesis: Synthesis | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
     **settings: Any,
 ) -> Run:
     """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
 
     env: a name for `environments.make`, or a function that returns an environment.
-    settings: further fields of `Online`: envs, warmup, every, ratio, capacity, until, log_every.
-    synthesizer: an algorithm that generates data. Every `synthesis.every` steps a fresh one learns each seed's
-        replay; then `synthesis.share` of each batch is what it made.
+    settings: further fields of `Online`: envs, warmup, update_interval, utd_ratio, capacity, until, log_every.
+    initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`.
+    synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns each seed's
+        replay; then `synthesis.ratio` of each batch is what it made.
+    callbacks: called with every row of the metrics; see `Callback`.
     out: the run's folder, where checkpoints and each seed's replay (`replay/`, in D4RL's layout) are kept. With
         `resume` the run there goes on: with the same networks and replay but in new episodes, as simulators cannot
         be put back exactly, and with a synthesizer trained afresh.
 
     The metrics' column `step` counts environment steps of a seed; `return` is the mean over the episodes that ended
-    since the last row, of the policy as it gathers. A `Run` as from `fit`; `histories` of it hold the data gathered.
+    since the last row, of the policy as it explores. A `Run` as from `fit`; `histories` of it hold the data collected.
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
-    if not hasattr(algorithm, "exploring"):
+    if not isinstance(algorithm, Explorer):
         raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
-    if synthesizer is not None and not hasattr(synthesizer, "chunks"):
+    if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
         raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
     online = Online(steps=steps, **settings)
     numbers = tuple(range(seed, seed + seeds))
-    training = Training(algorithm, env, online, numbers, synthesizer, synthesis or Synthesis())
+    training = OnlineTraining(
+        algorithm, env, online, numbers, synthesizer, synthesis or Synthesis(), initial, tuple(callbacks)
+    )
     if out is None:
         return _train(training, Store(None), progress)
     path = Path(out)
@@ -131,22 +81,20 @@ def fit_online(
 
 
 def _agents() -> list[str]:
-    from reverie.catalogue import ALGORITHMS
-
     return [name for name, cls in ALGORITHMS.items() if hasattr(cls, "exploring")]
 
 
-def resume_online(path: str | Path, steps: int | None = None, *, progress: bool = True) -> Run:
+def resume_online(
+    path: str | Path, steps: int | None = None, *, callbacks: Sequence[Callback] = (), progress: bool = True
+) -> Run:
     """Go on with the online run in the folder, to the recorded number of steps or to `steps`."""
-    from reverie.catalogue import from_config
-
     config = folder.read_config(Path(path))
     recorded, numbers = config["online"], config["training"]["seeds"]
     if config["data"]["attributes"]["environment"] is None:
         raise RunError(f"The run in {str(path)!r} was made in an environment without a name; call fit_online again.")
     made = config["synthesizer"]
     return fit_online(
-        from_config(config["algorithm"]),
+        from_config(config["algorithm"], config["versions"]["reverie"]),
         config["data"]["attributes"]["environment"],
         seed=numbers[0],
         seeds=len(numbers),
@@ -154,13 +102,14 @@ def resume_online(path: str | Path, steps: int | None = None, *, progress: bool 
         resume=True,
         synthesizer=made and from_config(made),
         synthesis=Synthesis(**config["synthesis"]),
+        callbacks=callbacks,
         progress=progress,
         **(recorded if steps is None else recorded | {"steps": steps}),
     )
 
 
 @dataclass(frozen=True)
-class Training:
+class OnlineTraining:
     """All that a run depends on."""
 
     algorithm: Any
@@ -169,11 +118,11 @@ class Training:
     seeds: tuple[int, ...]
     synthesizer: Any
     synthesis: Synthesis
+    initial: Run | None
+    callbacks: tuple[Callback, ...]
 
     @property
     def config(self) -> dict[str, Any]:
-        from reverie.catalogue import to_config
-
         name = self.env if isinstance(self.env, str) else None
         return {
             "algorithm": to_config(self.algorithm),
@@ -182,12 +131,13 @@ class Training:
             "online": asdict(self.online),
             "synthesizer": None if self.synthesizer is None else to_config(self.synthesizer),
             "synthesis": asdict(self.synthesis),
-            "versions": {"reverie": reverie.__version__, "jax": jax.__version__},
+            "initial": beginning.provenance(self.initial),
+            "versions": {"reverie": __version__, "jax": jax.__version__},
         }
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Of the data that the agents gather."""
+        """Of the data that the agents collect."""
         name = self.env if isinstance(self.env, str) else "an environment"
         return {"name": f"replay of {self.algorithm.name} in {name}", "environment": name}
 
@@ -210,24 +160,25 @@ class Training:
                 )
 
 
-def _train(training: Training, store: Store, show: bool) -> Run:
+def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
     done = store.latest() or 0
     if done > training.online.steps:
         raise RunError(f"The run in {str(store.path)!r} is at step {done}, past steps={training.online.steps}.")
-    env = Collector(training.env, training.seeds, training.online.envs, entropy=done)
+    signals = signals_of(training.algorithm)
+    env = Collector(training.env, training.seeds, training.online.envs, entropy=done, signals=signals)
     with closing(env):
-        life = Life(training, store, env, done)
+        agents = OnlineLoop(training, store, env, done)
         title = f"{training.algorithm.name} in {env.name}"
-        bar = Progress(title, training.online.steps, life.step, show=show, unit="steps", note="compiling")
+        bar = Progress(title, training.online.steps, agents.step, show=show, unit="steps", note="compiling")
         with bar, Interrupt(active=store.path is not None) as stop:
-            while not life.over and not stop.asked:
-                life.round()
-                if life.step % training.online.log_every == 0 or life.over or stop.asked:
-                    life.log(bar)
-                if life.due or life.over or stop.asked:
-                    life.save()
+            while not agents.over and not stop.asked:
+                agents.round()
+                if agents.step % training.online.log_every == 0 or agents.over or stop.asked:
+                    agents.log(bar)
+                if agents.due or agents.over or stop.asked:
+                    agents.save()
         if stop.asked:
             again = f"reverie train --resume {store.path}"
-            say(f"Stopped; step {life.step} of {training.online.steps} is saved. Go on with: {again}")
+            say(f"Stopped; step {agents.step} of {training.online.steps} is saved. Go on with: {again}")
             raise KeyboardInterrupt
-        return life.run
+        return agents.run

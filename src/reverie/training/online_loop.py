@@ -1,4 +1,4 @@
-"""What online agents do between two looks at the progress bar: learn, act, and remember.
+"""The loop of online training: agents of all seeds learn, act, and keep what they see in a replay.
 
 Everything between two rounds of steps in the environments is one compiled program for all seeds.
 """
@@ -17,30 +17,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.data import Dataset, Spec, concatenate, load_dataset
+from reverie.data import Dataset, Spec, concatenate
+from reverie.data.readers import read
 from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError
-from reverie.training import folder, loop
-from reverie.training.fitting import ADVICE, Store
-from reverie.training.metrics import divergence, segment_rows
+from reverie.protocols import Wishing
 from reverie.terminal import Progress
+from reverie.training import beginning, folder, loop
+from reverie.training.fitting import ADVICE, add_columns
+from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
+from reverie.training.store import Store
+from reverie.wishes import resolve
 
 if TYPE_CHECKING:
-    from reverie.training.online import Training
+    from reverie.training.online import OnlineTraining
 
 RETURNS = "returns.json"
+WRITTEN = "written.npz"
+"""Columns of the replay that updates have changed, as they are on the device."""
 STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
 """Episodes that `until` looks back on."""
 
 
-class Life:
-    """The agents of all seeds, what they know, and what they have lived through."""
+class OnlineLoop:
+    """The agents of all seeds: their states, their carries, their replays."""
 
-    def __init__(self, training: Training, store: Store, env: Collector, done: int):
+    def __init__(self, training: OnlineTraining, store: Store, env: Collector, done: int):
         self.training, self.store, self.env = training, store, env
         online, algorithm = training.online, training.algorithm
         replays = [_replay(store, done, seed) for seed in training.seeds]
@@ -50,28 +56,44 @@ class Life:
         env.ended = [history.returns for history in self.histories]
         self.keys = loop.seed_keys(training.seeds)
         self.seeds_by = loop.chosen_seeds_by("auto", len(training.seeds))
+        self.fresh: Any = None
+        self.carry: Any = None
+        """Of every environment, `[S, E, ...]`; `fresh` is what each begins an episode with."""
         if store.path and store.checkpoints and done:
             self.spec = Spec.load(store.path / folder.SPEC)
             shapes = state_shapes(algorithm, self.spec, training.seeds)
             self.states = jax.device_put(store.checkpoints.restore(done, shapes))
         else:
-            rngs = [np.random.default_rng(seed) for seed in training.seeds]
-            self.note(env.steps(lambda seen: env.random_actions(rngs), online.warmup // online.envs))
-            self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))[1]
-            self.states = loop.initial_states(algorithm, self.keys, self.spec)
-            if store.path:
-                self.spec.save(store.path / folder.SPEC)
+            self.begin()
         store.table.truncate(done)
         self.step = self.acts = max(done, online.warmup)
-        self.updates = (self.step - online.warmup) // online.every * online.updates
+        self.updates = (self.step - online.warmup) // online.update_interval * online.updates
         self.rows: dict[str, jax.Array] = {}
         self.count = 0
         self.place(_stacked(self.histories))
+        self.rows |= _written(store, done)
         self.synthetic: dict[str, jax.Array] = {}
         self.metrics: list[dict[str, np.ndarray]] = []
         self.seen = [len(returns) for returns in env.ended] if done else [0] * len(training.seeds)
         now = time.perf_counter()
         self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
+
+    def begin(self) -> None:
+        """The first steps, and the states that learn from then on."""
+        training, env = self.training, self.env
+        online, algorithm = training.online, training.algorithm
+        rounds, self.acts = online.warmup // online.envs, 0
+        if training.initial is None:
+            rngs = [np.random.default_rng(seed) for seed in training.seeds]
+            self.note(env.steps(lambda seen: env.random_actions(rngs), rounds))
+            _, self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))
+            self.states = loop.initial_states(algorithm, self.keys, self.spec)
+        else:
+            self.spec = training.initial.spec
+            self.states = beginning.states(algorithm, self.spec, training.seeds, training.initial)
+            self.note(env.steps(self.explore, rounds))
+        if self.store.path:
+            self.spec.save(self.store.path / folder.SPEC)
 
     def note(self, steps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keep `[S, T, E, ...]` on the host; the same as `[S, T * E, ...]`."""
@@ -91,10 +113,12 @@ class Life:
     def round(self) -> None:
         """Some updates, then some steps in the environments with what was learned."""
         training, online = self.training, self.training.online
-        if training.synthesizer and (not self.synthetic or self.step % training.synthesis.every < online.every):
+        if training.synthesizer and (
+            not self.synthetic or self.step % training.synthesis.interval < online.update_interval
+        ):
             self.synthetic = self.synthesize()
         view, rows = self.view()
-        self.states, metrics, finite = loop.advance(
+        self.states, metrics, finite, written = loop.advance(
             training.algorithm,
             self.states,
             self.keys,
@@ -104,18 +128,26 @@ class Life:
             length=online.updates,
             seeds_by=self.seeds_by,
         )
-        self.place(self.note(self.env.steps(self.explore, online.every // online.envs)))
+        self.rows |= written
+        self.place(self.note(self.env.steps(self.explore, online.update_interval // online.envs)))
         metrics, finite = jax.device_get((metrics, finite))
         if fault := divergence(metrics, finite, training.seeds, self.updates):
             raise DivergenceError(f"{fault} {self.store.kept()} {getattr(training.algorithm, 'advice', ADVICE)}")
         self.metrics.append(metrics)
-        self.step, self.updates = self.step + online.every, self.updates + online.updates
+        self.step, self.updates = self.step + online.update_interval, self.updates + online.updates
 
     def explore(self, observations: np.ndarray) -> np.ndarray:
-        """Actions `[S, E, action]`; the key of each is that of the seed and the number of the step."""
+        """Actions `[S, E, action]`; the key of each is that of the seed and the number of the step.
+
+        Every environment's carry goes on from step to step, and begins anew with its episode.
+        """
         self.acts += 1
         explorer = self.training.algorithm.exploring
-        return np.asarray(_act(explorer, self.states, self.spec, observations, self.keys, np.uint32(self.acts)))
+        if self.fresh is None:
+            self.fresh = self.carry = fresh_carries(explorer, self.spec, *observations.shape[:2])
+        inputs = (self.states, observations, self.fresh, self.carry, self.env.ends, self.env.feedback, self.keys)
+        actions, self.carry = _act(explorer, self.spec, inputs, np.uint32(self.acts))
+        return np.asarray(actions)
 
     def view(self) -> tuple[Any, dict[str, Any]]:
         """What batches are drawn from, without its rows, and these, which every seed has of its own."""
@@ -123,7 +155,7 @@ class Life:
         if not self.synthetic:
             return replay, self.rows
         synthesis = self.training.synthesis
-        mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.share)
+        mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.ratio)
         return mixed, {"first": self.rows, "second": self.synthetic}
 
     def synthesize(self) -> dict[str, jax.Array]:
@@ -140,7 +172,7 @@ class Life:
         key = jax.random.fold_in(self.keys[s], 2**31 + self.step)
         states = loop.initial_states(synthesizer, key[None], spec)
         replay, start = Replay({}, jnp.asarray(len(view))), np.uint32(0)
-        states, metrics, finite = loop.advance(
+        states, metrics, finite, _ = loop.advance(
             synthesizer, states, key[None], start, replay, kept, length=synthesis.updates, seeds_by="map"
         )
         metrics, finite = jax.device_get((metrics, finite))
@@ -172,12 +204,15 @@ class Life:
         joined = {name: np.concatenate([each[name] for each in self.metrics], 1) for name in self.metrics[0]}
         rows = segment_rows(joined, self.training.seeds, self.step, now - self.began, rate)
         ended = [returns[seen:] for returns, seen in zip(self.env.ended, self.seen, strict=True)]
-        lived = [{"return": float(np.mean(r)) if r else math.nan, "episodes": float(len(r))} for r in ended]
-        self.store.append(
-            [{"seed": row["seed"], "step": row["step"]} | new | row for new, row in zip(lived, rows, strict=True)]
-        )
+        ends = [{"return": float(np.mean(r)) if r else math.nan, "episodes": float(len(r))} for r in ended]
+        rows = [{"seed": row["seed"], "step": row["step"]} | new | row for new, row in zip(ends, rows, strict=True)]
+        for callback in self.training.callbacks:
+            add_columns(rows, callback.on_segment(self.run))
+        self.store.append(rows)
         returns = [r for each in ended for r in each]
-        bar.advance(self.step, rate / self.training.online.ratio, f"return {np.mean(returns):.1f}" if returns else "")
+        bar.advance(
+            self.step, rate / self.training.online.utd_ratio, f"return {np.mean(returns):.1f}" if returns else ""
+        )
         self.metrics, self.since, self.seen = [], (now, self.updates), [len(each) for each in self.env.ended]
 
     def save(self) -> None:
@@ -190,6 +225,8 @@ class Life:
         for seed, history in zip(self.training.seeds, self.histories, strict=True):
             history.dataset().save(f"d4rl:{kept / f'{seed}.hdf5'}")
         (kept / RETURNS).write_text(json.dumps([history.returns for history in self.histories]))
+        if columns := loop.written_columns(self.training.algorithm):
+            np.savez(kept / WRITTEN, **{name: np.asarray(self.rows[name]) for name in columns})  # type: ignore[arg-type]
         self.store.save(self.step, self.states)
         for old in (path / folder.REPLAY).iterdir():
             if old != kept:
@@ -205,14 +242,21 @@ class Life:
 
 def _replay(store: Store, step: int, seed: int) -> Dataset | None:
     """What the seed had gathered when the checkpoint of that step was written."""
-    return (
-        load_dataset(f"d4rl:{store.path / folder.REPLAY / str(step) / f'{seed}.hdf5'}") if store.path and step else None
-    )
+    return read(f"d4rl:{store.path / folder.REPLAY / str(step) / f'{seed}.hdf5'}") if store.path and step else None
 
 
 def _returns(store: Store, step: int) -> list[list[float]]:
     """Of each seed's episodes until then."""
     return json.loads((store.path / folder.REPLAY / str(step) / RETURNS).read_text()) if store.path and step else []
+
+
+def _written(store: Store, step: int) -> dict[str, jax.Array]:
+    """The columns that updates had changed until then."""
+    path = store.path / folder.REPLAY / str(step) / WRITTEN if store.path and step else None
+    if path is None or not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {name: jnp.asarray(file[name]) for name in file.files}
 
 
 def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
@@ -221,13 +265,29 @@ def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
     return {name: np.stack([arrays[name] for arrays in each]) for name in STORED}
 
 
+def fresh_carries(algorithm: Any, spec: Any, seeds: int, envs: int) -> Any:
+    """The carries at the start of episodes, `[S, E, ...]`; what can be asked for is as by default."""
+    declared = algorithm.wishes(spec) if isinstance(algorithm, Wishing) else {}
+    carry = algorithm.reset(spec, envs, resolve(algorithm.name, declared, {}, envs))
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *jnp.shape(leaf))), carry)
+
+
 @partial(jax.jit, static_argnames="algorithm")
-def _act(algorithm: Any, states: Any, spec: Any, observations: jax.Array, keys: jax.Array, number: Any) -> jax.Array:
-    """One action of each seed in each of its environments, `[S, E, action]`."""
+def _act(algorithm: Any, spec: Any, inputs: Any, number: Any) -> tuple[jax.Array, Any]:
+    """One action of each seed in each of its environments, `[S, E, action]`, and the carries."""
 
-    def one(each: Any) -> jax.Array:
-        state, seen, key = each
+    def one(each: Any) -> tuple[jax.Array, Any]:
+        state, seen, fresh, carry, ended, feedback, key = each
         own = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), number)
-        return algorithm.act(state, spec, algorithm.reset(spec, len(seen)), seen, own)[0]
+        return algorithm.act(state, spec, seen, restarted(ended, fresh, carry), feedback, own)
 
-    return jax.lax.map(one, (states, observations, keys))
+    return jax.lax.map(one, inputs)
+
+
+def restarted(ended: jax.Array, fresh: Any, carry: Any) -> Any:
+    """The carries with those of the environments `ended` `[E]` begun anew."""
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(ended.reshape(-1, *[1] * (jnp.ndim(old) - 1)), new, old)
+
+    return jax.tree.map(choose, fresh, carry)

@@ -13,7 +13,7 @@ import numpy as np
 
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
-from reverie.errors import RunError
+from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating
@@ -145,8 +145,10 @@ class Policy:
         feedback: what the last step brought, "reward" and "cost"; 0 where it is not given. Methods that follow what
         they have received, such as a return to go, need it.
         """
-        brought = {name: np.float32((feedback or {}).get(name, 0.0))[None] for name in signals_of(self.algorithm)}
-        action, carry = self._step(self._arrays, carry, jax.tree.map(as_input, observation), brought)
+        given = feedback or {}
+        brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
+        seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.spec, observation))
+        action, carry = self._step(self._arrays, carry, seen, brought)
         return np.asarray(action)[0], carry
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
@@ -167,10 +169,18 @@ class Policy:
         return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
-def as_input(leaf: Any) -> np.ndarray:
-    """One observation as a batch of one: images and token ids as they are, all else as float32."""
-    array = np.asarray(leaf)
-    return (array if array.dtype in (np.uint8, np.int32) else array.astype(np.float32))[None]
+def as_input(spec: Spec, observation: Any) -> Any:
+    """An observation, or a batch of them, in the types of the data: images and token ids as such, all else as float32.
+
+    Raises ReverieError for a dictionary that lacks what the data had.
+    """
+    space = spec.observation_space
+    if not isinstance(space, dict):
+        return jax.tree.map(lambda leaf: np.asarray(leaf, space.dtype), observation)
+    if not isinstance(observation, Mapping) or (missing := [name for name in space if name not in observation]):
+        lacking = repr(missing[0]) if isinstance(observation, Mapping) else "a dictionary"
+        raise ReverieError(f"The observation lacks {lacking}; the run was trained on {', '.join(space)}.")
+    return {name: np.asarray(observation[name], field.dtype) for name, field in space.items()}
 
 
 @lru_cache(maxsize=64)
@@ -196,7 +206,10 @@ def load(path: str | Path) -> Run:
     """
     path = Path(path)
     config = folder.read_config(path)
-    algorithm, seeds = from_config(config["algorithm"], config["versions"]["reverie"]), tuple(config["training"]["seeds"])
+    algorithm, seeds = (
+        from_config(config["algorithm"], config["versions"]["reverie"]),
+        tuple(config["training"]["seeds"]),
+    )
     spec = Spec.load(path / folder.SPEC)
     checkpoints = folder.Checkpoints(path)
     step = checkpoints.latest()

@@ -1,0 +1,109 @@
+"""The verbs that use a trained run: eval, two-sample, generate; and fidelity, of what was generated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import reverie
+from reverie.cli.show import assignment, show, table
+from reverie.evaluation import fidelity as measure_fidelity
+from reverie.evaluation import two_sample as measure_two_sample
+from reverie.evaluation.plots import draw_marginals, save
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    env: str,
+    episodes: int = 20,
+    seed: int = 0,
+    max_steps: int | None = None,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
+
+    Args:
+        run: the run's folder.
+        env: a Gymnasium id such as Hopper-v5, or pointmaze-umaze, pointmaze-medium, pointmaze-large.
+        episodes: for each seed.
+        seed: of the starts.
+        max_steps: cut episodes after so many steps.
+        acting: what to change in acting, as NAME=VALUE: fields of the algorithm (candidates=8 solver=ddim) and
+            what it is asked for (target_return=3600).
+    """
+    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    show(reverie.evaluate(changed, env, episodes, seed, max_steps).table())
+
+
+def two_sample(
+    run: tyro.conf.Positional[Path],
+    data: str,
+    rows: int = 10_000,
+    seed: int = 0,
+    blur: float = 0.0,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Train a classifier to tell a run's actions from the data's, and print its accuracy on others: 50 % is perfect.
+
+    Args:
+        run: the run's folder.
+        data: source of the data.
+        rows: pairs of an observation and an action of each kind, for training the classifier and again for judging.
+        seed: of the choice of rows and of the classifier.
+        blur: standard deviation of noise on both kinds of action, to hide what is finer.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE: stochastic=True for bc.
+    """
+    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    found = measure_two_sample(changed, reverie.load_dataset(data), rows, seed=seed, blur=blur)
+    cells = [(str(s), f"{100 * accuracy:.1f} %") for s, accuracy in zip(changed.seeds, found.accuracy, strict=True)]
+    cells.append(("mean", f"{100 * found.mean:.1f} %"))
+    show(table(("seed", "classifier accuracy"), cells))
+    print(
+        f"50 % where the two cannot be distinguished; one seed's standard deviation is then {100 * found.noise:.1f} %."
+    )
+
+
+def fidelity(
+    made: tyro.conf.Positional[str],
+    real: str,
+    env: str | None = None,
+    rows: int = 2000,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Measure how true synthetic transitions are: marginals, correlations, ends, copies, and dynamics in the simulator.
+
+    Args:
+        made: source of the synthetic data.
+        real: source of the data that it was made from.
+        env: the data's environment, such as Hopper-v5, for the dynamics.
+        rows: of each kind that are judged.
+        seed: of their choice.
+        out: a picture of all marginals, as a PNG.
+    """
+    synthetic, truth = reverie.load_dataset(made), reverie.load_dataset(real)
+    show(table(("measure", "synthetic", "held-out real"), measure_fidelity(synthetic, truth, env, rows, seed).rows()))
+    if out:
+        print(f"picture: {save(draw_marginals(truth, synthetic), out)}")
+
+
+def generate(
+    run: tyro.conf.Positional[Path],
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])],
+    out: str,
+    seed: int | None = None,
+    key: int = 0,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Write data made by a synthesizer's run. What was killed goes on where it was by the same command.
+
+    Args:
+        run: the run's folder.
+        n: rows to generate.
+        out: d4rl:FILE.hdf5, written as it is made, or minari:ID for some thousands of rows.
+        seed: which of the run's seeds generates; the first if not given.
+        key: another key makes other data.
+        acting: fields of the algorithm to change in generating, as FIELD=VALUE: nfe=63 chunk=10000.
+    """
+    reverie.load(run).acting(**dict(map(assignment, acting))).write(out, n, seed, key)
+    print(f"{n} steps in {out}")

@@ -1,0 +1,50 @@
+"""What the verbs share: tables on the terminal, values in words, FIELD=VALUE."""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reverie.errors import ReverieError
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+
+    made = Table(*head)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def show(what: Any) -> None:
+    from rich.console import Console
+
+    Console().print(what)
+
+
+def in_words(value: Any) -> str:
+    """Numbers to six digits, and what holds several of them without its brackets where names tell them apart."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_words, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE, with the value as Python writes it where it is one. Raises ReverieError for anything else."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ReverieError(f"{text!r} is no FIELD=VALUE, such as candidates=8")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def draw(run: Any) -> Path:
+    """The run's learning curves, as a picture in its folder."""
+    from reverie.evaluation.plots import learning_curves, save
+
+    return save(learning_curves(run.metrics()), run.path / "plots" / "learning.png")

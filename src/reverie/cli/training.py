@@ -1,0 +1,191 @@
+"""The verbs that train: train, online, plot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import reverie
+from reverie import catalogue
+from reverie.cli.show import draw
+from reverie.errors import ReverieError
+from reverie.evaluation import Evaluate
+from reverie.training import Online, Synthesis
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How to evaluate while training."""
+
+    evaluate_every: int | None = None
+    """Updates between two evaluations, whose scores are columns of the metrics and curves; never if not given."""
+    env: str | None = None
+    """Where to evaluate while training: a Gymnasium id such as Hopper-v5."""
+    episodes: int = 10
+    """Of each seed in an evaluation while training."""
+    max_steps: int | None = None
+    """After which these episodes are cut."""
+
+    def callbacks(self, algorithm: str) -> tuple[Evaluate, ...]:
+        if self.evaluate_every is None:
+            return ()
+        if self.env is None:
+            raise ReverieError(f"--evaluate-every {self.evaluate_every} needs --env, where {algorithm} is to act.")
+        return (Evaluate(self.env, self.evaluate_every, self.episodes, max_steps=self.max_steps),)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train; the rest of the options are the algorithm's own fields."""
+
+    data: str
+    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several joined by +."""
+    steps: int
+    """Updates of each seed."""
+    out: Path | None = None
+    """The run's folder; runs/ALGORITHM-DATA if not given."""
+    seeds: int = 1
+    """Seeds trained by the same program."""
+    seed: int = 0
+    """The first seed's number."""
+    initial: Path | None = None
+    """Folder of a run to begin from: fine-tuning."""
+    segment: int | None = None
+    """Updates between two looks from the host, and in a row of the metrics; chosen from the steps if not given."""
+    checkpoint_every: int | None = None
+    """Updates between two checkpoints; one a minute if not given."""
+    devices: int = 1
+    """Devices that share each batch."""
+    host_data: bool = False
+    """Keep the data in the host's memory, where the device lacks the room."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too."""
+    resume: bool = False
+    """Go on with the run in the folder if there is one, with the same configuration."""
+
+
+PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "tensorboard", "resume")
+"""Options that `fit` takes as they are."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0].split("=")[0] == "--resume":
+        tyro.cli(go_on, args=arguments, prog="reverie train")
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise ReverieError(
+            f"train needs the name of an algorithm first, one of {', '.join(catalogue.ALGORITHMS)}, or module:Class; "
+            "see `reverie train ALGORITHM --help`, or use `reverie train --resume FOLDER`"
+        )
+    cls: Any = catalogue.find(arguments[0])
+
+    @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+    def parse(options: TrainOptions, evaluation: Evaluation, algorithm: cls) -> tuple:  # type: ignore[valid-type]
+        return options, evaluation, algorithm
+
+    parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {', '.join(cls.needs)}."
+    options, evaluation, algorithm = tyro.cli(parse, args=arguments[1:], prog=f"reverie train {arguments[0]}")
+    out = options.out or Path("runs") / f"{cls.name}-{Path(options.data.split(':')[-1]).stem}"
+    run = reverie.fit(
+        algorithm,
+        reverie.load_dataset(options.data),
+        out=out,
+        initial=options.initial and reverie.load(options.initial),
+        callbacks=evaluation.callbacks(cls.name),
+        **{name: getattr(options, name) for name in PASSED},
+    )
+    _finish(run)
+
+
+def go_on(
+    resume: Path,
+    data: str | None = None,
+    steps: int | None = None,
+    evaluation: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation(),
+) -> None:
+    """Go on with a run that was stopped.
+
+    Args:
+        resume: the run's folder.
+        data: source of the data, where the recorded one has moved.
+        steps: updates to end at, where more are wanted than were first asked for.
+        evaluation: while training.
+    """
+    callbacks = evaluation.callbacks("the run")
+    _finish(reverie.resume(resume, None if data is None else reverie.load_dataset(data), steps, callbacks=callbacks))
+
+
+def _finish(run: Any) -> None:
+    print(f"{run.algorithm.name}: {run.step} updates of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
+
+
+@dataclass(frozen=True)
+class OnlineOptions:
+    """Where to learn; the rest of the options say how to collect, and are the algorithm's own fields."""
+
+    env: str
+    """A Gymnasium id such as Hopper-v5."""
+    out: Path | None = None
+    """The run's folder; runs/ALGORITHM-ENV if not given."""
+    seeds: int = 1
+    """Seeds, each with environments and a replay of its own."""
+    seed: int = 0
+    """The first seed's number."""
+    initial: Path | None = None
+    """Folder of a run to begin from, such as one that was trained on a data set."""
+    resume: bool = False
+    """Go on with the run in the folder if there is one, with the same configuration."""
+    synthesizer: str | None = None
+    """Fill a part of each batch by this method, trained on the replay now and then: synther."""
+
+
+def online(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        raise ReverieError("online needs the name of an algorithm first, such as sac; see `reverie online sac --help`")
+    name, *rest = arguments
+    cls: Any = catalogue.find(name)
+    maker: Any = catalogue.find(_value_of("--synthesizer", rest) or "synther")
+    plain, prefixed = tyro.conf.arg(name=""), tyro.conf.arg(name="synthesizer")
+
+    def parse(
+        options: Annotated[OnlineOptions, plain],
+        collecting: Annotated[Online, plain],
+        algorithm: Annotated[cls, plain],  # type: ignore[valid-type]
+        synthesis: Synthesis = Synthesis(),
+        made_by: Annotated[maker, prefixed] = maker(),  # type: ignore[valid-type]
+    ) -> tuple[OnlineOptions, Online, Any, Synthesis, Any]:
+        return options, collecting, algorithm, synthesis, made_by
+
+    parse.__doc__ = f"Let {cls.name} ({cls.paper}) learn in an environment, alone or with the help of synthetic data."
+    options, collecting, algorithm, synthesis, made_by = tyro.cli(parse, args=rest, prog=f"reverie online {name}")
+    run = reverie.fit_online(
+        algorithm,
+        options.env,
+        seeds=options.seeds,
+        seed=options.seed,
+        out=options.out or Path("runs") / f"{cls.name}-{options.env}",
+        resume=options.resume,
+        initial=options.initial and reverie.load(options.initial),
+        synthesizer=made_by if options.synthesizer else None,
+        synthesis=synthesis,
+        **vars(collecting),
+    )
+    print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    for argument, value in zip(arguments, [*arguments, ""][1:], strict=True):
+        if argument.split("=")[0] == flag:
+            return argument.partition("=")[2] or value
+    return None
+
+
+def plot(run: tyro.conf.Positional[Path]) -> None:
+    """Draw the learning curves of a run into its folder.
+
+    Args:
+        run: the run's folder.
+    """
+    print(draw(reverie.load(run)))
