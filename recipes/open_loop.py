@@ -22,10 +22,10 @@ import reverie
 from reverie.data import Dataset, Gaussian, Spec, windows
 from reverie.errors import ReverieError
 from reverie.evaluation.plots import error_by_horizon, save
+from reverie.models.ensemble import Ensemble, outcome
 from reverie.networks.layers import parameter_count
 from reverie.planners.diffuser import WindowDiffusion
 from reverie.synthesizers import MBPO
-from reverie.models.ensemble import Ensemble, outcome
 
 SHOWN = (1, 2, 4, 8, 16, 31, 63)
 """Steps in the table, as far as the windows go."""
@@ -67,7 +67,7 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     seen, unseen = parted(reverie.load_dataset(f"d4rl:{options.data}"), options.held_out)
     ensemble = MBPO(hidden=tuple(options.hidden))
-    average = {"average_start": options.diffusion_steps // 2, "average_decay": 0.9}
+    average = {"ema_start": options.diffusion_steps // 2, "ema_decay": 0.9}
     diffusion = WindowDynamics(horizon=options.horizon, width=options.width, **average)
     steps = {"ensemble": options.ensemble_steps, "diffusion": options.diffusion_steps}
     runs = {

@@ -17,12 +17,12 @@ def of_q(kind, updates, learning_rate=3e-3, **fields):
     return kind(learning_rate=learning_rate, tau=0.1, decay_updates=updates, **fields), updates
 
 
-QL = {"hidden": (64, 64, 64), "average_start": 0}
+QL = {"hidden": (64, 64, 64), "ema_start": 0}
 EDP = {"action_approximation": "one-step", "eta": 0.2, "diffusion_steps": 20, "gradient_clip": 1.0}
 IMPROVING = {
     "diffusion-ql": of_q(DiffusionQL, 1000, eta=4.0, **QL),
     "diffusion-ql one-step": of_q(DiffusionQL, 1500, 5e-3, **EDP, **QL),
-    "idql": of_q(IDQL, 1000, hidden=(32, 32), width=32, average_decay=0.99),
+    "idql": of_q(IDQL, 1000, hidden=(32, 32), width=32, ema_decay=0.99),
     "fql": of_q(FQL, 1000, hidden=(32, 32), alpha=0.3),
 }
 

@@ -78,12 +78,12 @@ def test_calls_are_counted_as_they_are_run():
 
 def test_unequal_work_is_refused():
     def plan(**changes):
-        theirs = {"flops": 100.0, "calls": {"denoiser": [4, 4]}} | changes
+        theirs = {"flops": 100.0, "nfe": {"denoiser": [4, 4]}} | changes
         row = Row("plan", Side(print, 1, 104.0, {"denoiser": [4, 4]}), {"theirs": Side(print, 1, **theirs)})
         return Plan([Counts("network", 105, 100)], [row])
 
     peers.check(plan())
-    for unequal, word in (({"calls": {"denoiser": [4]}}, "examples"), ({"flops": 50.0}, "one side only")):
+    for unequal, word in (({"nfe": {"denoiser": [4]}}, "examples"), ({"flops": 50.0}, "one side only")):
         with pytest.raises(UnequalError, match=word):
             peers.check(plan(**unequal))
     with pytest.raises(UnequalError, match="110 against 100"):
@@ -102,13 +102,13 @@ def test_history_of_the_peers_sampler_gives_the_moves_of_each_call():
 
 
 def test_our_half_runs_without_the_peer(tmp_path, capsys):
-    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--calls", "2", "--width", "64"]
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "64"]
     peers.main([*words, "--out", str(tmp_path)])
     assert "half alone" in capsys.readouterr().out
     found = json.loads((tmp_path / "peers.json").read_text())
     assert found["about"]["versions"]["jax"] == jax.__version__ and found["floor"]["matmul"] > 0
     row = found["results"][0]
-    assert row["median"]["ours"] > 0 and row["ratio"] == {} and row["calls"] == {"denoiser": 2}
+    assert row["median"]["ours"] > 0 and row["ratio"] == {} and row["nfe"] == {"denoiser": 2}
     assert row["flops"]["ours"] == pytest.approx(2 * 4 * 2 * 6 * 8 * 64**2, rel=0.2)
     assert (tmp_path / "peers.md").read_text().count("\n| SynthER") == 2
 
@@ -116,7 +116,7 @@ def test_our_half_runs_without_the_peer(tmp_path, capsys):
 @pytest.mark.skipif(CLONE is None, reason="CLEANDIFFUSER does not name a clone of CleanDiffuser")
 def test_both_halves_are_found_equal(tmp_path):
     pytest.importorskip("torch"), pytest.importorskip("einops")
-    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--calls", "2", "--width", "64"]
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "64"]
     peers.main([*words, "--cleandiffuser", str(CLONE), "--out", str(tmp_path)])
     row = json.loads((tmp_path / "peers.json").read_text())["results"][0]
     assert row["ratio"]["CleanDiffuser"]["median"] > 0
@@ -137,24 +137,24 @@ def test_scaling_writes_every_part(tmp_path):
 def test_steps_score_every_solver_at_every_number_of_calls(tmp_path):
     source = f"d4rl:{tmp_path / 'data.hdf5'}"
     hopper_like(rows=1000, episode=100).save(source)
-    words = ["--quick", "--data", source, "--updates", "1", "--only", "hopper", "--calls", "2", "--episodes", "2"]
+    words = ["--quick", "--data", source, "--updates", "1", "--only", "hopper", "--nfe", "2", "--episodes", "2"]
     steps.main([*words, "--max-steps", "3", "--latencies", "3", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "steps.json").read_text())["results"]
     lines = ["DDPM", "DDIM", "DPM-Solver++ 2M"]
-    assert [(row["line"], row["calls"]) for row in found] == [(line, n) for line in lines for n in (2,)]
+    assert [(row["line"], row["nfe"]) for row in found] == [(line, n) for line in lines for n in (2,)]
     assert all(row["latency"]["median"] > 0 and row["episodes"] == 2 for row in found)
     assert (tmp_path / "steps.png").stat().st_size > 1000 and Path(tmp_path / "steps.md").exists()
 
 
 def test_the_mazes_planner_is_also_timed_when_it_plans_again():
     """The step set by `due` is one at which a warm start is made."""
-    planner = DiffuserMaze(stride=4, warm_calls=2, replan_every=3, diffusion_steps=4)
+    planner = DiffuserMaze(stride=4, warm_start_steps=2, replan_interval=3, diffusion_steps=4)
     names = [cell.line for cell in steps.cells("maze", planner, [1])]
     assert names == [*steps.SOLVERS, "DDPM, replanned", "DDPM, replanned warm"]
     _, (_, step) = steps.due(planner, (0, (0, jnp.int32(1))))
-    assert step == 12 and step // planner.stride % planner.replan_every == 0
+    assert step == 12 and step // planner.stride % planner.replan_interval == 0
 
 
 def test_no_more_calls_than_noise_levels():
     found = steps.cells("policy", SizedDiffusionQL(), [1, 3, 10, 64])
-    assert sorted({cell.calls for cell in found}) == [1, 3, 5] and len(found) == 3 * 3
+    assert sorted({cell.nfe for cell in found}) == [1, 3, 5] and len(found) == 3 * 3

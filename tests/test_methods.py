@@ -38,7 +38,7 @@ TINY = {
     "critic_updates": 1,
     "iterations": 1,
     "support": 2,
-    "calls": 2,
+    "nfe": 2,
     "flow_steps": 2,
 }
 # Where that is not what the method is about.

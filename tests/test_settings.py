@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from reverie.settings import check_fields
 from reverie.errors import ReverieError
+from reverie.settings import check_fields
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from scipy.stats import norm
 
 import reverie
 from reverie.data import Dataset
-from reverie.synthesizers import MBPO, TATU
 from reverie.models.ensemble import Ensemble, deviation, disagreement, errors, outcome
+from reverie.synthesizers import MBPO, TATU
 
 A, B = np.array([[0.1, 0.2], [-0.3, -0.2]]), np.array([[0.5], [-0.4]])
 REWARD, NOISE = np.array([1.0, -0.5, 0.3]), np.array([0.1, 0.3])

@@ -41,7 +41,7 @@ def two_ways(episodes=300, length=12, seed=0) -> Dataset:
 @pytest.fixture(scope="module")
 def sided(optimised):
     algorithm = Diffuser(
-        **SMALL, termination_penalty=0.0, average_start=300, average_decay=0.9, learning_rate=1e-3, candidates=1
+        **SMALL, termination_penalty=0.0, ema_start=300, ema_decay=0.9, learning_rate=1e-3, candidates=1
     )
     with optimised():
         return reverie.fit(algorithm, two_ways(), steps=800, progress=False)
@@ -92,7 +92,7 @@ def test_value_learns_the_return_in_the_data_s_units(sided):
     view, spec = sided.algorithm.prepare(two_ways(seed=1))
     batch = view.draw(jax.random.key(0), 256)
     x = jnp.concatenate([batch["actions"], batch["observations"]], -1)
-    values = spec.denormalise("returns", sided.state(0).value_average(x, jnp.float32(0))[:, None])[:, 0]
+    values = spec.denormalise("returns", sided.state(0).value_ema(x, jnp.float32(0))[:, None])[:, 0]
     returns = spec.denormalise("returns", batch["returns"][:, None])[:, 0]
     assert float(returns.max()) == pytest.approx((1 - 0.997**12) / 0.003, rel=1e-4)
     assert float(returns.min()) == pytest.approx(0, abs=1e-4)
@@ -102,8 +102,8 @@ def test_value_learns_the_return_in_the_data_s_units(sided):
 def test_warm_start_stays_on_the_way_that_was_begun(sided):
     """Noised by 3 of 10 levels, a plan keeps its side; planned anew, half of them change it."""
 
-    def second_side(warm_calls):
-        algorithm = replace(sided.algorithm, guidance_scale=0.0, warm_calls=warm_calls)
+    def second_side(warm_start_steps):
+        algorithm = replace(sided.algorithm, guidance_scale=0.0, warm_start_steps=warm_start_steps)
         fixed = algorithm, sided.state(0), sided.spec
         first, carry = act(*fixed, algorithm.reset(sided.spec, 128), jnp.zeros((128, 1)), jax.random.key(0))
         second, _ = act(*fixed, carry, jnp.zeros((128, 1)), jax.random.key(1))
@@ -160,7 +160,7 @@ def double_integrator(episodes=240, length=40, seed=0) -> Dataset:
 @pytest.fixture(scope="module")
 def crossing(optimised):
     algorithm = DiffuserMaze(
-        horizon=16, width=24, multipliers=(1, 2), diffusion_steps=16, stride=2, average_start=400, average_decay=0.9,
+        horizon=16, width=24, multipliers=(1, 2), diffusion_steps=16, stride=2, ema_start=400, ema_decay=0.9,
         learning_rate=1e-3, plan_horizon=36,
     )  # fmt: skip
     with optimised():
@@ -213,14 +213,14 @@ def test_tracking_reaches_the_goal_and_holds_it(crossing):
 
 def test_replanning_keeps_the_rows_that_were_driven(crossing):
     """After a push the rows behind are what was seen, and the goal is still reached in time."""
-    state, goal, (plan, _), seen = drive(crossing, 130, push=(40, 0.2), replan_every=4)
+    state, goal, (plan, _), seen = drive(crossing, 130, push=(40, 0.2), replan_interval=4)
     assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
     kept = np.asarray(crossing.spec.denormalise("observations", plan[..., 2:]))[:, :35]
     np.testing.assert_allclose(kept, np.moveaxis(seen[: 2 * 35 : 2], 0, 1), atol=1e-5)
 
 
 def test_replanning_warm_costs_fewer_calls_and_arrives(crossing):
-    state, goal, _, _ = drive(crossing, 130, push=(40, 0.2), replan_every=4, warm_calls=4)
+    state, goal, _, _ = drive(crossing, 130, push=(40, 0.2), replan_interval=4, warm_start_steps=4)
     assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
 
 
@@ -252,13 +252,13 @@ def test_loss_weighs_the_first_action_and_not_what_is_known():
     ("change", "sentence"),
     [
         ({"solver": "ddmp"}, "solver 'ddmp' is unknown"),
-        ({"warm_calls": 21}, "warm_calls = 21"),
-        ({"calls": 30}, "calls = 30"),
+        ({"warm_start_steps": 21}, "warm_start_steps = 21"),
+        ({"nfe": 30}, "calls = 30"),
         ({"horizon": 30}, "horizon 30"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"candidates": "abc"}, "candidates = 'abc'"),
         ({"solver": "heun"}, "'heun' makes two calls"),
-        ({"warm_calls": 2, "stride": 2}, "stride = 2"),
+        ({"warm_start_steps": 2, "stride": 2}, "stride = 2"),
     ],
 )
 def test_impossible_fields_are_refused_before_training(change, sentence):

@@ -15,7 +15,7 @@ from reverie.policies import DiffusionQL
 from reverie.rl import Critic
 from reverie.training import loop
 
-AVERAGE = {"average_start": 6, "average_every": 3, "average_decay": 0.5}
+AVERAGE = {"ema_start": 6, "ema_every": 3, "ema_decay": 0.5}
 SMALL = DiffusionQL(hidden=(16,), batch_size=32, learning_rate=1e-2, candidates=1, **AVERAGE)
 EDP = replace(SMALL, action_approximation="one-step")
 DATA = bandit(64)
@@ -136,7 +136,7 @@ class Given(DiffusionQL):
 
     actions: tuple = ()
 
-    def candidates_for(self, net, observation, key, n, action_dim):
+    def sample_candidates(self, net, observation, key, n, action_dim):
         assert n == len(self.actions)
         return jnp.broadcast_to(jnp.array(self.actions)[:, None], (*observation.shape[:-1], n, 1))
 
@@ -170,7 +170,7 @@ def test_an_action_is_chosen_by_the_least_target_value(selection):
 def test_targets_ask_the_average_and_acting_asks_the_live_actor(begun):
     state, batch, spec = begun
     key = jax.random.key(1)
-    other = jax.tree.map(lambda leaf: leaf + 0.1, state.average)
+    other = jax.tree.map(lambda leaf: leaf + 0.1, state.ema)
     states = state, replace(state, actor=replace(state.actor, params=other)), replace(state, average=other)
     next_value = jax.jit(SMALL.next_value)
     plain, live, slow = (np.asarray(next_value(each, batch, key)) for each in states)
@@ -185,11 +185,11 @@ def test_the_average_is_a_copy_until_its_start_and_then_decays(begun):
     """Every third update, before update 6 by copying, from then on by a half."""
     state, batch, _ = begun
     for number in range(13):
-        before = flat(state.average)
+        before = flat(state.ema)
         state, _ = update(SMALL, state, batch, jax.random.key(number))
         params = flat(state.actor.params)
         weight = 0 if number % 3 else (1 if number < 6 else 0.5)
-        np.testing.assert_allclose(flat(state.average), before + weight * (params - before), atol=1e-7)
+        np.testing.assert_allclose(flat(state.ema), before + weight * (params - before), atol=1e-7)
         assert int(state.step) == number + 1
         assert np.abs(params - before).max() > 1e-3
 

@@ -15,7 +15,7 @@ from reverie.policies import IDQL, DiffusionBC
 from reverie.policies.diffusion_bc import State as Behaviour
 from reverie.rl import Critic, ImplicitCritic
 
-SMALL = IDQL(hidden=(8,), width=16, blocks=1, dropout=0.5, average_decay=0.9)
+SMALL = IDQL(hidden=(8,), width=16, blocks=1, dropout=0.5, ema_decay=0.9)
 DATA = bandit(64)
 
 
@@ -29,7 +29,7 @@ def test_one_candidate_is_the_behaviour_model():
     """The same network, solver and clipping under the same key: bit for bit."""
     algorithm, behaviour = replace(SMALL, candidates=1), Clipped(backbone="resnet", solver="ddpm-beta")
     state, _, spec = start(algorithm, DATA)
-    alone = Behaviour(replace(state.actor, params=state.average))
+    alone = Behaviour(replace(state.actor, params=state.ema))
     question = spec, jax.random.normal(jax.random.key(1), (200, 1)), jax.random.key(2)
     chosen = acted(algorithm, state, *question)
     np.testing.assert_array_equal(chosen, acted(behaviour, alone, *question))
@@ -39,7 +39,7 @@ def test_one_candidate_is_the_behaviour_model():
 
 def test_actions_are_the_average_s_and_the_live_actor_s_do_not_matter():
     state, _, spec = start(SMALL, DATA)
-    other = jax.tree.map(lambda leaf: leaf + 0.1, state.average)
+    other = jax.tree.map(lambda leaf: leaf + 0.1, state.ema)
     live, slow = replace(state, actor=replace(state.actor, params=other)), replace(state, average=other)
     answers = [acted(SMALL, each, spec, jnp.zeros((5, 1)), jax.random.key(0)) for each in (state, live, slow)]
     np.testing.assert_array_equal(answers[0], answers[1])
@@ -54,7 +54,7 @@ def test_the_behaviour_knows_nothing_of_the_rewards():
     np.testing.assert_array_equal(flat((one.actor, one.average)), flat((two.actor, two.average)))
     assert not np.array_equal(flat(one.critic), flat(two.critic))
     np.testing.assert_allclose(
-        flat(one.average), 0.9 * flat(state.average) + 0.1 * flat(one.actor.params), rtol=1e-5, atol=1e-7
+        flat(one.average), 0.9 * flat(state.ema) + 0.1 * flat(one.actor.params), rtol=1e-5, atol=1e-7
     )
 
 
@@ -82,7 +82,7 @@ class Given(IDQL):
     actions: tuple = (-0.5, -0.1, 0.1, 0.7)
     candidates: int = 4
 
-    def candidates_for(self, net, observation, key, n, action_dim):
+    def sample_candidates(self, net, observation, key, n, action_dim):
         assert n == len(self.actions)
         return jnp.broadcast_to(jnp.array(self.actions)[:, None], (*observation.shape[:-1], n, 1))
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reverie.data.growing import Growing
 
 import reverie
 from reverie.cli import main
 from reverie.data import Dataset, Spec, concatenate, load_dataset, transitions
-from reverie.data.growing import Growing
 from reverie.errors import DataError, ReverieError, ReverieWarning, RunError
 from reverie.networks.layers import parameter_count
 from reverie.synthesizers import SynthER, transition
@@ -21,7 +21,7 @@ OPTIMISED = True
 N = 8000
 A, B = np.array([[0.9, 0.2], [-0.3, 0.8]]), np.array([[0.5], [-0.4]])
 REWARD, NOISE = np.array([1.0, -0.5, 0.3]), 0.25
-SMALL = {"width": 64, "blocks": 3, "learning_rate": 3e-3, "average_decay": 0.9, "chunk": 2000}
+SMALL = {"width": 64, "blocks": 3, "learning_rate": 3e-3, "ema_decay": 0.9, "chunk": 2000}
 
 
 def system(n=N, seed=0, **attributes):
@@ -93,7 +93,7 @@ def test_the_sampler_is_algorithm_2_to_the_percent(steps, churn):
     """Coarse steps leave too much variance, 3 percent in 128 and a third in 16 steps with the paper's churn: exactly
     as much as the algorithm leaves in closed form."""
     c = jnp.array([0.05, 0.3, 1.0, 3.0])
-    algorithm = SynthER(calls=2 * steps - 1, churn=churn)
+    algorithm = SynthER(nfe=2 * steps - 1, churn=churn)
 
     def denoiser(x, t):
         return x * c / (c + algorithm.process.sigma(t) ** 2)
@@ -156,7 +156,7 @@ def test_the_next_observation_obeys_the_dynamics(made):
 
 
 def test_another_solver_obeys_the_dynamics_with_fewer_calls(run):
-    made = run.acting(solver="dpm++2m", calls=31).generate(4000, progress=False)
+    made = run.acting(solver="dpm++2m", nfe=31).generate(4000, progress=False)
     assert (residual(made) < 1.15 * NOISE).all()
 
 
@@ -193,7 +193,7 @@ def test_attributes_tell_that_it_is_synthetic_and_from_what(made, run):
 
 
 def test_chunks_are_functions_of_their_number_alone(run, made):
-    few = run.acting(chunk=500, calls=9)
+    few = run.acting(chunk=500, nfe=9)
     whole = few.generate(1700, progress=False)
     state, key = few.state(), jax.random.key(0)
     assert len(whole) == 1700
@@ -207,7 +207,7 @@ def test_chunks_are_functions_of_their_number_alone(run, made):
 
 
 def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, capsys):
-    few, path = run.acting(chunk=500, calls=9), tmp_path / "made.hdf5"
+    few, path = run.acting(chunk=500, nfe=9), tmp_path / "made.hdf5"
     whole = few.generate(1700, progress=False)
     few.write(f"d4rl:{tmp_path}/whole.hdf5", 1700, progress=False)
 
@@ -227,7 +227,7 @@ def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, cap
 
     chunks, begun = SynthER.chunks, []
     monkeypatch.setattr(SynthER, "chunks", lambda *given: begun.append(given[-1]) or chunks(*given))
-    reverie.load(run.path).acting(chunk=500, calls=9).write(f"d4rl:{path}", 1700)
+    reverie.load(run.path).acting(chunk=500, nfe=9).write(f"d4rl:{path}", 1700)
     assert begun == [1000]
     said = capsys.readouterr().err
     assert "Going on from row 1000" in said
@@ -239,7 +239,7 @@ def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, cap
 
 
 def test_a_part_of_another_run_step_key_or_size_is_refused(run, tmp_path, monkeypatch):
-    few, target = run.acting(chunk=500, calls=9), f"d4rl:{tmp_path}/made.hdf5"
+    few, target = run.acting(chunk=500, nfe=9), f"d4rl:{tmp_path}/made.hdf5"
     monkeypatch.setattr(Growing, "finish", lambda file: None)
     few.write(target, 700, progress=False)
     other = replace(few, states=jax.tree.map(lambda leaf: leaf + 1, few.states))
@@ -247,7 +247,7 @@ def test_a_part_of_another_run_step_key_or_size_is_refused(run, tmp_path, monkey
         (few, {"key": 1}, "key = 0 and not 1"),
         (few, {"n": 900}, "rows = 700 and not 900"),
         (replace(few, step=1501), {}, "updates = 1500 and not 1501"),
-        (run.acting(chunk=250, calls=9), {}, "configuration = "),
+        (run.acting(chunk=250, nfe=9), {}, "configuration = "),
         (other, {}, "state = "),
     ]:
         with pytest.raises(DataError, match=sentence):
@@ -266,7 +266,7 @@ def test_any_offline_method_trains_on_it_and_on_a_mixture(run, made, tmp_path):
 
 def test_the_command_line_generates(run, tmp_path, capsys):
     arguments = ["generate", str(run.path), "-n", "30", "--out", f"d4rl:{tmp_path}/few.hdf5"]
-    assert main([*arguments, "--acting", "calls=5", "chunk=20"]) == 0
+    assert main([*arguments, "--acting", "nfe=5", "chunk=20"]) == 0
     assert len(load_dataset(f"d4rl:{tmp_path}/few.hdf5")) == 30
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
@@ -326,7 +326,7 @@ def test_few_rows_for_the_network_are_warned_of_in_numbers():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("chunk", 0), ("width", 0.5), ("churn", -1), ("learning_rate", 0), ("average_decay", 1.5)]
+    ("field", "value"), [("chunk", 0), ("width", 0.5), ("churn", -1), ("learning_rate", 0), ("ema_decay", 1.5)]
 )
 def test_fields_that_cannot_work_are_refused(field, value):
     with pytest.raises(ReverieError, match=f"{field} = {value}, but it must be"):

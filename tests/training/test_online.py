@@ -206,7 +206,7 @@ def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     out = str(tmp_path / "run")
     sizes = ["--hidden", "8", "--batch-size", "16", "--warmup", "20", "--every", "10", "--log-every", "20"]
     made = ["--synthesizer", "synther", "--synthesizer.width", "16", "--synthesizer.blocks", "1"]
-    made += ["--synthesizer.calls", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
+    made += ["--synthesizer.nfe", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
     made += ["--synthesis.rows", "50", "--synthesis.every", "40"]
     assert main(["online", "sac", "--env", "Pendulum-v1", "--steps", "60", "--out", out, *sizes, *made]) == 0
     assert "60 steps of 1 seed(s)" in capsys.readouterr().out

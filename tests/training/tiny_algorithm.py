@@ -67,13 +67,13 @@ class TinyBC:
         else:
             value = value * broken
         size = sum(jnp.sum(w**2) for w, _ in state.actor.params)
-        return State(actor, ema(state.average, actor.params, 0.9), made), {"loss": value, "norm": size}
+        return State(actor, ema(state.ema, actor.params, 0.9), made), {"loss": value, "norm": size}
 
     def reset(self, spec: Spec, n: int) -> jax.Array:
         return jnp.zeros(n, jnp.int32)
 
     def act(self, state: State, spec: Spec, carry: jax.Array, obs: jax.Array, key: jax.Array) -> Any:
-        action = mlp(state.average, spec.normalise("observations", obs))
+        action = mlp(state.ema, spec.normalise("observations", obs))
         action = action + 0.01 * jax.random.normal(key, action.shape)
         return jnp.clip(action, spec.action_low, spec.action_high), carry + 1
 
