@@ -101,8 +101,8 @@ class WindowDiffusion(EMA, Sampling, Adam):
         history: bool = False,
         **options: Unpack[SampleOptions],
     ):
-        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a denoiser
-        (x_t, t) -> x0_hat: the network's own, or guided.
+        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a
+        denoiser (x_t, t) -> x0_hat: the network's own, or guided.
 
         last: the plan before, noised by `warm_start_steps` levels, from which the chain starts. project: hooks
         (x, t) -> x of the caller's, before the in-painting of each step, which has the last word.
