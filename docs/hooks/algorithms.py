@@ -10,6 +10,8 @@ import types
 import typing
 from dataclasses import MISSING, Field, fields
 from functools import cache
+from html import escape
+from itertools import pairwise
 
 from reverie.catalogue import ALGORITHMS
 
@@ -19,8 +21,9 @@ ROLES = {"planner": "Planners", "policy": "Policies", "synthesizer": "Synthesize
 
 
 def algorithms() -> dict[str, list[type]]:
-    """Reverie's own algorithms by their role, in the catalogue's order; a role that is new here comes last."""
+    """Reverie's own algorithms by their role, and by name in it; a role that is new here comes last."""
     ours = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith("reverie.")]
+    ours.sort(key=lambda cls: cls.name)
     roles = dict.fromkeys([*ROLES, *(cls.role for cls in ours)])
     return {role: found for role in roles if (found := [cls for cls in ours if cls.role == role])}
 
@@ -39,9 +42,9 @@ def overview(references: dict[str, Reference]) -> str:
     lines = [
         "# Algorithms",
         "",
-        "Every algorithm of the catalogue, as `reverie list` has it. Each name leads to its fields, which are the options of",
-        "`reverie train NAME` and the arguments of the class. The defaults are the paper's or its released code's, but for",
-        "what [Offline policies and baselines](../offline.md) says.",
+        "Every algorithm of the catalogue, as `reverie list` has it. Each name leads to its fields, which are the",
+        "options of `reverie train NAME` and the arguments of the class. The defaults are the paper's or its released",
+        "code's, but for what [Offline policies and baselines](../offline.md) says.",
     ]
     for role, classes in algorithms().items():
         lines += ["", f"## {heading(role)}", "", "| algorithm | what it is | paper | needs |", "|---|---|---|---|"]
@@ -57,15 +60,14 @@ def page(cls: type, references: dict[str, Reference]) -> str:
     told = inspect.getdoc(inspect.getmodule(cls)) or ""
     lines = [
         *(f"# {summary(cls).split(':')[0].rstrip('.')}: `{cls.name}`", "", inspect.getdoc(cls) or "", ""),
-        *("| | |", "|---|---|"),
-        row("role", cls.role),
-        row("needs", needs(cls)),
-        row("paper", papers_of(cls, references)),
-        row("class", f"[`{cls.__module__.split('.')[1]}.{cls.__name__}`][{cls.__module__}.{cls.__name__}]"),
+        f"- Role: {cls.role}",
+        f"- Needs: {needs(cls)}",
+        f"- Paper: {papers_of(cls, references)}",
+        f"- Class: [`reverie.{cls.__module__.split('.')[1]}.{cls.__name__}`][{cls.__module__}.{cls.__name__}]",
         *("", "```", f"reverie train {cls.name} --data d4rl:FILE.hdf5 --steps N --out runs/{cls.name}", "```"),
         *("", "## In its file", "", told),
         *("", "## Fields", "", "| field | type | default | |", "|---|---|---|---|"),
-        *(row(f"`{each.name}`", f"`{type_of(cls, each)}`", default_of(each), known[each.name]) for each in fields(cls)),
+        *(row(code(each.name), code(type_of(cls, each)), default_of(each), known[each.name]) for each in fields(cls)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -87,8 +89,8 @@ def papers_of(cls: type, references: dict[str, Reference]) -> str:
 
 def default_of(field: Field) -> str:
     if field.default is not MISSING:
-        return f"`{field.default!r}`"
-    return "required" if field.default_factory is MISSING else f"`{field.default_factory()!r}`"
+        return code(repr(field.default))
+    return "required" if field.default_factory is MISSING else code(repr(field.default_factory()))
 
 
 def type_of(cls: type, field: Field) -> str:
@@ -125,7 +127,7 @@ def docstrings_below(cls: type) -> dict[str, str]:
     """Annotated name -> the string literal that follows it, in the class's own body."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     found = {}
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
             if isinstance(text, str):
@@ -137,6 +139,11 @@ def one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
+def code(text: str) -> str:
+    """Code in a cell of a table, where backticks would not keep a bar from being a border."""
+    return f"<code>{escape(text, quote=False).replace('|', '&#124;')}</code>"
+
+
 def row(*cells: str) -> str:
-    """A row of a Markdown table; a bar inside a cell is no border."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """A row of a Markdown table. A bar in a cell's prose is no border; one within backticks is none anyway."""
+    return "| " + " | ".join(re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", cell) for cell in cells) + " |"

@@ -46,7 +46,11 @@ def overview() -> list[str]:
         *("# reverie", "", "What `import reverie` has at hand; nothing heavy is imported before it is used.", ""),
         *("| name | |", "|---|---|"),
         *(row(f"[`{name}`][{thing.__module__}.{thing.__qualname__}]", first(thing)) for name, thing in things.items()),
-        *("", f"What `fit` and `load` return is a [`Run`][{run}]: it acts by `policy` and makes data by `generate`.", ""),
+        *(
+            "",
+            f"`fit` and `load` return a [`Run`][{run}]: it acts by `policy` and makes data by `generate`.",
+            "",
+        ),
         *("| package | |", "|---|---|"),
         *(row(f"[`{name}`]({page_of(name).removeprefix('api/')})", first(import_module(name))) for name in packages),
     ]

@@ -31,13 +31,13 @@ class Reference:
 
     @property
     def authors(self) -> list[str]:
-        """Family names, as BibTeX has them: before the comma."""
-        return [re.sub(r"[{}]", "", name.split(",")[0]) for name in self.fields["author"].split(" and ")]
+        """Names as BibTeX has them: "Family, Given"."""
+        return re.sub(r"[{}]", "", self.fields["author"]).split(" and ")
 
     @property
     def short(self) -> str:
-        """"Janner et al. 2022"."""
-        names = self.authors
+        """Authors and year: Janner et al. 2022."""
+        names = [name.split(",")[0] for name in self.authors]
         who = names[0] if len(names) == 1 else " & ".join(names) if len(names) == 2 else f"{names[0]} et al."
         return f"{who} {self.fields['year']}"
 
@@ -74,8 +74,8 @@ def page(references: dict[str, Reference]) -> str:
     lines = [
         "# References",
         "",
-        "The papers whose methods are in the library. If you use one of them, cite its authors; the library itself is cited by",
-        "`CITATION.cff` in the repository.",
+        "The papers whose methods are in the library. If you use one of them, cite its authors; the library itself is",
+        "cited by `CITATION.cff` in the repository.",
     ]
     for section in dict.fromkeys(each.fields["section"] for each in references.values()):
         lines += ["", f"## {section}"]
@@ -92,7 +92,7 @@ def entry(reference: Reference) -> list[str]:
         where.append(f"[arXiv:{reference.fields['eprint']}]({reference.address})")
     if reference.methods:
         where.append("here: " + ", ".join(f"[`{name}`](algorithms/{name}.md)" for name in reference.methods))
-    authors = [re.sub(r"[{}]", "", " ".join(reversed(name.split(", ")))) for name in reference.fields["author"].split(" and ")]
+    authors = [" ".join(reversed(name.split(", "))) for name in reference.authors]
     block = ["    " + line for line in ["```bibtex", *reference.text.splitlines(), "```"]]
     return [
         *("", f"### {reference.title} {{ #{reference.key.lower()} }}"),
