@@ -8,7 +8,7 @@ import re
 import textwrap
 import types
 import typing
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from html import escape
 from itertools import pairwise
@@ -117,7 +117,7 @@ def help_of_fields(cls: type) -> dict[str, str]:
     """The docstring under each field, of the class or of the nearest parent that has one. A field without is \"\"."""
     found = dict.fromkeys((each.name for each in fields(cls)), "")
     for base in reversed(cls.__mro__):
-        if base.__module__.startswith("reverie."):
+        if is_dataclass(base):
             found |= {name: text for name, text in docstrings_below(base).items() if name in found}
     return found
 
