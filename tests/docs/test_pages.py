@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-
 from docs.hooks import algorithms, interface, references
+
 from reverie.catalogue import ALGORITHMS
 
 BIBLIOGRAPHY = Path(__file__).parents[2] / "docs" / "references.bib"
