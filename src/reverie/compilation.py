@@ -14,7 +14,7 @@ LEAST_SECONDS = 0.1
 """Programs that compile faster are not kept: reading them would save nothing."""
 
 TELLING = ("flags", "Features", "vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
-"""Lines of Linux's /proc/cpuinfo that tell kinds of processor apart."""
+"""Lines of Linux's /proc/cpuinfo that distinguish kinds of processor."""
 
 
 def use_compilation_cache(folder: str | Path | None = None) -> Path | None:

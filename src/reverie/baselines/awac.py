@@ -29,7 +29,7 @@ class AWAC(ActorCritic):
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the actor's hidden layers."""
     temperature: Annotated[float, Limit(1e-6, 1e6)] = 1 / 3
-    """Lambda: in its units the advantage weighs the actions to imitate."""
+    """Lambda: the advantage in its units weighs the actions in the regression."""
     largest_weight: NonNegative = 100.0
     """Bound on exp(advantage / temperature)."""
 

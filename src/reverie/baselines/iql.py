@@ -28,7 +28,7 @@ class IQL(ImplicitQ):
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the actor's hidden layers."""
     inverse_temperature: NonNegative = 3.0
-    """How strongly the advantage weighs the actions to imitate."""
+    """How strongly the advantage weighs the actions in the regression."""
     largest_weight: NonNegative = 100.0
     """Bound on exp(inverse temperature * advantage)."""
 

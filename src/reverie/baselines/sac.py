@@ -29,7 +29,7 @@ class SAC(SoftActorCritic):
 
     @property
     def exploring(self) -> "SAC":
-        """How it acts while it gathers."""
+        """How it acts while it collects data."""
         return replace(self, stochastic=True)
 
     def init(self, key, spec: Spec) -> State:

@@ -1,6 +1,6 @@
 """TD3+BC (Fujimoto & Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning").
 
-TD3, whose actor also imitates the data: the loss is -lambda Q(s, pi(s)) + (pi(s) - a)^2 with lambda = alpha / mean |Q|.
+TD3 with a behaviour cloning loss: -lambda Q(s, pi(s)) + (pi(s) - a)^2 with lambda = alpha / mean |Q|.
 """
 
 from dataclasses import dataclass

@@ -58,9 +58,7 @@ def two_sample(
     cells = [(str(s), f"{100 * accuracy:.1f} %") for s, accuracy in zip(changed.seeds, found.accuracy, strict=True)]
     cells.append(("mean", f"{100 * found.mean:.1f} %"))
     show(table(("seed", "classifier accuracy"), cells))
-    print(
-        f"50 % where the two cannot be distinguished; one seed's standard deviation is then {100 * found.noise:.1f} %."
-    )
+    print(f"50 % where they cannot be distinguished; one seed's standard deviation is then {100 * found.noise:.1f} %.")
 
 
 def fidelity(

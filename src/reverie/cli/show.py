@@ -24,7 +24,7 @@ def show(what: Any) -> None:
 
 
 def in_words(value: Any) -> str:
-    """Numbers to six digits, and what holds several of them without its brackets where names tell them apart."""
+    """Numbers to six digits, and what holds several of them without its brackets where names distinguish them."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(each)}" for name, each in value.items()) or "none"
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """Locomotion data as D4RL made it (Fu et al. 2020, section 5), on today's simulators and from agents trained here.
 
 random: the actions of a policy that has learned nothing. medium: a million steps of a SAC agent stopped at about a
-third of the expert's return. medium-replay: all that this agent had lived through until then. expert: a million steps
+third of the expert's return. medium-replay: the replay of this agent until then. expert: a million steps
 of the agent trained to the expert's return. medium-expert: the two, one after the other. All act stochastically, as in
 training.
 """
@@ -32,7 +32,7 @@ ENVIRONMENTS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2
 KINDS = {
     "random": "1M steps of a policy that has learned nothing",
     "medium": "1M steps of a SAC agent of a third of the expert's return",
-    "medium-replay": "what this agent lived through until then",
+    "medium-replay": "the replay of this agent until then",
     "expert": "1M steps of a SAC agent of the expert's return",
     "medium-expert": "medium and expert, one after the other",
 }
@@ -146,7 +146,7 @@ def untrained(recipe: Recipe, seed: int) -> Run:
     """A policy as it is initialised."""
     with closing(Collector(recipe.environment, (seed,), 1)) as env:
         rngs = [np.random.default_rng(seed)]
-        seen = gather(env, lambda _: env.random_actions(rngs), 100, None)
+        seen = collect_steps(env, lambda _: env.random_actions(rngs), 100, None)
     spec, keys = recipe.agent.prepare(seen)[1], loop.seed_keys((seed,))
     return Run(recipe.agent, spec, loop.initial_states(recipe.agent, keys, spec), 0, (seed,))
 
@@ -156,11 +156,11 @@ def rollouts(run: Run, recipe: Recipe, steps: int, seed: int, label: str | None)
     policy = RunPolicy(replace(run, algorithm=run.algorithm.exploring), seed)
     policy.reset(TOGETHER)
     with closing(Collector(recipe.environment, (seed,), TOGETHER, entropy=1)) as env:
-        data = gather(env, lambda seen: policy.act(seen[0])[None], steps, label)
+        data = collect_steps(env, lambda seen: policy.act(seen[0])[None], steps, label)
     return replace(data, attributes={"agent_steps": run.step})
 
 
-def gather(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> Dataset:
+def collect_steps(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> Dataset:
     """So many steps, one environment's episodes after another's; the last of each is cut where time is up."""
     history = History(env.low, env.high)
     with Progress(label or "", steps, show=label is not None, unit="steps") as bar:

@@ -93,7 +93,7 @@ class History:
     """All steps of one seed's environments, in the order in which they were made, on the host."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray, before: Dataset | None = None, **attributes: Any):
-        """`low` and `high` bound the actions; `before` is what an earlier session gathered."""
+        """`low` and `high` bound the actions; `before` is what an earlier session collected."""
         self.bounds: dict[str, Any] = {"action_low": low, "action_high": high}
         self.attributes, self.before = attributes, before
         self.parts: list[dict[str, Any]] = []

@@ -263,7 +263,7 @@ def error_by_horizon(curves: Mapping[str, Mapping[str, Sequence[float]]], title:
             steps = np.arange(1, len(curve["median"]) + 1)
             ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
             ax.plot(steps, curve["median"], color=colour, linewidth=1.8, label=name)
-        ax.set(yscale="log", xlabel="steps predicted", ylabel="error, in deviations", title=title)
+        ax.set(yscale="log", xlabel="steps predicted", ylabel="error, in standard deviations", title=title)
         ax.legend(loc="lower right")
     return figure
 

@@ -32,7 +32,7 @@ class TwoSample:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one seed's accuracy where the two cannot be told apart."""
+        """Standard deviation of one seed's accuracy where the two cannot be distinguished."""
         return 0.5 / np.sqrt(2 * self.rows)
 
     @property
@@ -46,8 +46,8 @@ def two_sample(
     """Judge a run's actions in observations of the data, against the data's actions in others.
 
     `rows` pairs of each kind train a classifier (an MLP, 2 x 256) for `updates` updates, and as many judge it. A policy
-    that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`). Noise of deviation `blur`
-    (in the actions' units) on both hides what is finer, such as actions of exactly 1 where the data were clipped.
+    that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`). Noise on both, of standard
+    deviation `blur` (in the actions' units), hides what is finer, such as actions of exactly 1 where the data were clipped.
 
     Raises ReverieError where the data has fewer than 4 `rows`, or rows < 1.
     """

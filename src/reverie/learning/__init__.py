@@ -1,4 +1,4 @@
-"""What training is made of, whatever is trained: optimisers with their states, running averages, stages."""
+"""What training is made of, whatever is trained: optimisers with their states, exponential moving averages, stages."""
 
 from reverie.learning.optimisers import Optimised, delayed_ema, ema, optimiser
 from reverie.learning.stages import Stage, stages_of

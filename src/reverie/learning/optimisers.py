@@ -1,4 +1,4 @@
-"""What the states of algorithms are made of: parameters with their optimiser's state, and running averages."""
+"""What algorithms' states are made of: parameters with their optimiser's state, and exponential moving averages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def optimiser(
 ) -> optax.GradientTransformation:
     """Adam, or AdamW when `weight_decay` is positive, with what the papers of this field put around it.
 
-    `betas` are the decays of the gradients' two averages; `clip` bounds the gradients' global norm. The rate rises
+    `betas` are the decays of the gradients' moving averages; `clip` bounds the gradients' global norm. The rate rises
     linearly from 0 over the first `warmup` steps; "cosine" then takes it to 0 at step `steps` (required for it). With
     `accumulate` = k the mean gradient of k calls makes one step, and `steps` and `warmup` count those. The result is
     no pytree: rebuild it from the configuration where it is needed, and keep only its state.
@@ -77,7 +77,7 @@ def ema(average: Any, params: Any, decay: float | jax.Array) -> Any:
 def delayed_ema(
     average: Any, params: Any, step: jax.Array, *, decay: float = 0.995, every: int = 10, start: int = 2000
 ) -> Any:
-    """Diffuser's average (Janner et al., 2022, released code): moved on every `every`-th step only, and until
+    """Diffuser's moving average (Janner et al., 2022, released code): moved on every `every`-th step only, and until
     step `start` a plain copy of the parameters.
 
     `step` (scalar integer) counts the updates before this one, so that the first one copies.

@@ -59,7 +59,9 @@ class Diffuser(WindowDiffusion):
     def __post_init__(self):
         super().__post_init__()
         if SOLVERS[self.solver].stages > 1:
-            raise ReverieError(f"solver {self.solver!r} makes two calls a step, which value gradients cannot follow")
+            raise ReverieError(
+                f"solver {self.solver!r} makes two evaluations a step, which value gradients cannot follow"
+            )
         if self.warm_start_steps and self.stride > 1:
             raise ReverieError(
                 f"warm_start_steps shift the last plan by an environment step; stride = {self.stride} has none"

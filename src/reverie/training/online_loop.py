@@ -242,7 +242,7 @@ class OnlineLoop:
 
 
 def _replay(store: Store, step: int, seed: int) -> Dataset | None:
-    """What the seed had gathered when the checkpoint of that step was written."""
+    """What the seed had collected when the checkpoint of that step was written."""
     return read(f"d4rl:{store.path / folder.REPLAY / str(step) / f'{seed}.hdf5'}") if store.path and step else None
 
 
