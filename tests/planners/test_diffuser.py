@@ -10,6 +10,7 @@ import pytest
 
 import reverie
 from reverie.data import Dataset
+from reverie.data.blocks import Blocks
 from reverie.errors import ReverieError
 from reverie.planners import Diffuser, DiffuserMaze
 
@@ -49,8 +50,8 @@ def sided(optimised):
 
 def first_actions(run, n=128, key=0, **changes):
     algorithm = replace(run.algorithm, **changes)
-    carry = algorithm.reset(run.spec, n)
-    return np.asarray(act(algorithm, run.state(0), run.spec, carry, jnp.zeros((n, 1)), jax.random.key(key))[0])
+    carry = algorithm.reset(run.spec, n, {})
+    return np.asarray(act(algorithm, run.state(0), run.spec, jnp.zeros((n, 1)), carry, {}, jax.random.key(key))[0])
 
 
 def test_unguided_plans_keep_both_ways_and_guided_ones_take_the_rewarded(sided):
@@ -71,16 +72,16 @@ def test_zero_scale_is_unguided(sided):
     algorithm, n = sided.algorithm, 32
     plain = first_actions(sided, n, guidance_scale=0.0)
     values = jnp.zeros((n, 1, 8, 2)).at[..., 1:].set(sided.spec.normalise("observations", jnp.zeros((1, 1))))
-    known = algorithm.known(values, 1)
-    plans = algorithm.denoise(sided.state(0), jax.random.key(0), values, known)
+    mask = algorithm.inpaint_mask(8, algorithm.blocks(sided.spec))
+    plans = algorithm.denoise(sided.state(0).denoiser_ema, jax.random.key(0), values, mask)
     np.testing.assert_allclose(plain, sided.spec.denormalise("actions", plans[:, 0, 0, :1]), atol=1e-4)
 
 
 def test_first_observation_is_held_exactly_and_the_next_is_near(sided):
     algorithm = sided.algorithm
     observation = jnp.linspace(-0.5, 0.5, 16)[:, None]
-    carry = algorithm.reset(sided.spec, 16)
-    plan = plan_of(algorithm, sided.state(0), sided.spec, carry, observation, jax.random.key(0))
+    carry = algorithm.reset(sided.spec, 16, {})
+    plan = plan_of(algorithm, sided.state(0), sided.spec, observation, carry, jax.random.key(0))
     states = plan[..., 1:]
     np.testing.assert_array_equal(states[:, 0], sided.spec.normalise("observations", observation))
     moved = np.diff(sided.spec.denormalise("observations", states)[:, :2, 0], axis=1)
@@ -105,8 +106,8 @@ def test_warm_start_stays_on_the_way_that_was_begun(sided):
     def second_side(warm_start_steps):
         algorithm = replace(sided.algorithm, guidance_scale=0.0, warm_start_steps=warm_start_steps)
         fixed = algorithm, sided.state(0), sided.spec
-        first, carry = act(*fixed, algorithm.reset(sided.spec, 128), jnp.zeros((128, 1)), jax.random.key(0))
-        second, _ = act(*fixed, carry, jnp.zeros((128, 1)), jax.random.key(1))
+        first, carry = act(*fixed, jnp.zeros((128, 1)), algorithm.reset(sided.spec, 128, {}), {}, jax.random.key(0))
+        second, _ = act(*fixed, jnp.zeros((128, 1)), carry, {}, jax.random.key(1))
         return (np.sign(first) == np.sign(second)).mean()
 
     assert second_side(3) > 0.95
@@ -116,11 +117,11 @@ def test_warm_start_stays_on_the_way_that_was_begun(sided):
 def test_warm_start_shifts_the_plan_by_the_step_that_was_taken(sided):
     algorithm = sided.algorithm
     observation = jnp.zeros((4, 1))
-    start = algorithm.reset(sided.spec, 4)
-    plan = plan_of(algorithm, sided.state(0), sided.spec, start, observation, jax.random.key(0))
-    _, (last, planned) = act(algorithm, sided.state(0), sided.spec, start, observation, jax.random.key(0))
+    start = algorithm.reset(sided.spec, 4, {})
+    plan = plan_of(algorithm, sided.state(0), sided.spec, observation, start, jax.random.key(0))
+    _, (last, step) = act(algorithm, sided.state(0), sided.spec, observation, start, {}, jax.random.key(0))
     np.testing.assert_allclose(last, jnp.concatenate([plan[:, 1:], plan[:, -1:]], 1), atol=1e-5)
-    assert planned
+    np.testing.assert_array_equal(step, [1] * 4)
 
 
 def test_value_stops_training_when_asked():
@@ -177,8 +178,8 @@ def test_a_longer_plan_joins_what_no_episode_joins(crossing):
     in a hurried net's jitter; a plan that is not joined jumps by more than half of the way)."""
     algorithm, spec, n = crossing.algorithm, crossing.spec, 16
     observation = west_to_east(n)
-    start = algorithm.reset(spec, n)
-    plan = plan_of(algorithm, crossing.state(0), spec, *start, observation, jax.random.key(0))
+    start = algorithm.reset(spec, n, {})
+    plan = plan_of(algorithm, crossing.state(0), spec, observation, start, jax.random.key(0))
     assert plan.shape == (n, 36, 6)
     states = np.asarray(spec.denormalise("observations", plan[..., 2:]))
     np.testing.assert_allclose(states[:, 0], observation["observation"], atol=1e-5)
@@ -191,13 +192,13 @@ def test_a_longer_plan_joins_what_no_episode_joins(crossing):
 def drive(run, steps, n=8, push=None, **changes):
     """The mass driven by the planner's actions; it is pushed aside at one step where `push` says so."""
     algorithm = replace(run.algorithm, kp=0.2, kd=1.0, **changes)
-    carry, state = algorithm.reset(run.spec, n), west_to_east(n)["observation"]
+    carry, state = algorithm.reset(run.spec, n, {}), west_to_east(n)["observation"]
     goal = west_to_east(n)["desired_goal"]
     seen = []
     for i in range(steps):
         seen.append(state)
         observation = {"observation": state, "desired_goal": goal}
-        action, carry = act(algorithm, run.state(0), run.spec, carry, observation, jax.random.key(i))
+        action, carry = act(algorithm, run.state(0), run.spec, observation, carry, {}, jax.random.key(i))
         if push and i == push[0]:
             state = state.at[:, 1].add(push[1])
         velocity = state[:, 2:] + action
@@ -219,7 +220,7 @@ def test_replanning_keeps_the_rows_that_were_driven(crossing):
     np.testing.assert_allclose(kept, np.moveaxis(seen[: 2 * 35 : 2], 0, 1), atol=1e-5)
 
 
-def test_replanning_warm_costs_fewer_calls_and_arrives(crossing):
+def test_replanning_warm_has_a_smaller_nfe_and_arrives(crossing):
     state, goal, _, _ = drive(crossing, 130, push=(40, 0.2), replan_interval=4, warm_start_steps=4)
     assert np.linalg.norm(state[:, :2] - goal, axis=1).max() < 0.1
 
@@ -227,14 +228,14 @@ def test_replanning_warm_costs_fewer_calls_and_arrives(crossing):
 @pytest.mark.parametrize("at_rest", [False, True])
 def test_training_windows_hold_the_start_and_the_goal(at_rest):
     """All of the first observation; of the last its position, and its velocity where the goal is one of rest."""
-    known = np.asarray(DiffuserMaze(goal_at_rest=at_rest).known(jnp.zeros((5, 8, 6)), 2))
+    mask = np.asarray(DiffuserMaze(goal_at_rest=at_rest).inpaint_mask(8, Blocks.of(actions=2, observations=4)))
     expected = np.zeros((8, 6), bool)
     expected[0, 2:] = expected[-1, 2:4] = True
     expected[-1, 4:] = at_rest
-    np.testing.assert_array_equal(known, expected)
+    np.testing.assert_array_equal(mask, expected)
 
 
-def test_loss_weighs_the_first_action_and_not_what_is_known():
+def test_loss_weighs_the_first_action_and_not_what_is_inpainted():
     """For data of zeros and a network that answers 1 everywhere the loss is the mean weight: 10 for the first action,
     0 for the first observation, 1 for the rest."""
     algorithm = Diffuser(horizon=4, width=32, multipliers=(1,))
@@ -253,7 +254,7 @@ def test_loss_weighs_the_first_action_and_not_what_is_known():
     [
         ({"solver": "ddmp"}, "solver 'ddmp' is unknown"),
         ({"warm_start_steps": 21}, "warm_start_steps = 21"),
-        ({"nfe": 30}, "calls = 30"),
+        ({"nfe": 30}, "nfe = 30"),
         ({"horizon": 30}, "horizon 30"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"candidates": "abc"}, "candidates = 'abc'"),
