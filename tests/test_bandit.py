@@ -42,8 +42,8 @@ def trained():
 
 
 def test_diffusion_keeps_all_the_ways_in_their_proportions():
-    """Each corner 20 to 30 % of 4000 actions within 5 of the data's standard deviations of it; as wide as the data to a factor
-    of 2."""
+    """Each corner 20 to 30 % of 4000 actions within 5 of the data's standard deviations of it; as wide as the data to
+    a factor of 2."""
     algorithm = DiffusionBC(hidden=(64, 64), diffusion_steps=50, batch_size=512, learning_rate=5e-3, decay_updates=3000)
     actions = act(algorithm, *train(algorithm, bandit(), 3000), n=4000)
     assert (np.abs(fractions(actions) - 0.25) < 0.05).all()
@@ -62,8 +62,8 @@ def test_a_gaussian_lands_in_the_middle():
 
 @pytest.mark.parametrize("name", IMPROVING)
 def test_the_best_way_is_found_and_kept_to(name, trained):
-    """Over 95 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next one),
-    half of them within 3; their own standard deviation at most 2.5 of the data's."""
+    """Over 95 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next
+    one), half of them within 3; their own standard deviation at most 2.5 of the data's."""
     actions = act(*trained(name), n=1000)
     assert fractions(actions)[BEST] > 0.95
     assert np.median(distances(actions)[:, BEST]) < 3

@@ -15,8 +15,8 @@ NOISE = 0.2
 
 @pytest.fixture(scope="module")
 def expert():
-    """An expert that is linear in three numbers, with a standard deviation of 0.2; bounds are -3 and 1, and nothing is known of
-    rewards and terminals. With the trained state."""
+    """An expert that is linear in three numbers, with a standard deviation of 0.2; bounds are -3 and 1, and nothing is
+    known of rewards and terminals. With the trained state."""
     rng = np.random.default_rng(0)
     observations = rng.uniform(-1, 1, (3000, 3))
     actions = observations @ LINEAR - 0.5 + NOISE * rng.normal(size=(3000, 2))

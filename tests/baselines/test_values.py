@@ -121,7 +121,9 @@ def test_cqls_q_is_lower_off_the_data():
     ],
     ids=lambda algorithm: f"{algorithm.name}-{getattr(algorithm, 'improvement', '')}",
 )
-def test_gaussians_by_weighted_regression_and_by_maximising_q_find_the_best_corner_where_cloning_stays_in_the_middle(algorithm):
+def test_gaussians_by_weighted_regression_and_by_maximising_q_find_the_best_corner_where_cloning_stays_in_the_middle(
+    algorithm,
+):
     data = bandit()
     action = act(algorithm, *train(algorithm, data, 800), n=1)[0]
     assert np.linalg.norm(action - CORNERS[BEST]) < 0.3

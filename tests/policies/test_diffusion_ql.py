@@ -109,8 +109,8 @@ def test_the_q_loss_is_minus_the_mean_value_of_the_policy_s_actions_in_that_unit
 
 
 def test_one_step_action_is_the_denoised_data(begun):
-    """EDP: x0_hat of the data's own actions, noised, each at a time of its own; and its gradient is that of one evaluation,
-    which central differences confirm to 1 %."""
+    """EDP: x0_hat of the data's own actions, noised, each at a time of its own; and its gradient is that of one
+    evaluation, which central differences confirm to 1 %."""
     state, batch, _ = begun
     net, key = state.actor.params, jax.random.key(3)
     time_key, noise_key = jax.random.split(key)

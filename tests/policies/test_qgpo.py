@@ -45,7 +45,9 @@ def mean_energy(process, x, t):
 def shares_under(process, function, n=4000):
     """The corners' shares of the mixture's exact denoiser, guided by an energy (x, t) -> [n]."""
     guided = energy(process, MIXTURE.denoiser(process), function)
-    actions = np.asarray(sample(process, guided, jax.random.key(1), (n, 2), nfe=40, solver="dpm++2m", schedule="log-snr"))
+    actions = np.asarray(
+        sample(process, guided, jax.random.key(1), (n, 2), nfe=40, solver="dpm++2m", schedule="log-snr")
+    )
     return np.bincount(np.linalg.norm(actions[:, None] - CORNERS, axis=-1).argmin(1), minlength=4) / n
 
 
