@@ -47,7 +47,7 @@ def start(algorithm, data, batch_size: int = 32):
 @partial(jax.jit, static_argnums=0)
 def acted(algorithm, state, spec, observation, key):
     """Actions `[n, action]` for observations `[n, observation]`."""
-    return algorithm.act(state, spec, algorithm.reset(spec, len(observation)), observation, key)[0]
+    return algorithm.act(state, spec, observation, algorithm.reset(spec, len(observation), {}), {}, key)[0]
 
 
 def act(algorithm, state, spec, n: int = 2000, seed: int = 0) -> np.ndarray:
@@ -61,12 +61,12 @@ def flat(tree) -> np.ndarray:
 
 
 def distances(actions) -> np.ndarray:
-    """From every corner, in deviations of the data: `[n, 4]`."""
+    """From every corner, in standard deviations of the data: `[n, 4]`."""
     return np.linalg.norm(np.asarray(actions)[:, None] - CORNERS, axis=-1) / STD
 
 
 def fractions(actions, within: float = 5.0) -> np.ndarray:
-    """The share of the actions within so many of the data's deviations of each corner: `[4]`.
+    """The share of the actions within so many of the data's standard deviations of each corner: `[4]`.
 
     Of the data themselves, 4e-6 lie beyond the default.
     """

@@ -17,13 +17,13 @@ def of_q(kind, updates, learning_rate=3e-3, **fields):
     return kind(learning_rate=learning_rate, tau=0.1, decay_updates=updates, **fields), updates
 
 
-QL = {"hidden": (64, 64, 64), "ema_start": 0}
+QL = {"hidden": (64, 64, 64), "critic_hidden": (64, 64, 64), "ema_start": 0}
 EDP = {"action_approximation": "one-step", "eta": 0.2, "diffusion_steps": 20, "gradient_clip": 1.0}
 IMPROVING = {
     "diffusion-ql": of_q(DiffusionQL, 1000, eta=4.0, **QL),
     "diffusion-ql one-step": of_q(DiffusionQL, 1500, 5e-3, **EDP, **QL),
-    "idql": of_q(IDQL, 1000, hidden=(32, 32), width=32, ema_decay=0.99),
-    "fql": of_q(FQL, 1000, hidden=(32, 32), alpha=0.3),
+    "idql": of_q(IDQL, 1000, critic_hidden=(32, 32), width=32, ema_decay=0.99),
+    "fql": of_q(FQL, 1000, hidden=(32, 32), critic_hidden=(32, 32), alpha=0.3),
 }
 
 
@@ -42,8 +42,8 @@ def trained():
 
 
 def test_diffusion_keeps_all_the_ways_in_their_proportions():
-    """Each corner 20 to 30 % of 4000 actions within 5 of the data's deviations of it; as wide as the data to a factor
-    of 2."""
+    """Each corner 20 to 30 % of 4000 actions within 5 of the data's standard deviations of it; as wide as the data to
+    a factor of 2."""
     algorithm = DiffusionBC(hidden=(64, 64), diffusion_steps=50, batch_size=512, learning_rate=5e-3, decay_updates=3000)
     actions = act(algorithm, *train(algorithm, bandit(), 3000), n=4000)
     assert (np.abs(fractions(actions) - 0.25) < 0.05).all()
@@ -62,23 +62,23 @@ def test_a_gaussian_lands_in_the_middle():
 
 @pytest.mark.parametrize("name", IMPROVING)
 def test_the_best_way_is_found_and_kept_to(name, trained):
-    """Over 95 % of 1000 actions within 5 of the data's deviations of the best corner (0.25, of 1.6 to the next one),
-    half of them within 3; their own deviation at most 2.5 of the data's."""
+    """Over 95 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next
+    one), half of them within 3; their own standard deviation at most 2.5 of the data's."""
     actions = act(*trained(name), n=1000)
     assert fractions(actions)[BEST] > 0.95
     assert np.median(distances(actions)[:, BEST]) < 3
     assert (spread(actions) < 2.5).all()
 
 
-@pytest.mark.parametrize("name, least", [("diffusion-ql", 0.9), ("diffusion-ql one-step", 0.35)])
-def test_the_actor_itself_has_improved(name, least, trained):
+@pytest.mark.parametrize("name, smallest", [("diffusion-ql", 0.9), ("diffusion-ql one-step", 0.35)])
+def test_the_actor_itself_has_improved(name, smallest, trained):
     """Without a choice among candidates; the behaviour's own actions are best in a quarter of the cases."""
     algorithm, state, spec = trained(name)
     actions = act(replace(algorithm, candidates=1), state, spec)
-    assert (distances(actions).argmin(1) == BEST).mean() > least
+    assert (distances(actions).argmin(1) == BEST).mean() > smallest
 
 
-def test_corners_are_told_apart_by_the_measures():
+def test_the_measures_of_the_data_themselves():
     """Of the data: a quarter each, and a spread of 1 to 10 %; of the middle, nothing."""
     actions = bandit().actions
     np.testing.assert_array_equal(fractions(actions), 0.25)

@@ -1,7 +1,11 @@
-"""What holds for every policy and baseline of the catalogue: trained, kept, loaded and acting, in the right units."""
+"""What holds for every method of the catalogue: what it can do, by its role, and what its settings say of themselves.
 
+Policies and baselines are also trained, kept, loaded, and act in the right units.
+"""
+
+import inspect
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 
 import jax
 import numpy as np
@@ -13,18 +17,21 @@ from reverie.data import Dataset
 from reverie.errors import DataError, ReverieError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.learning.stages import stages_of
+from reverie.protocols import Actor, Explorer, Learner, Staged, Successor, Synthesizer, Wishing
+from reverie.settings import acting_fields, annotations
 
-METHODS = {
-    name: kind
-    for name, kind in ALGORITHMS.items()
-    if kind.role in ("policy", "baseline") and kind.__module__.startswith("reverie.")
-}
+OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
+METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "baseline")}
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
 
 # By a field's name, so that a new method is small without a word here, unless it has sizes of its own.
 TINY = {
     "hidden": (8,),
+    "critic_hidden": (8,),
+    "policy_hidden": (8,),
+    "horizon": 4,
+    "multipliers": (1, 2),
     "batch_size": 8,
     "candidates": 3,
     "diffusion_steps": 3,
@@ -48,7 +55,7 @@ LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
 
 
 def tiny(name, **changed):
-    kind = METHODS[name]
+    kind = OURS[name]
     known = {field.name for field in fields(kind)}
     return kind(**{key: value for key, value in (TINY | CHANGED.get(name, {}) | changed).items() if key in known})
 
@@ -116,12 +123,125 @@ def test_imitation_needs_neither_rewards_nor_terminals():
         assert len(view) == 40
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_what_changes_in_acting_are_fields_and_limits_are_of_fields(name):
-    kind = METHODS[name]
+CALLED = {
+    Actor: {
+        "reset": ["spec", "n", "wishes"],
+        "act": ["state", "spec", "observation", "carry", "feedback", "key"],
+    },
+    Learner: {"prepare": ["data", "spec"], "init": ["key", "spec"], "update": ["state", "batch", "key"]},
+    Staged: {"prepare": ["data", "spec"], "init": ["key", "spec"]},
+    Synthesizer: {"chunks": ["state", "spec", "key", "n", "start"]},
+}
+"""The functions of a protocol, and their arguments; isinstance sees no more than their names."""
+CAN = {"policy": {Actor}, "baseline": {Actor}, "planner": {Actor}, "synthesizer": {Synthesizer}}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_can_do_what_its_role_says_and_no_other_s(name):
+    algorithm = tiny(name)
+    can = {kind for kind in CALLED if isinstance(algorithm, kind)}
+    assert can - {Learner, Staged} == CAN[algorithm.role]
+    assert len(can & {Learner, Staged}) == 1
+    assert isinstance(algorithm, Explorer) == (name == "sac")
+    assert not isinstance(algorithm, Wishing | Successor)
+    for protocol in can:
+        for function, arguments in CALLED[protocol].items():
+            assert list(inspect.signature(getattr(algorithm, function)).parameters) == arguments, function
+
+
+def test_an_explorer_is_itself_and_acts_at_random():
+    assert tiny("sac").exploring == replace(tiny("sac"), stochastic=True)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_fields_say_what_changes_in_acting_and_which_values_they_take(name):
+    kind = OURS[name]
     known = {field.name for field in fields(kind)}
-    assert set(kind.acting_fields) <= known
-    assert set(kind.limits) <= known
-    for field in ("batch_size", "learning_rate"):
+    said = annotations(kind)
+    assert {each.name for each in said} == known
+    assert acting_fields(kind) == tuple(each.name for each in said if each.acting)
+    for each in said:
+        if each.limit:
+            low = each.limit.low - 1
+            with pytest.raises(ReverieError, match=f"{each.name} = {low}, but it must be a"):
+                kind(**{each.name: low})
+        if each.choices:
+            with pytest.raises(ReverieError, match=f"{each.name} 'none such' is unknown; choose one of"):
+                kind(**{each.name: "none such"})
+    for field in {"batch_size", "learning_rate"} & known:
         with pytest.raises(ReverieError, match=f"{field} = -1, but it must be a"):
             tiny(name, **{field: -1})
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_field_with_another_default_remains_what_it_was(name):
+    """What is limited, a choice or of acting in a base class is so in the method: an annotation is easily lost."""
+    mine = {each.name: each for each in annotations(OURS[name])}
+    for base in OURS[name].__mro__[1:]:
+        for theirs in annotations(base) if is_dataclass(base) else ():
+            each = mine[theirs.name]
+            assert each.acting or not theirs.acting, each.name
+            assert each.choices or not theirs.choices, each.name
+            assert each.limit or not theirs.limit, each.name
+
+
+def moved(**changed) -> Dataset:
+    """Data of other units: everything is twice as large and further on."""
+    first = data(**changed)
+    arrays = {key: getattr(first, key) for key in ("observations", "actions", "rewards", "next_observations")}
+    arrays = {key: None if each is None else 2 * each + 1 for key, each in arrays.items()}
+    return replace(first, **arrays, action_low=2 * LOW + 1, action_high=2 * HIGH + 1)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_specification_that_is_given_is_used(name):
+    """Units are those of the first data, so that the second's rows are further on; without it they are their own."""
+    states = np.random.default_rng(1).normal(size=(2, 40, 4))
+    given = {"observations": states[0], "next_observations": states[1]}
+    algorithm = tiny(name)
+    first, spec = algorithm.prepare(data(**given))
+    view, again = algorithm.prepare(moved(**given), spec)
+    for mine, theirs in zip(jax.tree.leaves(again.normalisers), jax.tree.leaves(spec.normalisers), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(again.action_low, LOW)
+    own, other = algorithm.prepare(moved(**given))
+    np.testing.assert_array_equal(other.action_low, 2 * LOW + 1)
+
+    def actions(view):
+        return (
+            getattr(view, "rows", view).rows["actions"] if name in ("mbpo", "morel", "tatu") else view.rows["actions"]
+        )
+
+    np.testing.assert_allclose(actions(own), actions(first), atol=1e-4)
+    assert np.abs(np.asarray(actions(view)) - np.asarray(actions(own))).max() > 0.1
+
+
+TWO_WIDTHS = [
+    name for name, kind in OURS.items() if {"hidden", "critic_hidden"} <= {each.name for each in fields(kind)}
+]
+
+
+@pytest.mark.parametrize("name", TWO_WIDTHS)
+def test_a_critic_s_widths_do_not_follow_the_actor_s(name):
+    def shapes(**widths):
+        algorithm = tiny(name, **widths)
+        state = jax.eval_shape(algorithm.init, jax.random.key(0), algorithm.prepare(data())[1])
+        rest = {field.name: getattr(state, field.name) for field in fields(state) if field.name != "critic"}
+        return jax.tree.map(lambda leaf: leaf.shape, (state.critic, rest), is_leaf=None)
+
+    def leaves(tree):
+        return jax.tree.leaves(
+            tree, is_leaf=lambda each: isinstance(each, tuple) and all(isinstance(i, int) for i in each)
+        )
+
+    critic, rest = shapes()
+    other_critic, other_rest = shapes(hidden=(16,))
+    assert leaves(other_critic) == leaves(critic)
+    assert leaves(other_rest) != leaves(rest)
+    other_critic, other_rest = shapes(critic_hidden=(16,))
+    assert leaves(other_critic) != leaves(critic)
+    assert leaves(other_rest) == leaves(rest)
+
+
+def test_the_methods_with_two_widths_are_those_with_an_actor_of_their_own():
+    assert {"awac", "cql", "diffusion-ql", "fql", "iql", "one-step", "sac", "td3-bc", "xql"} == set(TWO_WIDTHS)

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the expert back from its data, and the data's deviation."""
+"""Behaviour cloning: the expert back from its data, and the data's standard deviation."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ NOISE = 0.2
 
 @pytest.fixture(scope="module")
 def expert():
-    """An expert that is linear in three numbers, with a deviation of 0.2; bounds are -3 and 1, and nothing is known of
-    rewards and terminals. With the trained state."""
+    """An expert that is linear in three numbers, with a standard deviation of 0.2; bounds are -3 and 1, and nothing is
+    known of rewards and terminals. With the trained state."""
     rng = np.random.default_rng(0)
     observations = rng.uniform(-1, 1, (3000, 3))
     actions = observations @ LINEAR - 0.5 + NOISE * rng.normal(size=(3000, 2))
@@ -34,8 +34,8 @@ def test_a_linear_expert_is_recovered(expert):
     assert error.max() < 0.15
 
 
-def test_a_stochastic_clone_has_the_data_s_deviation(expert):
-    """4000 draws in one state: their deviation to 15 %, in the environment's units."""
+def test_a_stochastic_clone_has_the_data_s_standard_deviation(expert):
+    """4000 draws in one state: their standard deviation to 15 %, in the environment's units."""
     algorithm, state, spec = expert
     drawing = BC(hidden=(32, 32), stochastic=True)
     actions = acted(drawing, state, spec, jnp.zeros((4000, 3)), jax.random.key(0))

@@ -20,10 +20,10 @@ def chain() -> Dataset:
     state, action = (each.ravel() for each in np.meshgrid(np.arange(STATES), np.arange(3), indexing="ij"))
     state, action = np.tile(state, 20), np.tile(action, 20)
     ends = (state == STATES - 1) & (action == 2)
-    following = np.where(action == 0, state, np.where(action == 1, 0, np.minimum(state + 1, STATES - 1)))
+    next_state = np.where(action == 0, state, np.where(action == 1, 0, np.minimum(state + 1, STATES - 1)))
     return Dataset.from_arrays(
         np.eye(STATES)[state], ACTIONS[action][:, None], np.where(ends, 1.0, REWARDS[action]), ends,
-        np.ones(len(ends)), next_observations=np.eye(STATES)[following],
+        np.ones(len(ends)), next_observations=np.eye(STATES)[next_state],
     )  # fmt: skip
 
 
@@ -47,8 +47,9 @@ def values(p):
 
 def learn(p):
     algorithm = IQL(
-        hidden=(32, 32), parameter=p, inverse_temperature=20.0, discount=DISCOUNT, learning_rate=3e-3, tau=0.05
-    )
+        hidden=(32, 32), critic_hidden=(32, 32), expectile=p, inverse_temperature=20.0, discount=DISCOUNT,
+        learning_rate=3e-3, tau=0.05,
+    )  # fmt: skip
     return algorithm, *train(algorithm, chain(), steps=1500)
 
 

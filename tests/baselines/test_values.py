@@ -15,6 +15,8 @@ from reverie.baselines.cql import conservatism
 from reverie.data import Dataset, Spec, sarsa
 from reverie.errors import DataError
 
+WIDTHS = {"hidden": (32, 32), "critic_hidden": (32, 32)}
+
 
 def test_sarsa_rows_have_the_next_action_of_their_own_episode():
     data = Dataset.from_arrays(
@@ -45,7 +47,7 @@ def chain(episodes: int = 400) -> Dataset:
 
 
 def test_one_steps_q_is_the_behaviours_and_not_the_best():
-    algorithm = OneStepRL(discount=0.9, hidden=(32, 32), learning_rate=3e-3, tau=0.05)
+    algorithm = OneStepRL(discount=0.9, **WIDTHS, learning_rate=3e-3, tau=0.05)
     state, _ = train(algorithm, chain(), 1500)
     signs = jnp.array([[-1.0], [1.0]])
     q = np.stack([np.asarray(state.critic.online.params(jnp.eye(3)[i], signs)).mean(0) for i in range(3)])
@@ -54,8 +56,8 @@ def test_one_steps_q_is_the_behaviours_and_not_the_best():
 
 def test_xqls_v_is_the_soft_maximum():
     q = jnp.asarray(np.random.default_rng(0).normal(size=512), jnp.float32)
-    for parameter in (0.5, 2.0):
-        algorithm = XQL(parameter=parameter)
+    for beta in (2.0, 0.5):
+        algorithm = XQL(beta=beta)
         by = optax.adam(0.02)
 
         @jax.jit
@@ -67,7 +69,7 @@ def test_xqls_v_is_the_soft_maximum():
 
             return jax.lax.scan(step, (v, by.init(v)), length=2000)[0][0]
 
-        wanted = np.log(np.mean(np.exp(parameter * np.asarray(q, np.float64)))) / parameter
+        wanted = beta * np.log(np.mean(np.exp(np.asarray(q, np.float64) / beta)))
         np.testing.assert_allclose(fitted(jnp.zeros(())), wanted, atol=2e-3)
 
 
@@ -93,7 +95,7 @@ def test_the_penalty_of_a_constant_q_is_the_volume_of_the_actions():
 
 def test_cqls_q_is_lower_off_the_data():
     data = bandit(rewards=[1.0, 1.0, 1.0, 1.0])
-    options = {"hidden": (32, 32), "learning_rate": 3e-3, "sampled_actions": 4}
+    options = WIDTHS | {"learning_rate": 3e-3, "sampled_actions": 4}
     state, _ = train(CQL(**options, conservative_weight=5.0), data, 400)
     loose, _ = train(CQL(**options, conservative_weight=0.0), data, 400)
     off = jnp.zeros((1, 2))
@@ -111,15 +113,17 @@ def test_cqls_q_is_lower_off_the_data():
 @pytest.mark.parametrize(
     "algorithm",
     [
-        AWAC(temperature=0.05, hidden=(32, 32), learning_rate=3e-3, discount=0.0),
-        XQL(parameter=2.0, inverse_temperature=20.0, hidden=(32, 32), learning_rate=3e-3, discount=0.0),
-        OneStepRL(temperature=0.05, hidden=(32, 32), learning_rate=3e-3, discount=0.0),
-        OneStepRL(improvement="reverse-kl", temperature=0.01, hidden=(32, 32), learning_rate=3e-3, discount=0.0),
-        CQL(conservative_weight=0.5, hidden=(32, 32), learning_rate=3e-3, discount=0.0, sampled_actions=4),
+        AWAC(temperature=0.05, **WIDTHS, learning_rate=3e-3, discount=0.0),
+        XQL(beta=0.5, inverse_temperature=20.0, **WIDTHS, learning_rate=3e-3, discount=0.0),
+        OneStepRL(temperature=0.05, **WIDTHS, learning_rate=3e-3, discount=0.0),
+        OneStepRL(improvement="reverse-kl", temperature=0.01, **WIDTHS, learning_rate=3e-3, discount=0.0),
+        CQL(conservative_weight=0.5, **WIDTHS, learning_rate=3e-3, discount=0.0, sampled_actions=4),
     ],
     ids=lambda algorithm: f"{algorithm.name}-{getattr(algorithm, 'improvement', '')}",
 )
-def test_weighted_and_climbing_gaussians_find_the_best_corner_where_cloning_stays_in_the_middle(algorithm):
+def test_gaussians_by_weighted_regression_and_by_maximising_q_find_the_best_corner_where_cloning_stays_in_the_middle(
+    algorithm,
+):
     data = bandit()
     action = act(algorithm, *train(algorithm, data, 800), n=1)[0]
     assert np.linalg.norm(action - CORNERS[BEST]) < 0.3
@@ -139,12 +143,12 @@ def test_easy_bcq_takes_the_best_of_the_behaviours_own_actions():
     assert np.abs(np.asarray(action) - 0.8).max() < 0.25
 
 
-def test_sac_climbs_q_where_data_is_everywhere():
+def test_sac_maximises_q_where_data_is_everywhere():
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, size=(4000, 2))
     rewards = -np.square(actions - [0.5, -0.3]).sum(1)
     data = Dataset.from_arrays(np.zeros((4000, 1)), actions, 10 * rewards, terminals=np.ones(4000))
-    algorithm = SAC(hidden=(32, 32), learning_rate=3e-3, discount=0.0)
+    algorithm = SAC(**WIDTHS, learning_rate=3e-3, discount=0.0)
     state, spec = train(algorithm, data, 800)
     np.testing.assert_allclose(act(algorithm, state, spec, n=1)[0], [0.5, -0.3], atol=0.1)
     entropy = -np.mean(state.actor.policy.params(jnp.zeros((1000, 1))).sample_and_log_prob(jax.random.key(0))[1])

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import reverie
 from reverie.data import Dataset
-from reverie.models.ensemble import Ensemble, deviation, disagreement, errors, outcome
+from reverie.models.ensemble import Ensemble, disagreement, distance_from_mean, errors, outcome
 from reverie.synthesizers import MBPO, TATU
 
 A, B = np.array([[0.1, 0.2], [-0.3, -0.2]]), np.array([[0.5], [-0.4]])
@@ -22,11 +22,11 @@ def system(n=6000, seed=0):
     """s' - s = A s + B a + noise of two sizes, in columns of very different scale, and a reward linear in (s, a)."""
     draw = np.random.default_rng(seed)
     states, actions = draw.normal(size=(n, 2)), draw.uniform(-1, 1, (n, 1))
-    following = states + states @ A.T + actions @ B.T + NOISE * draw.normal(size=(n, 2))
+    next_states = states + states @ A.T + actions @ B.T + NOISE * draw.normal(size=(n, 2))
     rewards = np.c_[states, actions] @ REWARD + 0.1 * draw.normal(size=n)
     scale = np.array([1.0, 100.0])
     return Dataset.from_arrays(
-        states * scale, actions, rewards, np.zeros(n), np.ones(n), next_observations=following * scale
+        states * scale, actions, rewards, np.zeros(n), np.ones(n), next_observations=next_states * scale
     )
 
 
@@ -37,7 +37,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def elites(run):
-    return run.algorithm.ready(run.state(), run.spec).models.dynamics
+    return run.algorithm.ready(run.state(), run.spec).models.ensemble
 
 
 def random_ensemble(members=3, hidden=(8,)):
@@ -77,26 +77,26 @@ def test_the_log_variance_stays_between_its_bounds():
 def test_the_two_measures_of_uncertainty_on_three_points():
     means = jnp.array([[[0.0, 0.0]], [[3.0, 0.0]], [[0.0, 4.0]]])
     np.testing.assert_allclose(disagreement(means), [5.0], rtol=1e-6)
-    np.testing.assert_allclose(deviation(means), [np.hypot(1, 4 - 4 / 3)], rtol=1e-6)
-    assert disagreement(means[:1]) == deviation(means[:1]) == 0
+    np.testing.assert_allclose(distance_from_mean(means), [np.hypot(1, 4 - 4 / 3)], rtol=1e-6)
+    assert disagreement(means[:1]) == distance_from_mean(means[:1]) == 0
 
 
-def test_elites_are_the_members_of_the_least_error_on_held_out_rows():
+def test_elites_are_the_members_of_the_smallest_error_on_held_out_rows():
     """Members that predict a constant each, on data that never changes: the error is the constant's square."""
     algorithm = MBPO(**SMALL | {"members": 4, "elites": 2, "hidden": ()})
     rows = np.random.default_rng(0).normal(size=(20, 2))
     data = Dataset.from_arrays(rows, rows[:, :1], np.arange(20), np.zeros(20), np.ones(20), next_observations=rows)
     _, spec = algorithm.prepare(data)
     state = algorithm.init(jax.random.key(0), spec)
-    layer = state.models.params.dynamics.nets.layers[0]
+    layer = state.models.params.ensemble.nets.layers[0]
     constants = jnp.array([3.0, -1.0, 2.0, 0.5])
     bias = jnp.zeros_like(layer.bias).at[:, :2].set(constants[:, None])
     state = jax.tree.map(lambda x: bias if x is layer.bias else jnp.zeros_like(x) if x is layer.weight else x, state)
     held = {name: each[:4] for name, each in spec.kept.items()}
-    error = errors(state.models.params.dynamics, held, spec)
+    error = errors(state.models.params.ensemble, held, spec)
     rewards = np.square((held["rewards"] - 9.5) / np.arange(20).std()).mean()
     np.testing.assert_allclose(error, (2 * constants**2 + rewards) / 3, rtol=1e-4)
-    chosen = algorithm.ready(state, spec).models.dynamics
+    chosen = algorithm.ready(state, spec).models.ensemble
     np.testing.assert_array_equal(chosen.nets.layers[0].bias[:, 0], [0.5, -1.0])
 
 
@@ -132,19 +132,19 @@ def test_the_mean_is_the_systems_and_the_variance_is_the_noises(run, elites):
     fresh, spec = system(2000, seed=1), run.spec
     s, a = spec.normalise("observations", fresh.observations), spec.normalise("actions", fresh.actions)
     mean, log_variance = elites(s, a)
-    following, rewards = outcome(mean, jnp.asarray(fresh.observations), spec)
+    after, rewards = outcome(mean, jnp.asarray(fresh.observations), spec)
     states = fresh.observations / [1, 100]
     exact = states + states @ A.T + fresh.actions @ B.T
-    error = np.sqrt(np.square(following / jnp.array([1.0, 100.0]) - exact).mean(1))
+    error = np.sqrt(np.square(after / jnp.array([1.0, 100.0]) - exact).mean(1))
     assert (error < 0.35 * NOISE).all(), error
     exact_rewards = np.c_[states, fresh.actions] @ REWARD
     assert (np.sqrt(np.square(rewards - exact_rewards).mean(1)) < 0.05).all()
-    deviations = jnp.exp(log_variance / 2)[..., :2] * spec.normalisers["changes"].std / jnp.array([1.0, 100.0])
-    np.testing.assert_allclose(deviations.mean((0, 1)), NOISE, rtol=0.1)
+    stds = jnp.exp(log_variance / 2)[..., :2] * spec.normalisers["changes"].std / jnp.array([1.0, 100.0])
+    np.testing.assert_allclose(stds.mean((0, 1)), NOISE, rtol=0.1)
 
 
 def test_disagreement_grows_with_the_distance_from_the_data(run, elites):
-    """At 2, 4, 8 and 16 deviations from the middle, in every direction."""
+    """At 2, 4, 8 and 16 standard deviations from the middle, in every direction."""
     angle = jnp.linspace(0, 2 * jnp.pi, 32, endpoint=False)
     around = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
     distances = jnp.array([0.0, 2, 4, 8, 16])[:, None, None]
@@ -155,7 +155,7 @@ def test_disagreement_grows_with_the_distance_from_the_data(run, elites):
 
 
 def test_tatus_rollouts_are_long_in_the_data_and_short_far_from_it(run):
-    """From starts 5 to 6 deviations out, where the linear system is as simple but has not been seen."""
+    """From starts 5 to 6 standard deviations out, where the linear system is as simple but has not been seen."""
     algorithm, spec = TATU(**SMALL, horizon=12, chunk=600, threshold=1.0), run.spec
     ready = algorithm.ready(run.state(), spec)
     angle = jnp.linspace(0, 2 * jnp.pi, 50, endpoint=False)

@@ -15,8 +15,8 @@ from reverie.policies import DiffusionQL
 from reverie.rl import Critic
 from reverie.training import loop
 
-AVERAGE = {"ema_start": 6, "ema_every": 3, "ema_decay": 0.5}
-SMALL = DiffusionQL(hidden=(16,), batch_size=32, learning_rate=1e-2, candidates=1, **AVERAGE)
+EMA = {"ema_start": 6, "ema_every": 3, "ema_decay": 0.5}
+SMALL = DiffusionQL(hidden=(16,), critic_hidden=(16,), batch_size=32, learning_rate=1e-2, candidates=1, **EMA)
 EDP = replace(SMALL, action_approximation="one-step")
 DATA = bandit(64)
 
@@ -29,7 +29,7 @@ class Cut(DiffusionQL):
         return self.sample(net, batch["observations"], key, batch["actions"].shape, **cut)
 
 
-CUT = Cut(hidden=(16,))
+CUT = Cut(hidden=(16,), critic_hidden=(16,))
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,13 @@ def begun():
 
 @partial(jax.jit, static_argnums=0)
 def value_and_gradient(algorithm, net, q, batch, key):
-    """Of the improvement; only the online critics are given."""
+    """Of the Q loss; only the online critics are given."""
     critic = Critic(SimpleNamespace(params=q), None)
     return jax.value_and_grad(lambda net: algorithm.actor_losses(net, critic, batch, key)[1])(net)
 
 
-def key_that_climbs(member, net, batch):
-    """A key whose coin makes that critic the one that is climbed: the improvement is 0 where its values are."""
+def key_that_maximises(member, net, batch):
+    """A key whose coin makes that critic the one that is maximised: the Q loss is 0 where its values are."""
     silent = linear([[1.0, -0.5]] * 2, bias=[0.0 if i == member else 1.0 for i in range(2)])
     silent = scaled(silent, [0.0 if i == member else 1.0 for i in range(2)])
     for number in range(20):
@@ -63,10 +63,10 @@ def test_q_s_gradient_goes_through_every_denoising_step(begun):
     """Along a random direction of the parameters, central differences of the whole chain agree with the gradient to
     1 %. With the earlier steps' gradients stopped, which changes no value, they do not.
 
-    The first critic is linear in the action and the second is 1, so that the first is climbed in a fixed unit."""
+    The first critic is linear in the action and the second is 1, so that the first is maximised in a fixed unit."""
     state, batch, _ = begun
     net, q = state.actor.params, linear([[1.0, -0.5], [0, 0]], bias=[0.0, 1.0])
-    key = key_that_climbs(0, net, batch)
+    key = key_that_maximises(0, net, batch)
     (value, whole), (same, cut) = (value_and_gradient(each, net, q, batch, key) for each in (SMALL, CUT))
     assert float(value) == pytest.approx(float(same), rel=1e-5)
 
@@ -84,33 +84,33 @@ def test_q_s_gradient_goes_through_every_denoising_step(begun):
 
 
 def test_the_unit_is_the_other_critic_s_size(begun):
-    """10 times the critic that is climbed multiplies the gradient by 10, 10 times the other divides it by 10, and 10
+    """10 times the critic that is maximised multiplies the gradient by 10, 10 times the other divides it by 10, and 10
     times both leave it as it is: to rounding. A coin swaps the roles."""
     state, batch, _ = begun
     net, q = state.actor.params, linear([[1.0, -0.5], [0.3, 0.8]], bias=[0.2, -0.4])
-    for climbed in (0, 1):
-        key = key_that_climbs(climbed, net, batch)
+    for chosen in (0, 1):
+        key = key_that_maximises(chosen, net, batch)
         plain = flat(value_and_gradient(SMALL, net, q, batch, key)[1])
         for factors in ([10.0, 1.0], [1.0, 10.0], [10.0, 10.0]):
-            expected = plain * factors[climbed] / factors[1 - climbed]
+            expected = plain * factors[chosen] / factors[1 - chosen]
             found = flat(value_and_gradient(SMALL, net, scaled(q, factors), batch, key)[1])
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_improvement_is_minus_the_mean_value_of_the_policy_s_actions_in_that_unit(begun):
+def test_the_q_loss_is_minus_the_mean_value_of_the_policy_s_actions_in_that_unit(begun):
     state, batch, _ = begun
     net, q = state.actor.params, linear([[1.0, -0.5], [0.3, 0.8]], bias=[0.2, -0.4])
-    for climbed in (0, 1):
-        key = key_that_climbs(climbed, net, batch)
+    for chosen in (0, 1):
+        key = key_that_maximises(chosen, net, batch)
         action = jax.jit(SMALL.action)(net, batch, jax.random.split(key, 3)[1])
         values = np.asarray(q(batch["observations"], action))
-        expected = -values[climbed].mean() / np.abs(values[1 - climbed]).mean()
+        expected = -values[chosen].mean() / np.abs(values[1 - chosen]).mean()
         assert float(value_and_gradient(SMALL, net, q, batch, key)[0]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_step_action_is_the_denoised_data(begun):
-    """EDP: x0_hat of the data's own actions, noised, each at a time of its own; and its gradient is that of one call,
-    which central differences confirm to 1 %."""
+    """EDP: x0_hat of the data's own actions, noised, each at a time of its own; and its gradient is that of one
+    evaluation, which central differences confirm to 1 %."""
     state, batch, _ = begun
     net, key = state.actor.params, jax.random.key(3)
     time_key, noise_key = jax.random.split(key)
@@ -121,7 +121,7 @@ def test_one_step_action_is_the_denoised_data(begun):
     np.testing.assert_allclose(EDP.action(net, batch, key), jnp.clip(expected, -1, 1), atol=1e-4)
 
     q = linear([[1.0, -0.5], [0, 0]], bias=[0.0, 1.0])
-    key = key_that_climbs(0, net, batch)
+    key = key_that_maximises(0, net, batch)
     gradient = value_and_gradient(EDP, net, q, batch, key)[1]
     ahead, behind = (
         float(value_and_gradient(EDP, jax.tree.map(lambda p: p * (1 + by), net), q, batch, key)[0])  # noqa: B023
@@ -141,10 +141,10 @@ class Given(DiffusionQL):
         return jnp.broadcast_to(jnp.array(self.actions)[:, None], (*observation.shape[:-1], n, 1))
 
 
-def test_max_q_backup_takes_each_critic_s_best_and_then_the_least():
+def test_max_q_backup_takes_each_critic_s_best_and_then_the_minimum():
     """Q = (a, -a) for a in -0.5, 0.2, 0.6: the critics' bests are 0.6 and 0.5. The least first would give at most 0."""
     critic = Critic(None, linear([[1.0], [-1]]))
-    state, batch = SimpleNamespace(average=None, critic=critic), {"next_observations": jnp.zeros((4, 1)),
+    state, batch = SimpleNamespace(ema=None, critic=critic), {"next_observations": jnp.zeros((4, 1)),
                                                                   "actions": jnp.zeros((4, 1))}  # fmt: skip
     for actions, expected in (((-0.5, 0.2, 0.6), 0.5), ((0.6,), -0.6)):
         algorithm = Given(backup_actions=len(actions), actions=actions)
@@ -167,11 +167,11 @@ def test_an_action_is_chosen_by_the_least_target_value(selection):
     np.testing.assert_allclose([np.isclose(chosen, a).mean() for a in actions], expected, atol=0.015)
 
 
-def test_targets_ask_the_average_and_acting_asks_the_live_actor(begun):
+def test_td_targets_ask_the_ema_and_acting_asks_the_live_actor(begun):
     state, batch, spec = begun
     key = jax.random.key(1)
     other = jax.tree.map(lambda leaf: leaf + 0.1, state.ema)
-    states = state, replace(state, actor=replace(state.actor, params=other)), replace(state, average=other)
+    states = state, replace(state, actor=replace(state.actor, params=other)), replace(state, ema=other)
     next_value = jax.jit(SMALL.next_value)
     plain, live, slow = (np.asarray(next_value(each, batch, key)) for each in states)
     np.testing.assert_array_equal(plain, live)
@@ -181,7 +181,7 @@ def test_targets_ask_the_average_and_acting_asks_the_live_actor(begun):
     assert not np.array_equal(plain, live)
 
 
-def test_the_average_is_a_copy_until_its_start_and_then_decays(begun):
+def test_the_ema_is_a_copy_until_its_start_and_then_decays(begun):
     """Every third update, before update 6 by copying, from then on by a half."""
     state, batch, _ = begun
     for number in range(13):
@@ -199,9 +199,10 @@ def test_no_transfer_inside_a_segment(begun):
     states, view = jax.tree.map(lambda leaf: leaf[None], begun[0]), SMALL.prepare(DATA)[0]
     states, *_ = jax.block_until_ready(loop.advance(SMALL, states, keys, done, view, length=3))
     with jax.transfer_guard("disallow"):
-        states, metrics, finite = loop.advance(SMALL, states, keys, done, view, length=3)
+        states, metrics, finite, written = loop.advance(SMALL, states, keys, done, view, length=3)
         jax.block_until_ready(states)
         with pytest.raises(Exception, match=r"[Dd]isallowed host-to-device"):
             loop.advance(SMALL, states, keys, np.uint32(0), view, length=3)
     assert bool(finite.all())
+    assert written == {}
     assert metrics["diffusion_loss"].shape == (1, 3)

@@ -10,12 +10,12 @@ import pytest
 from bandit import acted, bandit, flat, start, train, update
 from critics import linear
 from reverie.data import Dataset
+from reverie.learning import Optimised
 from reverie.networks.layers import concatenate
 from reverie.policies import FQL
 from reverie.rl import Critic
-from reverie.training import Optimised
 
-SMALL = FQL(hidden=(16,), alpha=0.5)
+SMALL = FQL(hidden=(16,), critic_hidden=(16,), alpha=0.5)
 DATA = bandit(64)
 KEY = jax.random.key(2)
 
@@ -61,13 +61,13 @@ def test_other_critics_leave_the_flow_as_it_is_bit_for_bit(begun):
     assert not np.array_equal(flat(one.actor), flat(two.actor))
 
 
-def test_following_the_flow_is_euler_s_method(begun):
+def test_integrating_the_flow_is_euler_s_method(begun):
     """Ten steps of 0.1 from the noise at t = 1 to the data at 0, and the bounds at the end only."""
     state, batch, _ = begun
     x = noise = 2 * jax.random.normal(jax.random.key(3), (32, 2))
     for step in range(10):
         x = x - 0.1 * state.flow.params(x, jnp.full(32, 1 - step / 10), batch["observations"])
-    found = SMALL.follow(state.flow.params, batch["observations"], noise)
+    found = SMALL.integrate(state.flow.params, batch["observations"], noise)
     np.testing.assert_allclose(found, jnp.clip(x, -1, 1), atol=1e-5)
     assert jnp.abs(x).max() > 1
     assert (jnp.abs(found) < 1).mean() > 0.3
@@ -97,29 +97,29 @@ class Silent(FQL):
 
 
 def test_without_q_one_step_leads_where_the_flow_leads_from_the_same_noise():
-    """Actions are normal about a mean that depends on the state, with deviation 0.2: half of the errors are below 0.03,
-    95 % below 0.1, and the policy's own moments are right to 0.05."""
+    """Actions are normal about a mean that depends on the state, with standard deviation 0.2: half of the errors are below
+    0.03, 95 % below 0.1, and the policy's own moments are right to 0.05."""
     rng = np.random.default_rng(0)
     s = rng.choice([-1.0, 1.0], (2000, 1))
     actions = np.clip(s * [0.4, -0.4] + 0.2 * rng.normal(size=(2000, 2)), -1, 1)
     data = Dataset.from_arrays(s, actions, np.zeros(2000), terminals=np.ones(2000))
-    algorithm = Silent(hidden=(32, 32), learning_rate=3e-3, decay_updates=1000)
+    algorithm = Silent(hidden=(32, 32), critic_hidden=(32, 32), learning_rate=3e-3, decay_updates=1000)
     state, _ = train(algorithm, data, steps=1000)
     assert np.abs(flat(state.critic.online.params)).max() == 0
 
     seen, noise = jnp.asarray(s[:500], jnp.float32), jax.random.normal(jax.random.key(1), (500, 2))
-    jumped = state.actor.params(concatenate(seen, noise))
-    error = np.linalg.norm(jumped - algorithm.follow(state.flow.params, seen, noise), axis=1)
+    actions = state.actor.params(concatenate(seen, noise))
+    error = np.linalg.norm(actions - algorithm.integrate(state.flow.params, seen, noise), axis=1)
     assert (np.quantile(error, [0.5, 0.95]) < [0.03, 0.1]).all()
-    about = np.asarray(jumped) - s[:500] * [0.4, -0.4]
+    about = np.asarray(actions) - s[:500] * [0.4, -0.4]
     np.testing.assert_allclose(about.mean(0), 0, atol=0.05)
     np.testing.assert_allclose(about.std(0), 0.2, atol=0.05)
 
 
 @pytest.mark.parametrize("normalise, pessimistic, target", [(False, False, 0.5), (True, True, -0.2)])
 def test_the_losses_by_hand(begun, normalise, pessimistic, target):
-    """The actor's: alpha |a - end|² - mean Q, Q in units of its mean magnitude where asked. The critics' goal: Q = 1.2
-    and -0.2 whatever the action, their mean or the least, discounted by 0.8 in the half of the tasks that goes on.
+    """The actor's: alpha |a - end|² - mean Q, Q in units of its mean magnitude where asked. The critics' td_target: Q =
+    1.2 and -0.2 whatever the action, their mean or the smallest, discounted by 0.8 in the half of the tasks that goes on.
 
     The rate is so small that the update's own step changes nothing."""
     algorithm = replace(SMALL, normalise_q=normalise, pessimistic=pessimistic, discount=0.8, learning_rate=1e-12)
@@ -127,10 +127,10 @@ def test_the_losses_by_hand(begun, normalise, pessimistic, target):
     q, flow = linear([[0.0, 0], [0, 0]], bias=[1.2, -0.2]), state.flow.params
     batch = batch | {"rewards": jnp.zeros(32), "terminals": jnp.arange(32) % 2.0}
     _, metrics = update(algorithm, with_critic(algorithm, state, q), batch, KEY)
-    assert float(metrics["q"]) == pytest.approx(0.8 * target / 2, rel=1e-5)
+    assert float(metrics["td_target"]) == pytest.approx(0.8 * target / 2, rel=1e-5)
     noise = jax.random.normal(jax.random.split(KEY, 3)[2], (32, 2))
     action = state.actor.params(concatenate(batch["observations"], noise))
-    distance = float(jnp.square(action - algorithm.follow(flow, batch["observations"], noise)).mean())
+    distance = float(jnp.square(action - algorithm.integrate(flow, batch["observations"], noise)).mean())
     value = 0.5 / (0.5 if normalise else 1)
     assert float(metrics["actor_loss"]) == pytest.approx(0.5 * distance - value, rel=1e-4)
 
@@ -139,6 +139,6 @@ def test_acting_takes_one_step_of_the_policy_from_fresh_noise(begun):
     state, _, spec = begun
     observation = jnp.zeros((100, 1))
     actions = acted(SMALL, state, spec, observation, KEY)
-    jumped = state.actor.params(concatenate(observation, jax.random.normal(KEY, (100, 2))))
-    np.testing.assert_allclose(actions, jnp.clip(jumped, -1, 1), atol=1e-6)
+    expected = state.actor.params(concatenate(observation, jax.random.normal(KEY, (100, 2))))
+    np.testing.assert_allclose(actions, jnp.clip(expected, -1, 1), atol=1e-6)
     assert len(np.unique(np.asarray(actions)[:, 0])) == 100

@@ -11,10 +11,10 @@ from analytic import Mixture
 
 from bandit import BEST, CORNERS, REWARDS, act, bandit, fractions, spread, train
 from reverie.diffusion import energy, sample
+from reverie.learning import Optimised, optimiser
 from reverie.policies import QGPO
 from reverie.policies.qgpo import Energy
 from reverie.rl import tilted_mean
-from reverie.training import Optimised, optimiser
 
 OPTIMISED = True
 
@@ -97,7 +97,7 @@ def trained():
         critic_updates=300,
         widths=(64, 64),
         time_scale=1.0,
-        hidden=(32, 32),
+        critic_hidden=(32, 32),
         energy_hidden=(64, 64),
         learning_rate=3e-3,
         decay_updates=4000,

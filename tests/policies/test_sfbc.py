@@ -110,7 +110,7 @@ def trained():
         iterations=1,
         widths=(64, 64),
         time_scale=1.0,
-        hidden=(32, 32),
+        critic_hidden=(32, 32),
         batch_size=256,
         learning_rate=3e-3,
         decay_updates=1000,

@@ -19,7 +19,7 @@ def test_normal_log_density_is_scipy_s():
 
 
 def test_samples_have_the_normal_s_moments():
-    """40 000 samples: means within 4 standard errors, deviations within 2 %."""
+    """40 000 samples: means within 4 standard errors, standard deviations within 2 %."""
     draws = Normal(MEAN, STD).sample(jax.random.key(0), (40_000,))
     assert draws.shape == (40_000, 2, 2)
     np.testing.assert_allclose(draws.mean(0), MEAN, atol=4 * 1.5 / 200)
@@ -75,7 +75,7 @@ def test_deterministic_actions_are_bounded():
     assert jnp.abs(action).max() <= 1
 
 
-def test_normal_actor_s_mean_is_bounded_and_its_deviation_is_one_for_all_states():
+def test_normal_actor_s_mean_is_bounded_and_its_standard_deviation_is_one_for_all_states():
     observations = jax.random.normal(jax.random.key(1), (3, 5, 4))
     actor = scaled(NormalActor(jax.random.key(0), 4, 2, hidden=(8,)), 1e3)
     actor = eqx.tree_at(lambda a: a.log_std, actor, jnp.array([-1.0, 100.0]))
@@ -92,7 +92,7 @@ def test_normal_actor_s_mean_is_bounded_and_its_deviation_is_one_for_all_states(
         (lambda key: TanhNormalActor(key, 4, 2, hidden=(8,)), -20),
     ],
 )
-def test_deviations_of_the_state_differ_and_keep_to_their_range(make, lowest):
+def test_standard_deviations_of_the_state_differ_and_keep_to_their_range(make, lowest):
     observations = jax.random.normal(jax.random.key(1), (100, 4))
     assert np.ptp(make(jax.random.key(0))(observations).std[:, 0]) > 0
     wild = scaled(make(jax.random.key(0)), 1e4)(observations).std

@@ -10,10 +10,10 @@ from critics import linear
 from reverie.baselines import IQL
 from reverie.data import Dataset
 from reverie.errors import DivergenceError
-from reverie.rl import ActorCritic, Critic, QNetwork, least
-from reverie.training import Optimised
+from reverie.learning import Optimised
+from reverie.rl import ActorCritic, Critic, QNetwork, minimum
 
-ALGORITHM = ActorCritic(hidden=(), discount=0.9, tau=0.25, learning_rate=0.1)
+ALGORITHM = ActorCritic(critic_hidden=(), discount=0.9, tau=0.25, learning_rate=0.1)
 BATCH = {
     "observations": jnp.zeros((4, 1)),
     "actions": jnp.array([[1.0, 0], [0, 1], [1, 1], [0, 0]]),
@@ -42,21 +42,21 @@ def test_the_target_is_the_reward_and_where_the_task_goes_on_the_discounted_valu
     """1 + 0.9 * 10, 2 + 0.9 * 20, 3 and 4: the value beyond a terminal does not count, were it the largest number."""
     value = NEXT_VALUE.at[2].set(3e38)
     _, metrics = ALGORITHM.learn_q(critic([[0, 0], [0, 0]]), BATCH, value)
-    goal = np.array([10.0, 20, 3, 4])
-    assert metrics["q"] == pytest.approx(goal.mean())
-    assert metrics["q_loss"] == pytest.approx(2 * np.square(goal).mean())
+    td_target = np.array([10.0, 20, 3, 4])
+    assert metrics["td_target"] == pytest.approx(td_target.mean())
+    assert metrics["q_loss"] == pytest.approx(2 * np.square(td_target).mean())
 
 
 def test_each_critic_learns_its_own_values_and_may_have_its_own_target():
     """Repeated updates on one batch that linear critics can fit: to 1e-2 after 600."""
-    goals = jnp.array([[1.0, 2, 3, 0], [-1, -2, -3, 0]])
+    td_targets = jnp.array([[1.0, 2, 3, 0], [-1, -2, -3, 0]])
     batch = BATCH | {"rewards": jnp.zeros(4), "terminals": jnp.zeros(4)}
-    learn = jax.jit(lambda c: ALGORITHM.learn_q(c, batch, goals / 0.9)[0])
+    learn = jax.jit(lambda c: ALGORITHM.learn_q(c, batch, td_targets / 0.9)[0])
     learned = critic([[0, 0], [0, 0]])
     for _ in range(600):
         learned = learn(learned)
-    np.testing.assert_allclose(learned.online.params(batch["observations"], batch["actions"]), goals, atol=1e-2)
-    np.testing.assert_allclose(learned.target(batch["observations"], batch["actions"]), goals, atol=1e-2)
+    np.testing.assert_allclose(learned.online.params(batch["observations"], batch["actions"]), td_targets, atol=1e-2)
+    np.testing.assert_allclose(learned.target(batch["observations"], batch["actions"]), td_targets, atol=1e-2)
 
 
 def test_the_slow_copy_moves_by_tau():
@@ -69,7 +69,7 @@ def test_the_slow_copy_moves_by_tau():
 
 
 def test_nothing_is_learned_through_the_target():
-    """The gradient of the loss by the next value is 0: the goal is no variable."""
+    """The gradient of the loss by the next value is 0: the td_target is no variable."""
 
     def loss(value):
         return ALGORITHM.learn_q(critic([[1, 2], [3, 4]]), BATCH, value)[1]["q_loss"]
@@ -92,16 +92,16 @@ def test_a_penalty_is_descended_too():
 def test_rewards_beyond_all_proportion_stop_the_training_with_advice():
     """The square of 1e30 is infinite in single precision."""
     huge = Dataset.from_arrays(np.zeros((8, 1)), np.zeros((8, 1)), np.full(8, 1e30), terminals=np.ones(8))
-    algorithm = IQL(hidden=(4,), batch_size=4)
+    algorithm = IQL(hidden=(4,), critic_hidden=(4,), batch_size=4)
     with pytest.raises(DivergenceError, match=r"^q_loss became inf at update 1 of seed 3\.") as caught:
         reverie.fit(algorithm, huge, steps=2, seed=3, progress=False)
     assert str(caught.value).endswith(ActorCritic.advice)
     assert "--rewards returns" in str(caught.value)
 
 
-def test_the_least_value_has_the_gradient_of_the_critic_that_gives_it():
+def test_the_minimum_has_the_gradient_of_the_critic_that_gives_it():
     values = jnp.array([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]])
-    np.testing.assert_array_equal(least(values), [1, 4, 2])
-    slope = jax.grad(lambda v: least(v).sum())(values)
+    np.testing.assert_array_equal(minimum(values), [1, 4, 2])
+    slope = jax.grad(lambda v: minimum(v).sum())(values)
     np.testing.assert_array_equal(slope[:, :2], [[1, 0], [0, 1]])
     assert slope[:, 2].sum() == 1  # of a tie, one of the two

@@ -87,12 +87,13 @@ def test_v_is_the_value_of_the_policy_that_the_weights_imply(name, p):
 @pytest.mark.parametrize(
     "fields, sentence",
     [
-        ({"parameter": 0.0}, "parameter = 0.0, but it must be a number from 1e-06"),
-        ({"parameter": 1.0}, "parameter = 1.0, but implicit_loss 'expectile' takes one below 1"),
+        ({"expectile": 0.0}, "expectile = 0.0, but it must be a number from 1e-06 to 0.999999"),
+        ({"expectile": 1.0}, "expectile = 1.0, but it must be a number from 1e-06 to 0.999999"),
         (
-            {"parameter": 1.5, "implicit_loss": "quantile"},
-            "parameter = 1.5, but implicit_loss 'quantile' takes one below 1",
+            {"expectile": 1.5, "implicit_loss": "quantile"},
+            "expectile = 1.5, but it must be a number from 1e-06 to 0.999999",
         ),
+        ({"beta": 0.0, "implicit_loss": "exponential"}, "beta = 0.0, but it must be a number from 1e-06"),
         ({"implicit_loss": "median"}, "implicit_loss 'median' is unknown; choose one of expectile, quantile"),
     ],
 )
@@ -101,5 +102,8 @@ def test_parameters_without_a_statistic_are_refused(fields, sentence):
         ImplicitQ(**fields)
 
 
-def test_an_inverse_temperature_may_exceed_one():
-    assert ImplicitQ(implicit_loss="exponential", parameter=5.0).parameter == 5
+def test_beta_is_a_temperature_and_the_loss_takes_its_inverse():
+    """Which may exceed one; the expectile is not asked then, and beta is not elsewhere."""
+    assert ImplicitQ(implicit_loss="exponential", beta=0.2, expectile=0.9).statistic == 5
+    assert ImplicitQ(implicit_loss="quantile", beta=0.2, expectile=0.9).statistic == 0.9
+    assert ImplicitQ(beta=0.2, expectile=0.8).statistic == 0.8

@@ -39,8 +39,8 @@ class Fixed(StepPolicy):
 
 def act(policy, observation, **changed):
     _, spec = policy.prepare(data(**changed))
-    assert policy.reset(spec, len(observation)) == ()
-    return np.asarray(policy.act(None, spec, (), observation, jax.random.key(0))[0])
+    assert policy.reset(spec, len(observation), {}) == ()
+    return np.asarray(policy.act(None, spec, observation, (), {}, jax.random.key(0))[0])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_scales_of_rewards(scale, expected):
 @pytest.mark.parametrize("scale", REWARDS)
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.7])
 def test_constant_rewards_have_no_scale_to_divide_by(scale, constant):
-    """0.1 is none in binary, so that its deviation is not 0 but rounding; two episodes of one length, one return."""
+    """0.1 is none in binary, so that its standard deviation is not 0 but rounding; two equal episodes, one return."""
     rewards = np.full(6, constant, np.float32)
     same = data(
         observations=np.zeros((6, 2)), actions=np.full((6, 2), 0.5), rewards=rewards, terminals=[0, 0, 1, 0, 0, 1]

@@ -10,8 +10,9 @@ import pytest
 
 import reverie
 from reverie.cli import main
-from reverie.data import Dataset, load_dataset, transitions, windows
+from reverie.data import Dataset, transitions, windows
 from reverie.errors import DataError, ReverieError, RunError
+from reverie.loading import load_dataset
 from reverie.synthesizers import MBPO, TATU, MOReL, rollouts
 from reverie.synthesizers.rollouts import pack
 
@@ -28,11 +29,11 @@ TINY = {
 # One configuration of each, as every other is compiled anew.
 KINDS = {MBPO: MBPO(**TINY), MOReL: MOReL(**TINY, threshold=3.0), TATU: TATU(**TINY, threshold=3.0)}
 SLOPES = (0.05, -0.15)
-"""Of the two elites' changes of the state, in its own units and deviations, which are the same."""
+"""Of the two elites' changes of the state, in its own units and standard deviations, which are the same."""
 
 
 def data(n=200, terminals=0.0, **changed):
-    """States of mean 0 and deviation 1, unit changes and rewards from -7."""
+    """States of mean 0 and standard deviation 1, unit changes and rewards from -7."""
     draw = np.random.default_rng(0)
     states = draw.normal(size=(n, 2))
     states = (states - states.mean(0)) / states.std(0)
@@ -62,13 +63,13 @@ def known(runs):
     """A specification, and a state whose two elites move s by their slope times s, exactly, and never end."""
     _, spec = KINDS[MBPO].prepare(data())
     state = runs[MBPO].state()
-    dynamics = state.models.params.dynamics
+    dynamics = state.models.params.ensemble
     slopes = jnp.array([*SLOPES, 9.0])[:, None, None]
     weight = jnp.zeros((3, 3, 6)).at[:, :2, :2].set(slopes * jnp.eye(2))
     layer = replace_(dynamics.nets.layers[0], weight=weight, bias=jnp.zeros((3, 6)).at[:, 3:].set(-60.0))
     dynamics = replace_(dynamics, lowest=jnp.full(3, -40.0))
     dynamics = eqx.tree_at(lambda each: each.nets.layers[0], dynamics, layer)
-    return spec, eqx.tree_at(lambda each: each.models.params.dynamics, state, dynamics)
+    return spec, eqx.tree_at(lambda each: each.models.params.ensemble, state, dynamics)
 
 
 def replace_(module, **changed):

@@ -1,4 +1,4 @@
-"""S4RL: the data's rows, with noise of the asked deviation on both states."""
+"""S4RL: the data's rows, with noise of the asked standard deviation on both states."""
 
 import jax
 import numpy as np

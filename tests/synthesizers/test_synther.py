@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reverie.data.growing import Growing
 
 import reverie
 from reverie.cli import main
-from reverie.data import Dataset, Spec, concatenate, load_dataset, transitions
+from reverie.data import Dataset, Spec, concatenate, transitions
+from reverie.data.appendable import AppendableHDF5
 from reverie.errors import DataError, ReverieError, ReverieWarning, RunError
+from reverie.loading import load_dataset
 from reverie.networks.layers import parameter_count
 from reverie.synthesizers import SynthER, transition
 
@@ -29,11 +30,11 @@ def system(n=N, seed=0, **attributes):
     draw = np.random.default_rng(seed)
     states = draw.normal(size=(n, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     actions = np.clip(0.5 * states[:, :1] + 0.6 * draw.normal(size=(n, 1)), -3, 3)
-    following = states @ A.T + actions @ B.T + NOISE * draw.normal(size=(n, 2))
+    next_states = states @ A.T + actions @ B.T + NOISE * draw.normal(size=(n, 2))
     rewards = np.c_[states, actions] @ REWARD + NOISE * draw.normal(size=n)
     return Dataset.from_arrays(
         states, actions, rewards, states[:, 0] > 1, np.ones(n),
-        next_observations=following, action_low=-3, action_high=3, attributes=attributes,
+        next_observations=next_states, action_low=-3, action_high=3, attributes=attributes,
     )  # fmt: skip
 
 
@@ -104,20 +105,20 @@ def test_the_sampler_is_algorithm_2_to_the_percent(steps, churn):
     np.testing.assert_allclose(x.var(0), expected, rtol=4 * np.sqrt(2 / n))
 
 
-def test_the_sampler_makes_as_many_calls_as_it_says_and_churns():
-    calls = []
+def test_the_sampler_has_the_nfe_that_it_says_and_churns():
+    times = []
 
     def denoiser(x, t):
-        jax.debug.callback(lambda t: calls.append(float(t)), t, ordered=True)
+        jax.debug.callback(lambda t: times.append(float(t)), t, ordered=True)
         return jnp.zeros_like(x)
 
     SynthER().sample(denoiser, jax.random.key(0), (1, 1)).block_until_ready()
-    sigma = 80 * np.array(calls)
+    sigma = 80 * np.array(times)
     assert len(sigma) == 2 * 128 - 1
-    before, after = sigma[:-1:2], sigma[1::2]  # of each step: noise raised at its start, and the grid's at its end
-    grid = np.append(80.0, after)[: len(before)]
-    raised = (grid >= 0.05) & (grid <= 50)
-    np.testing.assert_allclose(before / grid, np.where(raised, np.sqrt(2), 1), rtol=1e-3)
+    before, after = sigma[:-1:2], sigma[1::2]  # of each step: noise raised at its start, and the schedule's at its end
+    schedule = np.append(80.0, after)[: len(before)]
+    raised = (schedule >= 0.05) & (schedule <= 50)
+    np.testing.assert_allclose(before / schedule, np.where(raised, np.sqrt(2), 1), rtol=1e-3)
     np.testing.assert_allclose(after[-1], 0.002, rtol=1e-3)
 
 
@@ -131,7 +132,7 @@ def test_the_default_network_is_the_papers_in_size():
 
 
 def test_mean_and_covariance_are_the_datas(made):
-    """8000 rows are learned from, 16,000 compared; in units of the data's deviations."""
+    """8000 rows are learned from, 16,000 compared; in units of the data's standard deviations."""
     real, x = columns(system(seed=5, n=100_000)), columns(made)
     scale = real.std(0)
     np.testing.assert_allclose((x.mean(0) - real.mean(0)) / scale, 0, atol=0.05)
@@ -139,10 +140,10 @@ def test_mean_and_covariance_are_the_datas(made):
 
 
 def residual(data, shuffled=False):
-    """Deviation of s' from what is linear in (s, a), by a regression within the samples."""
-    known, following = np.c_[data.observations, data.actions, np.ones(len(data))], data.next_observations
-    following = np.random.default_rng(0).permutation(following) if shuffled else following
-    return (following - known @ np.linalg.lstsq(known, following, rcond=None)[0]).std(0)
+    """Standard deviation of s' from what is linear in (s, a), by a regression within the samples."""
+    known, after = np.c_[data.observations, data.actions, np.ones(len(data))], data.next_observations
+    after = np.random.default_rng(0).permutation(after) if shuffled else after
+    return (after - known @ np.linalg.lstsq(known, after, rcond=None)[0]).std(0)
 
 
 def test_the_next_observation_obeys_the_dynamics(made):
@@ -155,7 +156,7 @@ def test_the_next_observation_obeys_the_dynamics(made):
     np.testing.assert_allclose(np.linalg.lstsq(known, made.rewards, rcond=None)[0], REWARD, atol=0.05)
 
 
-def test_another_solver_obeys_the_dynamics_with_fewer_calls(run):
+def test_another_solver_obeys_the_dynamics_with_a_smaller_nfe(run):
     made = run.acting(solver="dpm++2m", nfe=31).generate(4000, progress=False)
     assert (residual(made) < 1.15 * NOISE).all()
 
@@ -194,31 +195,31 @@ def test_attributes_tell_that_it_is_synthetic_and_from_what(made, run):
 
 def test_chunks_are_functions_of_their_number_alone(run, made):
     few = run.acting(chunk=500, nfe=9)
-    whole = few.generate(1700, progress=False)
+    complete = few.generate(1700, progress=False)
     state, key = few.state(), jax.random.key(0)
-    assert len(whole) == 1700
-    assert few.generate(1500, progress=False).fingerprint == whole.take_episodes(range(1500)).fingerprint
+    assert len(complete) == 1700
+    assert few.generate(1500, progress=False).fingerprint == complete.take_episodes(range(1500)).fingerprint
     rest = concatenate(*few.algorithm.chunks(state, few.spec, key, 1700, start=1000))
-    assert rest.fingerprint == whole.take_episodes(range(1000, 1700)).fingerprint
-    assert few.algorithm.generate(state, few.spec, key, 1700).fingerprint == whole.fingerprint
+    assert rest.fingerprint == complete.take_episodes(range(1000, 1700)).fingerprint
+    assert few.algorithm.generate(state, few.spec, key, 1700).fingerprint == complete.fingerprint
     other = few.generate(500, key=1, progress=False)
-    assert not np.isin(other.observations, whole.observations).any()
-    assert not np.isin(whole.observations[:500], whole.observations[500:]).any()
+    assert not np.isin(other.observations, complete.observations).any()
+    assert not np.isin(complete.observations[:500], complete.observations[500:]).any()
 
 
 def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, capsys):
     few, path = run.acting(chunk=500, nfe=9), tmp_path / "made.hdf5"
-    whole = few.generate(1700, progress=False)
+    complete = few.generate(1700, progress=False)
     few.write(f"d4rl:{tmp_path}/whole.hdf5", 1700, progress=False)
 
-    append = Growing.append
+    append = AppendableHDF5.append
 
     def stopped_after_two(file, piece):
         if file.written == 1000:
             raise KeyboardInterrupt
         append(file, piece)
 
-    monkeypatch.setattr(Growing, "append", stopped_after_two)
+    monkeypatch.setattr(AppendableHDF5, "append", stopped_after_two)
     with pytest.raises(KeyboardInterrupt):
         few.write(f"d4rl:{path}", 1700)
     assert "1000 of 1700 rows are in" in capsys.readouterr().err
@@ -234,13 +235,13 @@ def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, cap
     assert "1700/1700 rows" in said
     assert path.read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
     read = load_dataset(f"d4rl:{path}")
-    assert read.fingerprint == whole.fingerprint
+    assert read.fingerprint == complete.fingerprint
     assert read.attributes["name"] == "synthetic line by synther"
 
 
 def test_a_part_of_another_run_step_key_or_size_is_refused(run, tmp_path, monkeypatch):
     few, target = run.acting(chunk=500, nfe=9), f"d4rl:{tmp_path}/made.hdf5"
-    monkeypatch.setattr(Growing, "finish", lambda file: None)
+    monkeypatch.setattr(AppendableHDF5, "finish", lambda file: None)
     few.write(target, 700, progress=False)
     other = replace(few, states=jax.tree.map(lambda leaf: leaf + 1, few.states))
     for changed, arguments, sentence in [
@@ -259,7 +260,7 @@ def test_any_offline_method_trains_on_it_and_on_a_mixture(run, made, tmp_path):
     system().save(f"d4rl:{tmp_path}/real.hdf5")
     mixture = load_dataset(f"d4rl:{tmp_path}/real.hdf5+d4rl:{tmp_path}/made.hdf5")
     assert len(mixture) == N + len(made)
-    trained = reverie.fit(reverie.baselines.TD3BC(hidden=(8,)), mixture, steps=2, progress=False)
+    trained = reverie.fit(reverie.baselines.TD3BC(hidden=(8,), critic_hidden=(8,)), mixture, steps=2, progress=False)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.states))
     assert len(transitions(made, Spec.fit(made))) == len(made)
 
@@ -308,8 +309,8 @@ def test_successors_are_derived_and_rows_without_one_left_out():
     data = Dataset.from_arrays(observations, np.zeros((12, 1)), np.ones(12), np.zeros(12), cut)
     with pytest.warns(ReverieWarning, match="9 transitions"):
         view, spec = SynthER(width=16, blocks=1).prepare(data)
-    following = spec.denormalise("next_observations", view.rows["next_observations"])
-    np.testing.assert_allclose(following, observations[[1, 2, 3, 5, 6, 7, 9, 10, 11]], rtol=1e-5)
+    after = spec.denormalise("next_observations", view.rows["next_observations"])
+    np.testing.assert_allclose(after, observations[[1, 2, 3, 5, 6, 7, 9, 10, 11]], rtol=1e-5)
 
 
 def test_few_rows_for_the_network_are_warned_of_in_numbers():

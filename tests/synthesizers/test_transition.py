@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.data import Dataset, Spec, load_dataset, transitions
+from reverie.data import Dataset, Spec, transitions
 from reverie.errors import DataError
+from reverie.loading import load_dataset
 from reverie.synthesizers import transition
 
 N = 300
@@ -30,12 +31,12 @@ def data(**changed):
 def vectors(data):
     spec = transition.fit(data)
     view = transitions(data, spec)
-    return np.asarray(transition.join(view.rows)), spec
+    return np.asarray(transition.blocks(spec).join(view.rows)), spec
 
 
 def test_a_vector_has_every_column_standardised_but_the_terminal():
     x, spec = vectors(data())
-    assert x.shape == (N, sum(transition.sizes(spec))) == (N, 10)
+    assert x.shape == (N, transition.blocks(spec).size) == (N, 10)
     varying = [0, 2, 3, 5, 6, 8]
     np.testing.assert_allclose(x[:, varying].mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(x[:, varying].std(0), 1, rtol=1e-4)
@@ -119,12 +120,12 @@ def test_spec_round_trip(tmp_path):
 
 @pytest.mark.parametrize("standardised", [False, True])
 def test_terminals_come_back_from_network_units(standardised):
-    """1 in 50 rows: 0 and 1 for the network, or of mean 0 and deviation 1; and the same booleans out of either."""
+    """1 in 50 rows: 0 and 1 for the network, or of mean 0 and standard deviation 1; and either gives the same booleans."""
     terminals = np.arange(N) % 50 == 0
     rare = data(terminals=terminals)
     spec = transition.fit(rare, standardised)
     view = transition.view(rare, spec)
     seen = np.asarray(view.rows["terminals"])
     np.testing.assert_allclose((seen.mean(), seen.std()), (0, 1) if standardised else (0.02, 0.14), atol=1e-3)
-    back = transition.split(transition.join(view.rows), spec)["terminals"]
+    back = transition.split(transition.blocks(spec).join(view.rows), spec)["terminals"]
     np.testing.assert_array_equal(back, terminals)

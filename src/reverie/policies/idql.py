@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import SolverName
 from reverie.data import Spec
 from reverie.learning import Optimised, ema
 from reverie.networks import LayerNormResNet
@@ -33,7 +34,7 @@ class IDQL(DiffusionActor, ImplicitQ):
     paper: ClassVar = "Hansen-Estruch et al. 2023"
     sampling: ClassVar = {"clip_x": (-1.0, 1.0)}  # the released code clips x_t at every step, and x0_hat never
 
-    solver: str = "ddpm-beta"
+    solver: Acting[SolverName] = "ddpm-beta"
     """How actions are denoised: a name from reverie.diffusion.SOLVERS. The released code's noise has variance beta."""
     batch_size: Count = 512
     """Transitions an update."""
