@@ -284,7 +284,7 @@ def test_a_maze_is_normalised_by_what_is_measured_beside_it():
 
 def test_goals_and_plain_observations_are_not_mixed_up():
     pytest.importorskip("gymnasium_robotics")
-    with pytest.raises(ReverieError, match="fake acts on observations without a goal and pointmaze-umaze gives an observation with a"):
+    with pytest.raises(ReverieError, match="without a goal and pointmaze-umaze gives an observation with a"):
         evaluate(_run((0.0,), 4, 2), "pointmaze-umaze", episodes=1, progress=False)
     with pytest.raises(ReverieError, match="desired goal and Countdown gives observations without a goal"):
         evaluate(_run(algorithm=Fake(goals=True)), Countdown, episodes=1, progress=False)
