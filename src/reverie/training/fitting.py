@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +15,12 @@ import numpy as np
 from reverie import __version__
 from reverie.catalogue import to_config
 from reverie.data import Dataset, Spec
-from reverie.data.host import Prefetch, host_memory, on_host
+from reverie.data.host import host_memory
 from reverie.errors import DivergenceError, RunError
-from reverie.learning.stages import last_begins, stage_at, stages_of
+from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm
-from reverie.terminal import Interrupt, Progress, say, wait
-from reverie.training import beginning, folder, loop
+from reverie.terminal import Interrupt, Progress, say
+from reverie.training import beginning, folder, loop, updating
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
@@ -30,8 +29,6 @@ from reverie.training.store import Store
 
 CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
-GATHERED = 20
-"""Updates whose batches are brought from the host's memory together."""
 ADVICE = "A lower learning rate or a gradient clip may help."
 """After a divergence, unless the algorithm has its own `advice`."""
 
@@ -95,6 +92,7 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
+    updating.check_writes_nothing(algorithm)
     training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
@@ -218,7 +216,7 @@ class Fitting:
         training, algorithm = self.training, self.algorithm
         mesh = loop.device_mesh(training.devices, algorithm.batch_size)
         states, keys = loop.replicated((states, loop.seed_keys(training.seeds)), mesh)
-        advance = self.advance_on_host(on_host(view), mesh) if training.host_data else self.advance(view, mesh)
+        advance = (updating.from_host if training.host_data else updating.on_device)(algorithm, training, view, mesh)
         clock = _Clock(store.table.last("seconds"), saved=done)
         stopping, place = False, None
         while done < training.steps and not stopping:
@@ -243,59 +241,6 @@ class Fitting:
                 store.save(done, states)
         return states, done
 
-    def advance(self, view: Any, mesh: Any) -> Any:
-        """A function that makes some updates, with the data on the device."""
-        training, algorithm = self.training, self.algorithm
-        if writes := loop.written_columns(algorithm):
-            raise RunError(
-                f"{algorithm.name} changes {', '.join(writes)} of the data it learns from, which only a replay keeps; "
-                "train it online."
-            )
-        view = loop.replicated(view, mesh)
-        how: dict[str, Any] = {
-            "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
-            "split": loop.batch_split(mesh),
-        }
-        derived: dict[int, Any] = {}
-
-        def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
-            if stage not in derived:
-                derived.clear()
-                derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
-            number = loop.replicated(np.uint32(done), mesh)
-            states, metrics, finite, _ = loop.advance(
-                algorithm, states, keys, number, view, derived[stage], length=length, stage=stage, **how
-            )
-            wait(finite)
-            return states, *jax.device_get((metrics, finite))
-
-        return advance
-
-    def advance_on_host(self, view: Any, mesh: Any) -> Any:
-        """The same, with the data in the host's memory and batches gathered in the background."""
-        algorithm, split = self.algorithm, loop.batch_split(mesh)
-        # Of the view only its length is used: none of its arrays comes into the program.
-        drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
-
-        def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
-            if stages_of(algorithm)[stage].derive is not None:
-                raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
-            pieces = list(_pieces(done, length))
-            numbers = (np.asarray(drawn(keys, np.uint32(at), length=n)) for at, n in pieces)
-            parts = []
-            with Prefetch(view, numbers) as batches:
-                for (at, _), batch in zip(pieces, batches, strict=True):
-                    number = loop.replicated(np.uint32(at), mesh)
-                    states, metrics, finite = loop.advance_on(
-                        algorithm, states, keys, number, loop.replicated(batch, mesh), split=split, stage=stage
-                    )
-                    wait(finite)
-                    parts.append(jax.device_get((metrics, finite)))
-            metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
-            return states, metrics, np.all([part[1] for part in parts], axis=0)
-
-        return advance
-
     def say_of_stages(self) -> None:
         last = last_begins(self.algorithm)
         if self.show and self.training.steps <= last > 0:
@@ -310,11 +255,6 @@ class Fitting:
                 f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
                 f"Go on with: reverie train --resume {store.path}"
             )
-
-
-def _pieces(done: int, length: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, length, GATHERED):
-        yield done + first, min(GATHERED, length - first)
 
 
 def add_columns(rows: list[dict[str, float]], columns: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,90 @@
+"""How the updates of a segment are made: with the data on the device, or in the host's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from reverie.data.host import Prefetch, on_host
+from reverie.errors import RunError
+from reverie.learning.stages import stages_of
+from reverie.terminal import wait
+from reverie.training import loop
+from reverie.training.settings import Training
+
+GATHERED = 20
+"""Updates whose batches are brought from the host's memory together."""
+
+Advance = Callable[[Any, jax.Array, int, int, int], tuple[Any, ...]]
+"""(states, keys, done, length, stage) -> (states, metrics [S, length], finite [S]), the last two on the host."""
+
+
+def check_writes_nothing(algorithm: Any) -> None:
+    """Raise RunError for a method that changes what it learns from: a data set stays as it is."""
+    if writes := loop.written_columns(algorithm):
+        raise RunError(
+            f"{algorithm.name} changes {', '.join(writes)} of the data it learns from, which only a replay keeps; "
+            "train it online."
+        )
+
+
+def on_device(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advance:
+    view = loop.replicated(view, mesh)
+    how: dict[str, Any] = {
+        "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
+        "split": loop.batch_split(mesh),
+    }
+    derived: dict[int, Any] = {}
+
+    def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+        if stage not in derived:
+            derived.clear()
+            derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
+        number = loop.replicated(np.uint32(done), mesh)
+        states, metrics, finite, _ = loop.advance(
+            algorithm, states, keys, number, view, derived[stage], length=length, stage=stage, **how
+        )
+        wait(finite)
+        return states, *jax.device_get((metrics, finite))
+
+    return advance
+
+
+def from_host(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advance:
+    """The same updates; batches are gathered in the background."""
+    view = on_host(view)
+    how: dict[str, Any] = {
+        "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
+        "split": loop.batch_split(mesh),
+    }
+    # Of the view only its length is used: none of its arrays comes into the program.
+    drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
+
+    def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+        if stages_of(algorithm)[stage].derive is not None:
+            raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
+        pieces = list(_pieces(done, length))
+        numbers = (np.asarray(drawn(keys, np.uint32(at), length=n)) for at, n in pieces)
+        parts = []
+        with Prefetch(view, numbers) as batches:
+            for (at, _), batch in zip(pieces, batches, strict=True):
+                number = loop.replicated(np.uint32(at), mesh)
+                states, metrics, finite = loop.advance_on(
+                    algorithm, states, keys, number, loop.replicated(batch, mesh), stage=stage, **how
+                )
+                wait(finite)
+                parts.append(jax.device_get((metrics, finite)))
+        metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
+        return states, metrics, np.all([part[1] for part in parts], axis=0)
+
+    return advance
+
+
+def _pieces(done: int, length: int) -> Iterator[tuple[int, int]]:
+    """The number of updates before each piece of a segment, and its length."""
+    for first in range(0, length, GATHERED):
+        yield done + first, min(GATHERED, length - first)
