@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.settings import Acting, Choices, Count, Fraction, Natural, NonNegative, Settings, acting_fields, annotations
+from reverie.settings import (
+    Acting,
+    Choices,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Settings,
+    acting_fields,
+    annotations,
+)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def same(a, b):
 
 def python(code, **environment):
     """Run the code in a fresh process that finds the tests' helper."""
-    here = str(Path(__file__).parent)
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         env=os.environ | {"PYTHONPATH": here} | environment,
@@ -179,7 +179,9 @@ def test_configuration_survives_json():
 def test_unknown_names_in_a_configuration():
     with pytest.raises(RunError, match="'tiny-bd'; did you mean one of: tiny-bc"):
         from_config({"name": "tiny-bd"})
-    with pytest.raises(RunError, match=r"written by reverie 0\.0\.9, where tiny-bc had a field 'depth' that it lacks in"):
+    with pytest.raises(
+        RunError, match=r"written by reverie 0\.0\.9, where tiny-bc had a field 'depth' that it lacks in"
+    ):
         from_config({"name": "tiny-bc", "depth": 3}, "0.0.9")
 
 

@@ -145,7 +145,9 @@ def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen
 
 def test_a_replay_with_less_room_than_the_warm_up_holds_its_newest_steps():
     """20 random steps into room for 8, then 10 more."""
-    run = fit_online(Remembering(hidden=(8,), critic_hidden=(8,)), Aim, steps=40, **SHORT | {"capacity": 8, "warmup": 20})
+    run = fit_online(
+        Remembering(hidden=(8,), critic_hidden=(8,)), Aim, steps=40, **SHORT | {"capacity": 8, "warmup": 20}
+    )
     seen = run.histories[0].dataset().rewards
     np.testing.assert_allclose(run.metrics()["least"], [np.mean([seen[12:20].min(), seen[22:30].min()])], rtol=1e-6)
 
@@ -186,7 +188,10 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"steps": 100, "envs": 3}, "update_interval=10 steps do not divide among envs=3"),
         ({"steps": 105}, "steps=105 must be a multiple of update_interval=10"),
         ({"steps": 20}, "warmup=20 must be at least update_interval=10 and below steps=20"),
-        ({"steps": 100, "utd_ratio": 0.25}, "utd_ratio=0.25 times update_interval=10 must be a whole number of updates"),
+        (
+            {"steps": 100, "utd_ratio": 0.25},
+            "utd_ratio=0.25 times update_interval=10 must be a whole number",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
@@ -204,7 +209,20 @@ def test_methods_of_another_kind_are_refused():
 def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     """With a synthesizer, whose own fields have its name before them."""
     out = str(tmp_path / "run")
-    sizes = ["--hidden", "8", "--critic-hidden", "8", "--batch-size", "16", "--warmup", "20", "--update-interval", "10", "--log-every", "20"]
+    sizes = [
+        "--hidden",
+        "8",
+        "--critic-hidden",
+        "8",
+        "--batch-size",
+        "16",
+        "--warmup",
+        "20",
+        "--update-interval",
+        "10",
+        "--log-every",
+        "20",
+    ]
     made = ["--synthesizer", "synther", "--synthesizer.width", "16", "--synthesizer.blocks", "1"]
     made += ["--synthesizer.nfe", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
     made += ["--synthesis.rows", "50", "--synthesis.interval", "40"]
