@@ -179,7 +179,8 @@ def denoising(trained: Any, seed: int) -> tuple[list[np.ndarray], list[float], A
 
     @jax.jit
     def chain(state, key):
-        return algorithm.denoise(state.denoiser_ema, key, values, mask, clip_x0=(-1, 1), history=True)[1]
+        denoiser = algorithm.process.denoiser(state.denoiser_ema)
+        return algorithm.denoise(denoiser, key, values, mask, clip_x0=(-1, 1), history=True)[1]
 
     past = np.asarray(spec.denormalise("observations", chain(trained.state(), jax.random.key(seed))[:, 0, :, 2:]))
     rows = [0, *(len(past) - 1 - i for i in (8, 4, 2, 0))]  # most of the shape appears in the last levels

@@ -43,9 +43,6 @@ def test_a_causal_transformer_sees_no_later_token(valid):
     np.testing.assert_array_equal(changed[:4], 0)
     assert changed[4] > 1e-3
     assert (changed[5] > 1e-3) or valid is not None
-    free = transformer()
-    changed = np.abs(free(x.at[:, 4].add(1.0)) - free(x)).max((0, 2))
-    assert changed.min() >= 0
 
 
 def test_without_causality_every_token_sees_every_other():
@@ -68,8 +65,11 @@ def test_a_masked_token_changes_nothing(value):
 def test_a_token_that_sees_nothing_gets_the_bias_and_finite_derivatives():
     net, x = CrossAttention(KEY, 8, 2, 3), normal(4, 8)
     valid = jnp.zeros(5, bool)
-    np.testing.assert_allclose(net(x, normal(5, 3), valid=valid), jnp.broadcast_to(net.mix.bias, (4, 8)), atol=1e-6)
-    gradient = jax.grad(lambda net, x: jnp.square(net(x, normal(5, 3), valid=valid)).sum(), (0, 1))(net, x)
+    np.testing.assert_allclose(
+        apply(net, x, normal(5, 3), valid=valid), jnp.broadcast_to(net.mix.bias, (4, 8)), atol=1e-6
+    )
+    loss = jax.jit(jax.grad(lambda net, x: jnp.square(net(x, normal(5, 3), valid=valid)).sum(), (0, 1)))
+    gradient = loss(net, x)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 

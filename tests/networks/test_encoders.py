@@ -118,8 +118,8 @@ def test_parts_lie_in_the_order_of_their_names():
     camera, state, team, text = jnp.split(apply(net, seen), [6, 9, 15], -1)
     np.testing.assert_array_equal(state, seen["state"])
     np.testing.assert_array_equal(team, seen["team"].reshape(2, 6))
-    np.testing.assert_allclose(camera, net.encoders[0](seen["camera"]), atol=1e-5)
-    np.testing.assert_allclose(text, net.encoders[3](seen["text"]), atol=1e-5)
+    np.testing.assert_allclose(camera, apply(net.encoders[0], seen["camera"]), atol=1e-5)
+    np.testing.assert_allclose(text, apply(net.encoders[3], seen["text"]), atol=1e-5)
     assert net.dim == 20
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from reverie.networks import LSTM
 
 KEY = jax.random.key(0)
+run = jax.jit(lambda net, *inputs: net.sequence(*inputs))
 
 
 def sigmoid(x):
@@ -27,10 +28,10 @@ def test_a_step_is_the_definition():
 
 def test_a_sequence_is_its_steps_and_may_be_cut():
     net, x = LSTM(KEY, 3, 4), jax.random.normal(KEY, (2, 5, 6, 3))
-    out, last = jax.jit(net.sequence)(x)
+    out, last = run(net, x)
     assert out.shape == (2, 5, 6, 4)
-    first, state = jax.jit(net.sequence)(x[..., :2, :])
-    second, end = jax.jit(net.sequence)(x[..., 2:, :], state)
+    first, state = run(net, x[..., :2, :])
+    second, end = run(net, x[..., 2:, :], state)
     np.testing.assert_allclose(jnp.concatenate([first, second], -2), out, atol=1e-6)
     np.testing.assert_allclose(end[1], last[1], atol=1e-6)
     step, _ = net(x[..., 0, :], net.initial((2, 5)))
@@ -39,7 +40,7 @@ def test_a_sequence_is_its_steps_and_may_be_cut():
 
 def test_the_first_step_reaches_the_last_and_not_the_other_way():
     net, x = LSTM(KEY, 3, 4), jax.random.normal(KEY, (6, 3))
-    slope = jax.jacobian(lambda x: net.sequence(x)[0])(x)
+    slope = jax.jit(jax.jacobian(lambda x: net.sequence(x)[0]))(x)
     seen = np.abs(slope).max((1, 3)) > 0
     np.testing.assert_array_equal(seen, np.tri(6))
     assert np.all(np.isfinite(slope))

@@ -148,8 +148,8 @@ def test_leaves_are_arrays_and_seeds_are_one_vmap():
 
 
 def test_film_starts_without_a_condition_and_learns_one():
-    """At the start a U-Net with FiLM sees neither time nor condition; its weights are else those of a plain one."""
-    net, x, cond = unet(film=True, cond_dim=3), normal(4, 8, 5), normal(4, 3, seed=2)
+    """At the start a U-Net with FiLM sees neither time nor condition."""
+    net, x, cond = unet(film=True, cond_dim=3, multipliers=(1,)), normal(4, 8, 5), normal(4, 3, seed=2)
     silent = apply(net, x, 7.0)
     np.testing.assert_array_equal(silent, apply(net, x, 9.0, cond))
     leaves, structure = jax.tree.flatten(net)
@@ -157,8 +157,6 @@ def test_film_starts_without_a_condition_and_learns_one():
     assert not np.allclose(apply(moved, x, 7.0, cond), apply(moved, x, 7.0, -cond), atol=1e-3)
     assert not np.allclose(apply(moved, x, 7.0, cond), apply(moved, x, 9.0, cond), atol=1e-3)
     np.testing.assert_allclose(apply(moved, x, 7.0), apply(moved, x, 7.0, 0 * cond), atol=1e-5)
-    gradient = jax.jit(jax.grad(lambda net: jnp.square(net(x, 7.0, cond)).sum()))(moved)
-    assert all(np.all(np.isfinite(leaf)) and leaf.any() for leaf in jax.tree.leaves(gradient))
 
 
 def test_a_block_with_film_at_the_start_is_one_without_an_embedding():

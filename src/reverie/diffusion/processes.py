@@ -1,4 +1,10 @@
-"""The noising processes of the papers, one constructor each. `PROCESSES` names them."""
+"""The noising processes of the papers, one constructor each. `PROCESSES` names them.
+
+Each brings the timestep schedule that suits it. Uniform times in continuous VP, sub-VP and EDM leave the small noise
+levels to the last steps, and even an exact denoiser's samples miss the data's covariance: quadratic times suit the VP
+family over solvers and NFE, Karras's suit EDM. VE's uniform times are uniform in log-SNR already; a discrete process
+has its own steps; rectified flow keeps its papers' uniform times.
+"""
 
 import math
 
@@ -60,6 +66,7 @@ def vp_cosine(steps=None, offset=0.008, **options) -> Process:
         return jnp.sqrt(squared - (alpha(t) ** 2 - cosine(t) ** 2))
 
     options.setdefault("t_max", 0.9946 if steps is None else 1.0)
+    options.setdefault("schedule", "quadratic" if steps is None else "uniform")
     return Process(alpha, sigma, steps=steps, **options)
 
 

@@ -74,7 +74,7 @@ class ImageEncoder(eqx.Module):
 
     As in Diffusion Policy: group norm, because batch norm's statistics and an EMA of the parameters disagree (Chi et
     al., 2023); the spatial softmax (Levine et al., 2016) says where each of `keypoints` features is. An image of uint8
-    is scaled to [-1, 1] here, one of floats is taken as it is. H and W are free, but not below `crop` (ReverieError).
+    is scaled to [-1, 1] here, one of floats is taken as it is. H and W are free. Raises ReverieError below `crop`.
     """
 
     stem: ImageConv

@@ -145,12 +145,14 @@ class Diffuser(WindowDiffusion):
             chosen = value(plans, jnp.float32(1 / self.diffusion_steps)).argmax(1)
             return jnp.take_along_axis(plans, chosen[:, None, None, None], 1)[:, 0]
 
+        denoiser = self.process.denoiser(state.denoiser_ema)
+
         def anew(rows):
-            return best(self.denoise(state.denoiser_ema, key, values, mask, guide=guide))
+            return best(self.denoise(denoiser, key, values, mask, guide=guide))
 
         def warm(rows):
             start = jnp.broadcast_to(rows[:, None], values.shape)
-            return best(self.denoise(state.denoiser_ema, key, values, mask, guide=guide, last=start))
+            return best(self.denoise(denoiser, key, values, mask, guide=guide, last=start))
 
         if not self.warm_start_steps:
             return anew(last.rows)

@@ -130,11 +130,13 @@ class DiffuserMaze(WindowDiffusion):
         marked = plan.at[jnp.arange(len(plan)), row, d:].set(seen).at[:, -1, d:].set(goal)
         mask = self.held(jnp.arange(rows) <= row[:, None], self.blocks(spec))
 
+        denoiser = self.process.denoiser(state.denoiser_ema)
+
         def anew(plan):
-            return self.denoise(state.denoiser_ema, key, plan, mask, clip_x0=(-1, 1))
+            return self.denoise(denoiser, key, plan, mask, clip_x0=(-1, 1))
 
         def warm(plan):
-            return self.denoise(state.denoiser_ema, key, plan, mask, clip_x0=(-1, 1), last=plan)
+            return self.denoise(denoiser, key, plan, mask, clip_x0=(-1, 1), last=plan)
 
         first = step == 0
         if not self.replan_interval:

@@ -90,19 +90,19 @@ class WindowDiffusion(EMA, Sampling, Adam):
 
     def denoise(
         self,
-        net,
+        denoiser: Callable,
         key,
         values,
         inpaint_mask,
         *,
-        condition=None,
         last=None,
         guide: Callable | None = None,
         project: Callable | tuple[Callable, ...] = (),
         history: bool = False,
         **options: Unpack[SampleOptions],
     ):
-        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs.
+        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a
+        denoiser (x_t, t) -> x0_hat: the network's own, or guided.
 
         last: the plan before, noised by `warm_start_steps` levels, from which the chain starts. project: hooks
         (x, t) -> x of the caller's, before the in-painting of each step, which has the last word.
@@ -110,7 +110,7 @@ class WindowDiffusion(EMA, Sampling, Adam):
         hooks = project if isinstance(project, tuple) else (project,)
         warm = last is not None
         return sample(
-            *(self.process, self.process.denoiser(net, condition), key, values.shape),
+            *(self.process, denoiser, key, values.shape),
             nfe=self.warm_start_steps if warm else self.nfe or self.diffusion_steps,
             warm_start=last,
             start=self.warm_start_steps / self.diffusion_steps if warm else None,

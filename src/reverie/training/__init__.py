@@ -1,6 +1,7 @@
 """Training: `fit`, `fit_online`, `load`, and the runs that they give."""
 
-from reverie.training.fitting import Callback, fit
+from reverie.training.callbacks import Callback
+from reverie.training.fitting import fit
 from reverie.training.online import fit_online
 from reverie.training.run import Policy, Run, load
 from reverie.training.settings import Online, Synthesis

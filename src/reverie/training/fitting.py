@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-import numpy as np
 
 from reverie import __version__
 from reverie.catalogue import to_config
@@ -20,7 +19,8 @@ from reverie.errors import DivergenceError, RunError
 from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder, loop, updating
+from reverie.training import beginning, folder, loop, segments
+from reverie.training.callbacks import Callback, add_columns
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
@@ -31,16 +31,6 @@ CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
 ADVICE = "A lower learning rate or a gradient clip may help."
 """After a divergence, unless the algorithm has its own `advice`."""
-
-
-class Callback(Protocol):
-    """Called at the end of every segment of updates, before its checkpoint."""
-
-    def on_segment(self, run: Run) -> Mapping[str, Any] | None:
-        """Further columns of the segment's row of the metrics: a number, or one for each seed; None for none.
-
-        `run` is as of this segment. Its states are used again by the next one: nothing of them may be kept.
-        """
 
 
 def fit(
@@ -92,7 +82,7 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
-    updating.check_writes_nothing(algorithm)
+    segments.check_writes_nothing(algorithm)
     training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
@@ -216,7 +206,7 @@ class Fitting:
         training, algorithm = self.training, self.algorithm
         mesh = loop.device_mesh(training.devices, algorithm.batch_size)
         states, keys = loop.replicated((states, loop.seed_keys(training.seeds)), mesh)
-        advance = (updating.from_host if training.host_data else updating.on_device)(algorithm, training, view, mesh)
+        advance = (segments.from_host if training.host_data else segments.on_device)(algorithm, view, training, mesh)
         clock = _Clock(store.table.last("seconds"), saved=done)
         stopping, place = False, None
         while done < training.steps and not stopping:
@@ -255,15 +245,6 @@ class Fitting:
                 f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
                 f"Go on with: reverie train --resume {store.path}"
             )
-
-
-def add_columns(rows: list[dict[str, float]], columns: Mapping[str, Any] | None) -> None:
-    """Put a callback's columns into the rows of a segment, one a seed. Raises RunError for a name that is taken."""
-    for name, values in (columns or {}).items():
-        if name in rows[0]:
-            raise RunError(f"A callback gives a column {name!r}, and the metrics have one; choose another name.")
-        for row, value in zip(rows, np.broadcast_to(values, len(rows)), strict=True):
-            row[name] = float(value)
 
 
 def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from reverie.errors import RunError
 from reverie.protocols import Explorer, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder
-from reverie.training.fitting import Callback
+from reverie.training.callbacks import Callback
 from reverie.training.online_loop import OnlineLoop
 from reverie.training.run import Run, signals_of
 from reverie.training.settings import Online, Synthesis

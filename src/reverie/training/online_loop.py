@@ -25,7 +25,8 @@ from reverie.errors import DivergenceError
 from reverie.protocols import Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
-from reverie.training.fitting import ADVICE, add_columns
+from reverie.training.callbacks import add_columns
+from reverie.training.fitting import ADVICE
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
 from reverie.training.store import Store

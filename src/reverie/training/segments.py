@@ -1,4 +1,4 @@
-"""How the updates of a segment are made: with the data on the device, or in the host's memory."""
+"""How a segment of updates is made: with the data on the device, or in the host's memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from reverie.data.host import Prefetch, on_host
 from reverie.errors import RunError
-from reverie.learning.stages import stages_of
+from reverie.learning import stages_of
 from reverie.terminal import wait
 from reverie.training import loop
 from reverie.training.settings import Training
@@ -19,8 +19,8 @@ from reverie.training.settings import Training
 GATHERED = 20
 """Updates whose batches are brought from the host's memory together."""
 
-Advance = Callable[[Any, jax.Array, int, int, int], tuple[Any, ...]]
-"""(states, keys, done, length, stage) -> (states, metrics [S, length], finite [S]), the last two on the host."""
+Advance = Callable[[Any, jax.Array, int, int, int], tuple[Any, dict[str, np.ndarray], np.ndarray]]
+"""(states, keys, updates before, updates to make, stage) -> (states, metrics [S, L], whether each state is finite)"""
 
 
 def check_writes_nothing(algorithm: Any) -> None:
@@ -32,12 +32,10 @@ def check_writes_nothing(algorithm: Any) -> None:
         )
 
 
-def on_device(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advance:
+def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
+    """One compiled program a segment, batches drawn where the data lie."""
     view = loop.replicated(view, mesh)
-    how: dict[str, Any] = {
-        "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
-        "split": loop.batch_split(mesh),
-    }
+    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
     derived: dict[int, Any] = {}
 
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
@@ -45,22 +43,21 @@ def on_device(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advan
             derived.clear()
             derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
         number = loop.replicated(np.uint32(done), mesh)
-        states, metrics, finite, _ = loop.advance(
-            algorithm, states, keys, number, view, derived[stage], length=length, stage=stage, **how
-        )
+        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "split": split, "stage": stage}
+        states, metrics, finite, _ = loop.advance(algorithm, states, keys, number, view, derived[stage], **how)
         wait(finite)
         return states, *jax.device_get((metrics, finite))
 
     return advance
 
 
-def from_host(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advance:
-    """The same updates; batches are gathered in the background."""
+def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
+    """The same updates, bit for bit, on batches that are gathered in the host's memory in the background.
+
+    Raises RunError in a stage that derives further columns of the data.
+    """
     view = on_host(view)
-    how: dict[str, Any] = {
-        "seeds_by": loop.chosen_seeds_by(training.seeds_by, len(training.seeds)),
-        "split": loop.batch_split(mesh),
-    }
+    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
     # Of the view only its length is used: none of its arrays comes into the program.
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
@@ -72,10 +69,9 @@ def from_host(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advan
         parts = []
         with Prefetch(view, numbers) as batches:
             for (at, _), batch in zip(pieces, batches, strict=True):
-                number = loop.replicated(np.uint32(at), mesh)
-                states, metrics, finite = loop.advance_on(
-                    algorithm, states, keys, number, loop.replicated(batch, mesh), stage=stage, **how
-                )
+                number, batch = loop.replicated((np.uint32(at), batch), mesh)
+                how: dict[str, Any] = {"seeds_by": seeds_by, "split": split, "stage": stage}
+                states, metrics, finite = loop.advance_on(algorithm, states, keys, number, batch, **how)
                 wait(finite)
                 parts.append(jax.device_get((metrics, finite)))
         metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
@@ -85,6 +81,5 @@ def from_host(algorithm: Any, training: Training, view: Any, mesh: Any) -> Advan
 
 
 def _pieces(done: int, length: int) -> Iterator[tuple[int, int]]:
-    """The number of updates before each piece of a segment, and its length."""
     for first in range(0, length, GATHERED):
         yield done + first, min(GATHERED, length - first)
