@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-from reverie import __version__
 from reverie.catalogue import to_config
 from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
@@ -26,6 +25,7 @@ from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
 from reverie.training.settings import Training
 from reverie.training.store import Store
+from reverie.version import __version__
 
 CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
