@@ -10,12 +10,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-# From the bottom: the modules and packages (with a slash) of a floor, and what they are for.
+# From the bottom: the modules and packages (with a slash) of a floor, and what they are for. tests/test_layers.py reads
+# this list: an import goes from a higher floor to a lower one.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what a user can mend, in a sentence"),
-    (("checks", "settings", "paths", "control", "terminal", "wishes"), "small things that know nothing above"),
+    (("settings", "paths", "control", "terminal", "wishes", "version"), "small things that know nothing above"),
     (("compilation", "data/", "diffusion/", "networks/", "environments/", "learning/"), "pieces that work alone"),
-    (("protocols",), "what an algorithm is"),
+    (("protocols", "configs"), "what an algorithm is, and what many share"),
     (("rl/",), "critics, actors, choosing"),
     (("planning/", "models/"), "windows, ensembles, rollouts"),
     (("planners/", "policies/", "synthesizers/", "baselines/"), "one file, one paper"),

@@ -62,7 +62,7 @@ def test_acting_changes_how_a_run_acts_and_says_so(folder, capsys):
     assert "candidates=1, solver=ddim" in said
     status, said = answer(capsys, "eval", run, *few, "--acting", "candidate=1")
     assert status == 2
-    assert "'candidate' is nothing that diffuser can change in acting; it can change calls" in said
+    assert "'candidate' is nothing that diffuser can change in acting; it can change nfe" in said
     assert "'candidates' is no FIELD=VALUE" in answer(capsys, "eval", run, *few, "--acting", "candidates")[1]
 
 

@@ -2,31 +2,57 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.settings import check_fields
+from reverie.settings import (
+    Acting,
+    Choices,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Settings,
+    acting_fields,
+    annotations,
+)
 
 
 @dataclass(frozen=True)
-class Config:
-    limits: ClassVar = {"count": 1, "share": (0.0, 1.0), "weight": 0.0}
-
-    count: int = 1
-    share: float = 0.5
-    weight: float = 1.0
+class Config(Settings):
+    count: Count = 1
+    share: Acting[Fraction] = 0.5
+    weight: NonNegative = 1.0
     free: float = 0.0
     way: Literal["one", "other"] = "one"
+    perhaps: Acting[Count | None] = None
+    named: Annotated[str, Choices(("red", "blue"))] = "red"
 
-    def __post_init__(self):
-        check_fields(self, self.limits)
+
+@dataclass(frozen=True)
+class Wider(Config):
+    """A field of the class below is declared anew, with another limit."""
+
+    count: Natural = 0
+    depth: Acting[int] = 3
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"share": 0.0}, {"share": 1}, {"weight": 0}, {"weight": math.inf}, {"free": -1e9}, {"way": "other"}],
+    [
+        {},
+        {"share": 0.0},
+        {"share": 1},
+        {"weight": 0},
+        {"weight": math.inf},
+        {"free": -1e9},
+        {"way": "other"},
+        {"perhaps": None},
+        {"perhaps": 1},
+        {"named": "blue"},
+    ],
 )
 def test_values_within_their_limits_are_taken(fields):
     for name, value in fields.items():
@@ -50,9 +76,32 @@ def test_values_within_their_limits_are_taken(fields):
         ({"way": "neither"}, "way 'neither' is unknown; choose one of one, other"),
         ({"way": 1}, "way 1 is unknown; choose one of one, other"),
         ({"count": 0, "share": 2}, "count = 0"),
+        ({"perhaps": 0}, "perhaps = 0, but it must be a whole number of at least 1"),
+        ({"named": "green"}, "named 'green' is unknown; choose one of red, blue"),
     ],
 )
 def test_values_outside_them_are_quoted_with_what_would_do(fields, sentence):
     with pytest.raises(ReverieError) as caught:
         Config(**fields)
     assert str(caught.value).startswith(sentence)
+
+
+def test_a_class_takes_over_the_fields_of_the_one_below_and_may_change_their_limits():
+    assert Wider().count == 0
+    with pytest.raises(ReverieError, match="count = -1, but it must be a whole number of at least 0"):
+        Wider(count=-1)
+    with pytest.raises(ReverieError, match=r"share = 1\.5"):
+        Wider(share=1.5)
+
+
+def test_the_fields_that_matter_in_acting():
+    assert acting_fields(Config()) == acting_fields(Config) == ("share", "perhaps")
+    assert acting_fields(Wider()) == ("share", "perhaps", "depth")
+
+
+def test_what_the_annotations_say():
+    said = {each.name: each for each in annotations(Config)}
+    assert said["count"].limit == (1, math.inf) and not said["count"].optional
+    assert said["perhaps"].optional and said["perhaps"].kind is int
+    assert said["way"].choices == ("one", "other") and said["named"].choices == ("red", "blue")
+    assert said["free"].limit is None and not said["free"].acting

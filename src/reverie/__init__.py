@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from reverie.version import __version__
 
 # Imported at first use, so that `import reverie` stays light: name -> module that has it.
 _EXPORTS = {
@@ -22,7 +22,7 @@ _MODULES = (
     *("synthesizers", "training", "wishes"),
 )
 
-__all__ = [*_EXPORTS, *_MODULES]
+__all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

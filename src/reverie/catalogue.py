@@ -9,8 +9,9 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from reverie import __version__, baselines, planners, policies, synthesizers
+from reverie import baselines, planners, policies, synthesizers
 from reverie.errors import RunError
+from reverie.version import __version__
 
 ROLES = (planners, policies, synthesizers, baselines)
 

@@ -188,13 +188,13 @@ def denoising(trained: Any, seed: int) -> tuple[list[np.ndarray], list[float], A
 
 
 def draw(out: Path, trained: Any, planner: Recorder, joined: dict[str, Any]) -> None:
-    from reverie.evaluation import plots
+    from reverie.evaluation import mazes, plots
 
     plots.save(plots.learning_curves(trained.metrics()), out / "learning.png")
     plans, levels, start, goal = denoising(trained, 0)
-    plots.save(plots.draw_denoising(MAZE, plans, levels, start, goal), out / "denoising.png")
-    plots.save(plots.draw_driven(MAZE, list(planner.plans[:4]), list(planner.paths[:4])), out / "driven.png")
-    plots.save(plots.draw_driven(MAZE, list(joined["plans"][:4]), list(joined["paths"][:4])), out / "longer.png")
+    plots.save(mazes.draw_denoising(MAZE, plans, levels, start, goal), out / "denoising.png")
+    plots.save(mazes.draw_driven(MAZE, list(planner.plans[:4]), list(planner.paths[:4])), out / "driven.png")
+    plots.save(mazes.draw_driven(MAZE, list(joined["plans"][:4]), list(joined["paths"][:4])), out / "longer.png")
 
 
 def show(scores: list[Any], latencies: list[float]) -> None:

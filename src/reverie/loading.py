@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reverie import __version__
 from reverie.catalogue import from_config
 from reverie.collection import DATASETS, make_dataset
 from reverie.data import Dataset
@@ -14,6 +13,7 @@ from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
 from reverie.training import Run, fit, folder, load
 from reverie.training.online import resume_online
+from reverie.version import __version__
 
 
 def load_dataset(source: str) -> Dataset:

@@ -108,4 +108,7 @@ class Successor(Protocol):
     """A method whose training may begin from a run of another method: fine-tuning, distillation."""
 
     def init_from(self, key: jax.Array, spec: Spec, other: Any, state: Any) -> Any:
-        """The state before the first update, from the `state` that the algorithm `other` has learned."""
+        """The state before the first update, from the `state` that a seed of the run `other` has learned.
+
+        `other` has the algorithm and the specification, in whose units that state's networks work.
+        """

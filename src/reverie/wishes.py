@@ -42,10 +42,15 @@ def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any],
     Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number, and
     where something must be asked for and is not. Warns of values outside the range seen in training.
     """
+    check_known(method, declared, asked)
+    return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
+
+
+def check_known(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any]) -> None:
+    """Raise ReverieError for a name that is not declared."""
     if unknown := [name for name in asked if name not in declared]:
         known = ", ".join(declared) or "nothing"
         raise ReverieError(f"{method} cannot be asked for {unknown[0]!r}; it can be asked for {known}.")
-    return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
 
 
 def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndarray:

@@ -27,8 +27,8 @@ class Aim(gymnasium.Env):
 
 
 gymnasium.register("ReverieAim-v0", Aim)
-SETTINGS = tuple({"warmup": 100, "every": 20, "log_every": 100}.items())
-AGENT = SAC(hidden=(16,), batch_size=32, learning_rate=1e-2, discount=0.0)
+SETTINGS = tuple({"warmup": 100, "update_interval": 20, "log_every": 100}.items())
+AGENT = SAC(hidden=(16,), critic_hidden=(16,), batch_size=32, learning_rate=1e-2, discount=0.0)
 RECIPE = Recipe(AGENT, "ReverieAim-v0", -3.1, -0.9, longest=2000, settings=SETTINGS)
 
 

@@ -1,6 +1,5 @@
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import ClassVar
 
 import gymnasium
 import jax
@@ -9,9 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from reverie.data.fields import vector
 from reverie.environments import WaypointPolicy
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation import REFERENCES, RunPolicy, evaluate
+from reverie.settings import Acting
 from reverie.training import Run
 
 
@@ -63,7 +64,7 @@ class Constant:
     def reset(self, n):
         self.n = n
 
-    def act(self, observations):
+    def act(self, observations, feedback=None):
         self.shown.append(observations)
         return np.full((self.n, 2), self.value)
 
@@ -74,18 +75,17 @@ class Fake:
 
     name: str = "fake"
     role: str = "policy"
-    noise: float = 0.0
+    noise: Acting[float] = 0.0
     goals: bool = False
-    acting_fields: ClassVar = ("noise",)
 
-    def reset(self, spec, n):
-        return {"count": jnp.zeros(n), "total": jnp.zeros(())}
+    def reset(self, spec, n, wishes):
+        return {"count": jnp.zeros(n), "total": jnp.zeros(n)}
 
-    def act(self, state, spec, carry, obs, key):
-        first = obs["observation"] if isinstance(obs, dict) else obs
+    def act(self, state, spec, observation, carry, feedback, key):
+        first = observation["observation"] if isinstance(observation, dict) else observation
         level = state["level"] + 0.01 * carry["count"] + self.noise * jax.random.normal(key, carry["count"].shape)
         action = jnp.broadcast_to(level[:, None], (first.shape[0], spec.action_dim))
-        return action, {"count": carry["count"] + 1, "total": carry["total"] + first.sum()}
+        return action, {"count": carry["count"] + 1, "total": carry["total"] + first.sum(-1)}
 
 
 def _run(levels=(0.1, 0.2), observation_dim=2, action_dim=2, algorithm=None, path=None):
@@ -104,6 +104,14 @@ def _run(levels=(0.1, 0.2), observation_dim=2, action_dim=2, algorithm=None, pat
 class _Spec:
     observation_dim: int
     action_dim: int
+
+    @property
+    def observation_space(self):
+        return vector(self.observation_dim)
+
+    @property
+    def action(self):
+        return vector(self.action_dim)
 
 
 def _lengths(scores):
@@ -181,11 +189,11 @@ def test_more_episodes_begin_with_the_same_ones():
 
 def test_latency_leaves_the_first_call_out():
     class Slow(Constant):
-        def act(self, observations):
+        def act(self, observations, feedback=None):
             import time
 
             time.sleep(0.2 if not self.shown else 0.002)
-            return super().act(observations)
+            return super().act(observations, feedback)
 
     latency = evaluate(Slow(0.0), Countdown, episodes=3, progress=False).latency
     assert latency.first >= 200 and 2 <= latency.median <= latency.p99 < 100 and latency.batch == 3
@@ -217,9 +225,9 @@ def _refused(run, env, error=ReverieError, **options):
 
 def test_sizes_that_differ_are_quoted():
     message = _refused(_run(observation_dim=11), lambda: Countdown(17))
-    assert "observations of 11 numbers and Countdown has observations of 17" in message
+    assert "observations that are vectors float32 [11], and those of Countdown are vectors float32 [17]" in message
     message = _refused(_run(action_dim=3), Countdown)
-    assert "actions of 3 numbers and Countdown has actions of 2" in message
+    assert "actions that are vectors float32 [3], and those of Countdown are vectors float32 [2]" in message
 
 
 def test_discrete_actions_and_odd_observations_are_refused():
@@ -233,7 +241,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused():
     message = _refused(Constant(np.nan), Countdown, episodes=2)
     assert "constant gave the action [nan, nan] in environment 0 of 2 at step 1" in message
     wide = Constant(0.0)
-    wide.act = lambda observations: np.zeros((1, 5))
+    wide.act = lambda observations, feedback: np.zeros((1, 5))
     assert "actions of shape (1, 5) for 1 environments whose actions have shape (2,)" in _refused(wide, Countdown)
 
 
@@ -276,9 +284,9 @@ def test_a_maze_is_normalised_by_what_is_measured_beside_it():
 
 def test_goals_and_plain_observations_are_not_mixed_up():
     pytest.importorskip("gymnasium_robotics")
-    with pytest.raises(ReverieError, match="fake acts on vectors and pointmaze-umaze gives an observation with a"):
+    with pytest.raises(ReverieError, match="without a goal and pointmaze-umaze gives an observation with a"):
         evaluate(_run((0.0,), 4, 2), "pointmaze-umaze", episodes=1, progress=False)
-    with pytest.raises(ReverieError, match="desired goal and Countdown gives vectors"):
+    with pytest.raises(ReverieError, match="desired goal and Countdown gives observations without a goal"):
         evaluate(_run(algorithm=Fake(goals=True)), Countdown, episodes=1, progress=False)
 
 
@@ -291,7 +299,7 @@ def test_mujoco_scores_are_normalised_by_the_table():
     pytest.importorskip("mujoco")
 
     class Still(Constant):
-        def act(self, observations):
+        def act(self, observations, feedback=None):
             return np.zeros((self.n, 3))
 
     scores = evaluate(Still(0.0), "Hopper-v5", episodes=2, max_steps=30, progress=False)

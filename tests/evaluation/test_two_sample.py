@@ -26,10 +26,10 @@ def data(n=8000):
 class Actor:
     kind: str
 
-    def reset(self, spec, n):
+    def reset(self, spec, n, wishes):
         return ()
 
-    def act(self, state, spec, carry, observation, key):
+    def act(self, state, spec, observation, carry, feedback, key):
         sign_key, noise_key, x_key = jax.random.split(key, 3)
         x = observation
         if self.kind == "marginal":  # right on the whole, but of another observation

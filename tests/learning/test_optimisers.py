@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.training import Optimised, delayed_ema, ema, optimiser
+from reverie.learning import Optimised, delayed_ema, ema, optimiser
 
 
 def path(by, grads, start=0.0):

@@ -55,7 +55,7 @@ class Staged(TinyBC):
     def init(self, key, spec):
         return State(jnp.zeros(3, jnp.int32), jnp.zeros(()), jnp.zeros(()))
 
-    def act(self, state, spec, carry, obs, key) -> Any:
+    def act(self, state, spec, observation, carry, feedback, key) -> Any:
         raise NotImplementedError
 
 

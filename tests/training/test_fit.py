@@ -30,7 +30,7 @@ def same(a, b):
 
 def python(code, **environment):
     """Run the code in a fresh process that finds the tests' helper."""
-    here = str(Path(__file__).parent)
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         env=os.environ | {"PYTHONPATH": here} | environment,
@@ -76,9 +76,9 @@ def test_seeds_at_once_are_the_seeds_alone_within_rounding(run):
 
 
 def test_seeds_differ_and_start_where_asked(run):
-    assert not np.array_equal(run.state(0).average[0][0], run.state(1).average[0][0])
+    assert not np.array_equal(run.state(0).ema[0][0], run.state(1).ema[0][0])
     later = fit(TinyBC(), DATA, steps=60, seed=2, segment=20)
-    np.testing.assert_array_equal(later.state(2).average[0][0], run.state(2).average[0][0])
+    np.testing.assert_array_equal(later.state(2).ema[0][0], run.state(2).ema[0][0])
     assert later.seeds == (2,)
 
 
@@ -179,8 +179,10 @@ def test_configuration_survives_json():
 def test_unknown_names_in_a_configuration():
     with pytest.raises(RunError, match="'tiny-bd'; did you mean one of: tiny-bc"):
         from_config({"name": "tiny-bd"})
-    with pytest.raises(RunError, match="tiny-bc has no field 'depth'"):
-        from_config({"name": "tiny-bc", "depth": 3})
+    with pytest.raises(
+        RunError, match=r"written by reverie 0\.0\.9, where tiny-bc had a field 'depth' that it lacks in"
+    ):
+        from_config({"name": "tiny-bc", "depth": 3}, "0.0.9")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from reverie.data import Dataset
 from reverie.errors import DivergenceError, ReverieError, RunError
 from reverie.training import Synthesis, fit_online
 
-SMALL = {"hidden": (8,), "batch_size": 16}
-SHORT = {"warmup": 20, "every": 10, "log_every": 20, "capacity": 100, "progress": False}
+SMALL = {"hidden": (8,), "critic_hidden": (8,), "batch_size": 16}
+SHORT = {"warmup": 20, "update_interval": 10, "log_every": 20, "capacity": 100, "progress": False}
 
 
 class Aim(gymnasium.Env):
@@ -76,8 +76,8 @@ class Marking:
     role: ClassVar = "synthesizer"
     batch_size: int = 4
 
-    def prepare(self, data):
-        view, spec = BC().prepare(data)
+    def prepare(self, data, spec=None):
+        view, spec = BC().prepare(data, spec)
         return view, replace(spec, kept={"rows": jnp.asarray(len(data))})
 
     def init(self, key, spec):
@@ -98,10 +98,10 @@ def same(one, other) -> bool:
 
 def test_an_agent_learns_to_aim():
     """The mean distance from the best action after 1500 steps: below 0.1, where a random agent's is 0.54."""
-    agent = SAC(hidden=(32, 32), batch_size=64, learning_rate=3e-3, discount=0.5)
-    run = fit_online(agent, Aim, steps=1500, warmup=300, every=50, log_every=300, progress=False)
+    agent = SAC(hidden=(32, 32), critic_hidden=(32, 32), batch_size=64, learning_rate=3e-3, discount=0.5)
+    run = fit_online(agent, Aim, steps=1500, warmup=300, update_interval=50, log_every=300, progress=False)
     seen = jnp.linspace(-1, 1, 21)[:, None]
-    action, _ = agent.act(run.state(), run.spec, (), seen, jax.random.key(0))
+    action, _ = agent.act(run.state(), run.spec, seen, (), {}, jax.random.key(0))
     assert np.abs(action[:, 0] - seen[:, 0] / 2).mean() < 0.1
     returns = run.metrics()["return"]
     assert returns[-1] > returns[0]
@@ -109,7 +109,7 @@ def test_an_agent_learns_to_aim():
 
 def test_steps_updates_and_episodes_are_counted():
     """100 steps of 2 environments, 20 of them random, 3 updates a step; an episode is 5 steps of one environment."""
-    run = fit_online(SAC(**SMALL), Aim, steps=100, ratio=3.0, envs=2, seeds=2, **SHORT)
+    run = fit_online(SAC(**SMALL), Aim, steps=100, utd_ratio=3.0, envs=2, seeds=2, **SHORT)
     metrics = run.metrics()
     np.testing.assert_array_equal(metrics["step"], np.repeat([40, 60, 80, 100], 2))
     np.testing.assert_array_equal(
@@ -135,7 +135,7 @@ def test_a_seed_is_the_same_alone_and_in_company():
 
 def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen():
     """A quarter of each batch; a fresh synthesizer at once and every 40 steps, from as many rows as there are then."""
-    synthesis = Synthesis(every=40, updates=2, rows=50, share=0.25)
+    synthesis = Synthesis(interval=40, updates=2, rows=50, ratio=0.25)
     run = fit_online(Watching(**SMALL), Aim, steps=120, synthesizer=Marking(), synthesis=synthesis, **SHORT)
     metrics = run.metrics()
     np.testing.assert_array_equal(metrics["share"], 0.25)
@@ -145,7 +145,9 @@ def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen
 
 def test_a_replay_with_less_room_than_the_warm_up_holds_its_newest_steps():
     """20 random steps into room for 8, then 10 more."""
-    run = fit_online(Remembering(hidden=(8,)), Aim, steps=40, **SHORT | {"capacity": 8, "warmup": 20})
+    run = fit_online(
+        Remembering(hidden=(8,), critic_hidden=(8,)), Aim, steps=40, **SHORT | {"capacity": 8, "warmup": 20}
+    )
     seen = run.histories[0].dataset().rewards
     np.testing.assert_allclose(run.metrics()["least"], [np.mean([seen[12:20].min(), seen[22:30].min()])], rtol=1e-6)
 
@@ -183,10 +185,13 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     "settings, message",
     [
         ({"steps": 0}, "steps = 0, but it must be a whole number of at least 1"),
-        ({"steps": 100, "envs": 3}, "every=10 steps do not divide among envs=3"),
-        ({"steps": 105}, "steps=105 must be a multiple of every=10"),
-        ({"steps": 20}, "warmup=20 must be at least every=10 and below steps=20"),
-        ({"steps": 100, "ratio": 0.25}, "ratio=0.25 times every=10 must be a whole number of updates"),
+        ({"steps": 100, "envs": 3}, "update_interval=10 steps do not divide among envs=3"),
+        ({"steps": 105}, "steps=105 must be a multiple of update_interval=10"),
+        ({"steps": 20}, "warmup=20 must be at least update_interval=10 and below steps=20"),
+        (
+            {"steps": 100, "utd_ratio": 0.25},
+            "utd_ratio=0.25 times update_interval=10 must be a whole number",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
@@ -204,10 +209,23 @@ def test_methods_of_another_kind_are_refused():
 def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     """With a synthesizer, whose own fields have its name before them."""
     out = str(tmp_path / "run")
-    sizes = ["--hidden", "8", "--batch-size", "16", "--warmup", "20", "--every", "10", "--log-every", "20"]
+    sizes = [
+        "--hidden",
+        "8",
+        "--critic-hidden",
+        "8",
+        "--batch-size",
+        "16",
+        "--warmup",
+        "20",
+        "--update-interval",
+        "10",
+        "--log-every",
+        "20",
+    ]
     made = ["--synthesizer", "synther", "--synthesizer.width", "16", "--synthesizer.blocks", "1"]
     made += ["--synthesizer.nfe", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
-    made += ["--synthesis.rows", "50", "--synthesis.every", "40"]
+    made += ["--synthesis.rows", "50", "--synthesis.interval", "40"]
     assert main(["online", "sac", "--env", "Pendulum-v1", "--steps", "60", "--out", out, *sizes, *made]) == 0
     assert "60 steps of 1 seed(s)" in capsys.readouterr().out
     assert main(["train", "--resume", out, "--steps", "80"]) == 0

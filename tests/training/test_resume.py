@@ -22,7 +22,7 @@ from reverie.training.metrics import Table
 
 OPTIMISED = True  # as the processes are that some tests start, to compare bits with
 DATA = synthetic()
-HERE = str(Path(__file__).parent)
+HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 STEPS = 60
 # The same program, and so one compilation, in all tests of this file.
 fit = partial(reverie.fit, TinyBC(), segment=5, checkpoint_every=5, progress=False)

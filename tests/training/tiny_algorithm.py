@@ -12,12 +12,14 @@ import numpy as np
 
 from reverie.catalogue import ALGORITHMS
 from reverie.data import Dataset, Gaussian, Spec, transitions
-from reverie.training import Optimised, ema, optimiser
+from reverie.learning import Optimised, ema, optimiser
+from reverie.protocols import Feedback
+from reverie.wishes import Wishes
 
 
 class State(eqx.Module):
     actor: Optimised
-    average: Any
+    ema: Any
     made: jax.Array
 
 
@@ -36,8 +38,8 @@ class TinyBC:
     breaks: str = "loss"
     """What breaks: the loss itself, or the parameters only."""
 
-    def prepare(self, data: Dataset) -> tuple[Any, Spec]:
-        spec = Spec.fit(data, observations=Gaussian)
+    def prepare(self, data: Dataset, spec: Spec | None = None) -> tuple[Any, Spec]:
+        spec = spec or Spec.fit(data, observations=Gaussian)
         return transitions(data, spec), spec
 
     def optimiser(self) -> Any:
@@ -69,11 +71,13 @@ class TinyBC:
         size = sum(jnp.sum(w**2) for w, _ in state.actor.params)
         return State(actor, ema(state.ema, actor.params, 0.9), made), {"loss": value, "norm": size}
 
-    def reset(self, spec: Spec, n: int) -> jax.Array:
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> jax.Array:
         return jnp.zeros(n, jnp.int32)
 
-    def act(self, state: State, spec: Spec, carry: jax.Array, obs: jax.Array, key: jax.Array) -> Any:
-        action = mlp(state.ema, spec.normalise("observations", obs))
+    def act(
+        self, state: State, spec: Spec, observation: jax.Array, carry: jax.Array, feedback: Feedback, key: jax.Array
+    ) -> Any:
+        action = mlp(state.ema, spec.normalise("observations", observation))
         action = action + 0.01 * jax.random.normal(key, action.shape)
         return jnp.clip(action, spec.action_low, spec.action_high), carry + 1
 

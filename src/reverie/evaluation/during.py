@@ -8,7 +8,8 @@ import numpy as np
 
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
-from reverie.evaluation.rollout import RunPolicy, check_spaces, environment_name, episode_starts, play, reference_of
+from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, play, reference_of
+from reverie.evaluation.spaces import check_spaces
 from reverie.training.run import Run
 
 
@@ -27,7 +28,6 @@ class Evaluate:
     seed: int = 0
     max_steps: int | None = None
     _envs: list = field(default_factory=list, repr=False)
-    _last: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("every", "episodes"):
@@ -35,9 +35,8 @@ class Evaluate:
                 raise ReverieError(f"{name} = {getattr(self, name)} must be at least 1.")
 
     def on_segment(self, run: Run) -> Mapping[str, Any]:
-        before = self._last if self._last is not None else run.table.last("step")
-        self._last = run.step
-        if run.step // self.every == int(before) // self.every:
+        before = int(run.table.last("step"))  # of the segment before: this one's row is not there yet
+        if run.step // self.every == before // self.every:
             return {"eval_return": np.nan}
         return self.scores(run)
 

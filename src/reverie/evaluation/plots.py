@@ -1,4 +1,4 @@
-"""Pictures: learning curves, mazes with what moves in them, plans being denoised, returns.
+"""Pictures of numbers: learning curves, returns, scores, errors, distributions. Those of mazes are in `mazes`.
 
 Every function returns a matplotlib Figure that belongs to no window; `save` writes it.
 """
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reverie.data import Dataset
-from reverie.environments.pointmaze import Maze, find_maze
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation.scores import Scores
 
@@ -38,9 +37,7 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-WALL, INK, SOFT, BLUE = "#d5d9e0", "#24292f", "#5c636d", "#3366aa"
-TIME = "plasma"
-"""Colours along a plan, dark at its start; the palest tenth of the map is left out."""
+INK, SOFT, BLUE = "#24292f", "#5c636d", "#3366aa"
 
 DISTINCT = ("#8a919c", "#d9822b", BLUE, "#2a9d6f", "#8e4fb0", "#c0392b")
 """Colours of lines that have nothing in common, a pale one first for what the others are compared with."""
@@ -76,89 +73,12 @@ def learning_curves(source: str | Path | Mapping[str, np.ndarray], columns: Sequ
     if missing := [name for name in names if name not in table]:
         raise ReverieError(f"There is no metric {missing[0]!r}; there are {', '.join(sorted(table))}.")
     seeds = len(np.unique(table["seed"]))
-    with _figure(len(names), width=3.2, height=2.4) as (figure, axes):
+    with panels(len(names), width=3.2, height=2.4) as (figure, axes):
         for ax, name in zip(axes, names, strict=True):
             _curve(ax, table["step"], table[name])
             ax.set(title=name, xlabel="environment steps" if "episodes" in table else "updates")
         if seeds > 1:
             figure.suptitle(f"mean and range over {seeds} seeds", x=0.01, ha="left", fontsize=9, color=SOFT)
-    return figure
-
-
-def draw_maze(
-    maze: str | Maze,
-    paths: Sequence[np.ndarray] = (),
-    start: Sequence[float] | None = None,
-    goal: Sequence[float] | None = None,
-    title: str = "",
-) -> "Figure":
-    """A maze from above with paths or plans in it, coloured by time.
-
-    Args:
-        maze: its name, or itself.
-        paths: arrays [T, 2] or wider, of which the first two columns are x and y in m.
-        start, goal: (x, y) in m.
-        title: above the picture.
-    """
-    maze = find_maze(maze) if isinstance(maze, str) else maze
-    height, width = maze.walls.shape
-    cell = max(0.42, 3.2 / height)
-    with _figure(1, width=cell * width + 0.8, height=cell * height + 0.3) as (figure, axes):
-        _maze(axes[0], maze, paths, start, goal)
-        axes[0].set_title(title)
-        if len(paths):
-            _time_bar(figure, axes, "time along the path")
-    return figure
-
-
-def draw_denoising(
-    maze: str | Maze,
-    plans: Sequence[np.ndarray],
-    levels: Sequence[float],
-    start: Sequence[float] | None = None,
-    goal: Sequence[float] | None = None,
-) -> "Figure":
-    """One plan at several noise levels side by side, coloured by the time along the plan.
-
-    Args:
-        maze: its name, or itself.
-        plans: arrays [H, 2] or wider, x and y in m, from the noisiest to the cleanest. What lies outside is cut.
-        levels: the diffusion time t in [0, 1] of each plan.
-        start, goal: (x, y) in m.
-
-    Raises:
-        ReverieError: plans and levels of different number.
-    """
-    if len(plans) != len(levels):
-        raise ReverieError(f"There are {len(plans)} plans and {len(levels)} levels; give one level a plan.")
-    maze = find_maze(maze) if isinstance(maze, str) else maze
-    height, width = maze.walls.shape
-    cell = max(0.27, 1.9 / height)
-    with _figure(len(plans), width=cell * width, height=cell * height + 0.35) as (figure, axes):
-        for ax, plan, level in zip(axes, plans, levels, strict=True):
-            _maze(ax, maze, [plan], start, goal, dots=True)
-            ax.set_title(f"t = {level:.2f}")
-        _time_bar(figure, axes, "time along the plan")
-    return figure
-
-
-def draw_driven(maze: str | Maze, plans: Sequence[np.ndarray], paths: Sequence[np.ndarray]) -> "Figure":
-    """Plans as dots and the paths then driven as lines, one panel each, coloured by time.
-
-    Args:
-        maze: its name, or itself.
-        plans, paths: arrays [H, 2] and [T, 2] or wider, x and y in m; as many of one as of the other. A plan's first
-            and last rows are marked as start and goal.
-    """
-    maze = find_maze(maze) if isinstance(maze, str) else maze
-    height, width = maze.walls.shape
-    cell = max(0.3, 2.3 / height)
-    with _figure(len(plans), width=cell * width, height=cell * height + 0.1) as (figure, axes):
-        for ax, plan, path in zip(axes, plans, paths, strict=True):
-            _maze(ax, maze, [path], plan[0], plan[-1])
-            ax.scatter(plan[:, 0], plan[:, 1], s=12, facecolor="white", edgecolor=INK, linewidths=0.7, zorder=3)
-        _time_bar(figure, axes, "time along the path")
-        figure.supxlabel("dots: the plan; line: the path driven", x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
 
 
@@ -169,7 +89,7 @@ def draw_returns(scores: Scores | Sequence[Scores]) -> "Figure":
     """
     every = [scores] if isinstance(scores, Scores) else list(scores)
     groups = [(one, row) for one in every for row in range(len(one.seeds))]
-    with _figure(1, width=1.6 + 0.55 * len(groups) + 0.5 * len(every), height=3.4) as (figure, axes):
+    with panels(1, width=1.6 + 0.55 * len(groups) + 0.5 * len(every), height=3.4) as (figure, axes):
         ax, centre = axes[0], 0.0
         ticks = []
         for one in every:
@@ -236,7 +156,7 @@ def grouped_scores(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """
     sets = list(dict.fromkeys(row["set"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    with _figure(len(sets), width=3.4, height=0.7 + 0.32 * len(methods)) as (figure, axes):
+    with panels(len(sets), width=3.4, height=0.7 + 0.32 * len(methods)) as (figure, axes):
         for ax, name in zip(axes, sets, strict=True):
             for row in (row for row in rows if row["set"] == name):
                 y, found = methods.index(row["method"]), row["normalised"]["seeds"]
@@ -257,7 +177,7 @@ def error_by_horizon(curves: Mapping[str, Mapping[str, Sequence[float]]], title:
         curves: by the predictor's name, `low`, `median` and `high` at 1, 2, ... steps.
         title: above the picture.
     """
-    with _figure(1, width=7.2, height=4.0) as (figure, axes):
+    with panels(1, width=7.2, height=4.0) as (figure, axes):
         ax = axes[0]
         for (name, curve), colour in zip(curves.items(), cycle(DISTINCT)):
             steps = np.arange(1, len(curve["median"]) + 1)
@@ -274,7 +194,7 @@ def compared_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], xlabel:
     Args:
         curves: by name, steps `[T]` and values `[S, T]`, which may be NaN where there is none.
     """
-    with _figure(1, width=7.2, height=4.0) as (figure, axes):
+    with panels(1, width=7.2, height=4.0) as (figure, axes):
         for (name, (steps, values)), colour in zip(curves.items(), cycle(DISTINCT)):
             known = ~np.isnan(values).any(0)
             steps, values = steps[known], values[:, known]
@@ -292,7 +212,7 @@ def draw_marginals(real: Dataset, made: Dataset, bins: int = 60) -> "Figure":
     ]
     columns += [(f"action {i}", real.actions[:, i], made.actions[:, i]) for i in range(real.action_dim)]
     columns.append(("reward", real.require_rewards(), made.require_rewards()))
-    with _figure(len(columns), width=1.9, height=1.5) as (figure, axes):
+    with panels(len(columns), width=1.9, height=1.5) as (figure, axes):
         for ax, (name, one, other) in zip(axes, columns, strict=True):
             low, high = np.percentile(np.concatenate([one, other]), [0.1, 99.9])
             edges = np.linspace(low, high if high > low else low + 1, bins + 1)
@@ -305,8 +225,8 @@ def draw_marginals(real: Dataset, made: Dataset, bins: int = 60) -> "Figure":
 
 
 @contextmanager
-def _figure(count: int, width: float, height: float) -> Iterator[tuple["Figure", list[Any]]]:
-    """A figure of `count` panels of that size in inches, in rows no wider than a page, in this module's style."""
+def panels(count: int, width: float, height: float) -> Iterator[tuple["Figure", list[Any]]]:
+    """A figure of `count` panels of that size in inches, in rows no wider than a page, in this package's style."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -314,60 +234,7 @@ def _figure(count: int, width: float, height: float) -> Iterator[tuple["Figure",
     rows = -(-count // columns)
     with rc_context(STYLE):
         figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for spare in panels[count:]:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for spare in axes[count:]:
             spare.remove()
-        yield figure, list(panels[:count])
-
-
-def _maze(ax: "Axes", maze: Maze, paths, start, goal, dots: bool = False) -> None:
-    """Walls (the outer ones at half their width), then paths, then start and goal on top."""
-    from matplotlib.patches import Rectangle
-
-    height, width = maze.walls.shape
-    for row, column in np.argwhere(maze.walls):
-        x, y = maze.centre((int(row), int(column)))
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=WALL, edgecolor=WALL, linewidth=0.4))
-    for path in paths:
-        _coloured_line(ax, np.asarray(path)[:, :2], dots)
-    white: dict[str, Any] = {"markeredgecolor": "white", "zorder": 4}
-    if start is not None:
-        ax.plot(*start[:2], "o", color=INK, markersize=8, markeredgewidth=1.2, **white)
-    if goal is not None:
-        ax.plot(*goal[:2], "*", color="#c0392b", markersize=15, markeredgewidth=0.9, **white)
-    ax.set(xlim=(0.5 - width / 2, width / 2 - 0.5), ylim=(0.5 - height / 2, height / 2 - 0.5), aspect="equal")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
-def _coloured_line(ax: "Axes", path: np.ndarray, dots: bool) -> None:
-    from matplotlib.collections import LineCollection
-
-    time = np.linspace(0, 1, len(path))
-    pieces = LineCollection(
-        list(np.stack([path[:-1], path[1:]], axis=1)),
-        cmap=_time_map(),
-        array=time[:-1],
-        linewidths=0.8 if dots else 2.2,
-        alpha=0.3 if dots else 1.0,
-        capstyle="round",
-    )
-    ax.add_collection(pieces)
-    if dots:
-        ax.scatter(path[:, 0], path[:, 1], c=time, cmap=_time_map(), s=9, linewidths=0, zorder=3)
-
-
-def _time_map():
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(colormaps[TIME](np.linspace(0, 0.9, 256)))
-
-
-def _time_bar(figure: "Figure", axes: list, label: str) -> None:
-    from matplotlib.cm import ScalarMappable
-
-    bar = figure.colorbar(ScalarMappable(cmap=_time_map()), ax=axes, shrink=0.8, aspect=22, pad=0.02)
-    bar.set_ticks([0, 1], labels=["start", "end"])
-    bar.set_label(label, fontsize=9, labelpad=-14)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+        yield figure, list(axes[:count])

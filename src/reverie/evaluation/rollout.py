@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.spaces import Box, Dict, MultiDiscrete
 from jax import lax
 
-from reverie.data.fields import Field, describe
 from reverie.data.schemes import is_goal_environment
 from reverie.environments.pointmaze import MAZES
 from reverie.environments.policies import Observations, Policy, RandomPolicy, WaypointPolicy
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
+from reverie.evaluation.spaces import check_spaces
 from reverie.terminal import Progress
 from reverie.training.run import Run, as_input, check_acts, signals_of
 from reverie.wishes import resolve
@@ -116,7 +115,7 @@ class RunPolicy:
         self.run, self.seed, self.name, self.signals = run, seed, run.name, signals_of(run.algorithm)
 
     def reset(self, n: int) -> None:
-        """n environments start anew. What the run is asked for is one for all, one for each of a seed's, or of all."""
+        """n environments start anew. What the run is asked for is one for all, or one for each of a seed's."""
         run, seeds = self.run, len(self.run.seeds)
         wishes = resolve(run.algorithm.name, run.wishes, run.asked, n // seeds)
         carry = run.algorithm.reset(run.spec, n // seeds, wishes)
@@ -264,55 +263,6 @@ def _check_actions(actions: np.ndarray, running: np.ndarray, shape: tuple, name:
             f"{name} gave the action {actions[i].tolist()} in environment {i} of {len(running)} at step {step}: its "
             f"networks have diverged, or what it observed was not finite."
         )
-
-
-def check_spaces(env: Any, name: str, run: Run | None) -> None:
-    """Raise ReverieError where the environment's observations or actions are not those that the run was trained on."""
-    space = env.action_space
-    if not isinstance(space, Box) or len(space.shape) not in (1, 2):
-        raise ReverieError(f"{name} has the action space {space}; only vectors of continuous actions work.")
-    observed = observation_fields(env.observation_space, name)
-    if run is None:
-        return
-    goals = isinstance(env.observation_space, Dict) and is_goal_environment(env.observation_space.spaces)
-    if goals != getattr(run.algorithm, "goals", False):
-        kinds = ("observations without a goal", "an observation with a desired goal")
-        raise ReverieError(
-            f"{run.algorithm.name} acts on {kinds[not goals]} and {name} gives {kinds[goals]}; `reverie list` shows "
-            "what each algorithm needs."
-        )
-    here = observed["observation"] if goals else observed
-    for what, trained, found in (
-        ("observations", run.spec.observation_space, here),
-        (
-            "actions",
-            run.spec.action,
-            Field(tuple(space.shape), "float32", "vector" if len(space.shape) == 1 else "agents"),
-        ),
-    ):
-        if trained != found:
-            raise ReverieError(
-                f"The run has {what} that are {describe(trained)}, and those of {name} are {describe(found)}; "
-                "evaluate it in the environment of its data."
-            )
-
-
-def observation_fields(space: Any, name: str, inside: bool = False) -> Any:
-    """What the observations of a Gymnasium space are: a Field, or a dictionary of Fields. Whole numbers are token ids
-    only `inside` a dictionary, as in a data set. Raises ReverieError for what a data set cannot hold."""
-    if isinstance(space, Dict):
-        return {key: observation_fields(each, f"{name}'s {key!r}", True) for key, each in sorted(space.spaces.items())}
-    axes = len(space.shape or ())
-    if isinstance(space, Box) and space.dtype == np.uint8 and axes == 3:
-        return Field(tuple(space.shape), "uint8", "image")
-    if inside and isinstance(space, Box | MultiDiscrete) and np.issubdtype(space.dtype, np.integer) and axes == 1:
-        return Field(tuple(space.shape), "int32", "tokens")
-    if isinstance(space, Box) and axes in (1, 2):
-        return Field(tuple(space.shape), "float32", "vector" if axes == 1 else "agents")
-    raise ReverieError(
-        f"{name} has the observation space {space}; vectors, images (uint8, channel last), token ids, several agents' "
-        "vectors, and dictionaries of these, work."
-    )
 
 
 def reference_of(name: str, envs: list, starts: list[int], max_steps: int | None, seed: int) -> Reference | None:

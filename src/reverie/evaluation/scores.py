@@ -129,6 +129,8 @@ class Scores:
     latency: Latency
     successes: np.ndarray | None = None
     """True where the environment reported success at any step; None where it never reports any."""
+    costs: np.ndarray | None = None
+    """Sums of what the environment reported as "cost"; None where it never reports any."""
     reference: Reference | None = None
     max_steps: int | None = None
     """After which the episodes were cut; None for the environment's own limit."""
@@ -140,11 +142,12 @@ class Scores:
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """Mean and intervals of "return" and "length", and of "normalised" and "success" (per cent) where known."""
+        """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent) and "cost" where known."""
         measured = {
             "return": self.returns,
             "normalised": self.normalised,
             "success": None if self.successes is None else 100.0 * self.successes,
+            "cost": self.costs,
             "length": self.lengths,
         }
         return {name: estimate(values) for name, values in measured.items() if values is not None}
@@ -180,6 +183,7 @@ class Scores:
             "lengths": self.lengths,
             "terminated": self.terminated,
             "successes": self.successes,
+            "costs": self.costs,
             "normalised": self.normalised,
         }
         plain |= {

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-from reverie import __version__
 from reverie.catalogue import to_config
 from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
@@ -26,6 +25,7 @@ from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run, state_shapes
 from reverie.training.settings import Training
 from reverie.training.store import Store
+from reverie.version import __version__
 
 CHECKPOINT_SECONDS = 60.0
 LONGEST_SEGMENT = 1000
@@ -82,6 +82,7 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
+    segments.check_writes_nothing(algorithm)
     training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)

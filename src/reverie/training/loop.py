@@ -130,16 +130,22 @@ def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, len
     return jax.lax.map(one, done + 1 + jnp.arange(length, dtype=jnp.uint32))
 
 
-@partial(jax.jit, static_argnames=("algorithm", "split", "stage"), donate_argnames="states")
+@partial(jax.jit, static_argnames=("algorithm", "seeds_by", "split", "stage"), donate_argnames="states")
 def advance_on(
-    algorithm: Any, states: Any, keys: jax.Array, done: jax.Array, batches: Any, *, split: Split = None, stage: int = 0
+    algorithm: Any,
+    states: Any,
+    keys: jax.Array,
+    done: jax.Array,
+    batches: Any,
+    *,
+    seeds_by: SeedsBy = "map",
+    split: Split = None,
+    stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """The same updates as `advance` makes, on batches that were gathered elsewhere, `[L, S, batch_size, ...]`."""
     make_update = stages_of(algorithm)[stage].update
 
-    def train(each: tuple[Any, jax.Array, Any]) -> tuple[Any, ...]:
-        state, key, batches = each
-
+    def train(state: Any, key: jax.Array, batches: Any) -> tuple[Any, ...]:
         def update(state: Any, numbered: Any) -> tuple[Any, dict[str, jax.Array]]:
             number, batch = numbered
             update_key = jax.random.split(jax.random.fold_in(key, number))[1]
@@ -151,7 +157,7 @@ def advance_on(
         return state, metrics, _finite(state)
 
     by_seed = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batches)
-    return jax.lax.map(train, (states, keys, by_seed))
+    return _over_seeds(train, seeds_by)(states, keys, by_seed)
 
 
 def _over_seeds(train: Callable, seeds_by: SeedsBy) -> Callable:

@@ -43,8 +43,7 @@ class Table:
 
     def _widen(self, new: list[str]) -> None:
         """Further columns: before the times, which come last."""
-        times = [column for column in self.columns if column in TIMES]
-        columns = [column for column in self.columns if column not in TIMES] + new + times
+        columns = sorted([*self.columns, *new], key=lambda column: column in TIMES)  # stable
         before = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
         self.columns, self.rows = columns, [[row.get(column, math.nan) for column in columns] for row in before]
         if self.rows:

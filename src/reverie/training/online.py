@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 
-from reverie import __version__
 from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
@@ -27,6 +26,7 @@ from reverie.training.online_loop import OnlineLoop
 from reverie.training.run import Run, signals_of
 from reverie.training.settings import Online, Synthesis
 from reverie.training.store import Store
+from reverie.version import __version__
 
 
 def fit_online(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RETURNS = "returns.json"
 WRITTEN = "written.npz"
-"""Columns of the replay that updates have changed, as they are on the device."""
+"""The replay as it is on the device, where updates change it."""
 STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
@@ -72,7 +72,7 @@ class OnlineLoop:
         self.rows: dict[str, jax.Array] = {}
         self.count = 0
         self.place(_stacked(self.histories))
-        self.rows |= _written(store, done)
+        self.restore(done)
         self.synthetic: dict[str, jax.Array] = {}
         self.metrics: list[dict[str, np.ndarray]] = []
         self.seen = [len(returns) for returns in env.ended] if done else [0] * len(training.seeds)
@@ -110,6 +110,16 @@ class OnlineLoop:
         over = max(0, n - capacity)
         rows = {name: x[:, over:] for name, x in rows.items()}
         self.rows, self.count = write(self.rows, jnp.asarray(self.count + over), rows), self.count + n
+
+    def restore(self, done: int) -> None:
+        """Put back the replay of the checkpoint where updates change it: each row in its place, as it was."""
+        path = self.store.path / folder.REPLAY / str(done) / WRITTEN if self.store.path and done else None
+        if path is None or not path.exists():
+            return
+        with np.load(path, allow_pickle=False) as file:
+            kept = dict(file)
+        # There is more room where more steps were asked for.
+        self.rows = {name: x.at[:, : kept[name].shape[1]].set(kept[name]) for name, x in self.rows.items()}
 
     def round(self) -> None:
         """Some updates, then some steps in the environments with what was learned."""
@@ -226,8 +236,8 @@ class OnlineLoop:
         for seed, history in zip(self.training.seeds, self.histories, strict=True):
             history.dataset().save(f"d4rl:{kept / f'{seed}.hdf5'}")
         (kept / RETURNS).write_text(json.dumps([history.returns for history in self.histories]))
-        if columns := loop.written_columns(self.training.algorithm):
-            np.savez(kept / WRITTEN, **{name: np.asarray(self.rows[name]) for name in columns})  # type: ignore[arg-type]
+        if loop.written_columns(self.training.algorithm):
+            np.savez(kept / WRITTEN, **jax.device_get(self.rows))
         self.store.save(self.step, self.states)
         for old in (path / folder.REPLAY).iterdir():
             if old != kept:
@@ -249,15 +259,6 @@ def _replay(store: Store, step: int, seed: int) -> Dataset | None:
 def _returns(store: Store, step: int) -> list[list[float]]:
     """Of each seed's episodes until then."""
     return json.loads((store.path / folder.REPLAY / str(step) / RETURNS).read_text()) if store.path and step else []
-
-
-def _written(store: Store, step: int) -> dict[str, jax.Array]:
-    """The columns that updates had changed until then."""
-    path = store.path / folder.REPLAY / str(step) / WRITTEN if store.path and step else None
-    if path is None or not path.exists():
-        return {}
-    with np.load(path, allow_pickle=False) as file:
-        return {name: jnp.asarray(file[name]) for name in file.files}
 
 
 def _stacked(histories: list[History]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from reverie.settings import acting_fields
 from reverie.training import folder, generating
 from reverie.training.loop import initial_states, seed_keys
 from reverie.training.metrics import Table
-from reverie.wishes import Wish, resolve
+from reverie.wishes import Wish, check_known, resolve
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ class Policy:
 
     def reset(self, seed: int = 0, **wishes: Any) -> Any:
         """The carry before the first step of an episode, in which `wishes` are asked for, such as a target return."""
-        declared = self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
-        asked = resolve(self.algorithm.name, declared, {**self.asked, **wishes}, 1)
+        asked = resolve(self.algorithm.name, self._wishes, {**self.asked, **wishes}, 1)
         return jax.random.key(seed), self.algorithm.reset(self.spec, 1, asked)
 
     def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
@@ -154,9 +153,13 @@ class Policy:
     def rewish(self, carry: Any, **wishes: Any) -> Any:
         """The carry once other things are asked for, in the middle of an episode."""
         key, own = carry
-        declared = self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
-        asked = resolve(self.algorithm.name, {name: declared[name] for name in wishes if name in declared}, wishes, 1)
+        check_known(self.algorithm.name, self._wishes, wishes)
+        asked = resolve(self.algorithm.name, {name: self._wishes[name] for name in wishes}, wishes, 1)
         return key, self.algorithm.rewish(own, asked)
+
+    @cached_property
+    def _wishes(self) -> Mapping[str, Wish]:
+        return self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
 
     # A call takes apart what it is given. A state is hundreds of modules, and a list of their arrays is one: the host's
     # part of an action falls from 0.6 to 0.2 ms.

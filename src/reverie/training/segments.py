@@ -23,13 +23,17 @@ Advance = Callable[[Any, jax.Array, int, int, int], tuple[Any, dict[str, np.ndar
 """(states, keys, updates before, updates to make, stage) -> (states, metrics [S, L], whether each state is finite)"""
 
 
-def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
-    """One compiled program a segment, batches drawn where the data lie. Raises RunError where a method changes them."""
+def check_writes_nothing(algorithm: Any) -> None:
+    """Raise RunError for a method that changes what it learns from: a data set stays as it is."""
     if writes := loop.written_columns(algorithm):
         raise RunError(
             f"{algorithm.name} changes {', '.join(writes)} of the data it learns from, which only a replay keeps; "
             "train it online."
         )
+
+
+def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
+    """One compiled program a segment, batches drawn where the data lie."""
     view = loop.replicated(view, mesh)
     seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
     derived: dict[int, Any] = {}
@@ -52,7 +56,8 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
 
     Raises RunError in a stage that derives further columns of the data.
     """
-    view, split = on_host(view), loop.batch_split(mesh)
+    view = on_host(view)
+    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
     # Of the view only its length is used: none of its arrays comes into the program.
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
@@ -65,9 +70,8 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
         with Prefetch(view, numbers) as batches:
             for (at, _), batch in zip(pieces, batches, strict=True):
                 number, batch = loop.replicated((np.uint32(at), batch), mesh)
-                states, metrics, finite = loop.advance_on(
-                    algorithm, states, keys, number, batch, split=split, stage=stage
-                )
+                how: dict[str, Any] = {"seeds_by": seeds_by, "split": split, "stage": stage}
+                states, metrics, finite = loop.advance_on(algorithm, states, keys, number, batch, **how)
                 wait(finite)
                 parts.append(jax.device_get((metrics, finite)))
         metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
