@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, scaling, steps, timing
+from benchmarks import cleandiffuser, peers, scaling, schedules, steps, timing
 from benchmarks.flops import matmul_flops
 from benchmarks.peers import Counts, Plan, Row, Side, UnequalError
 from benchmarks.workloads import Prepared, SizedDiffusionQL, counted, evaluations_of, hopper_like
@@ -159,3 +159,13 @@ def test_the_mazes_planner_is_also_timed_when_it_plans_again():
 def test_nfe_is_at_most_the_noise_levels():
     found = steps.cells("policy", SizedDiffusionQL(), [1, 3, 10, 64])
     assert sorted({cell.nfe for cell in found}) == [1, 3, 5] and len(found) == 3 * 3
+
+
+def test_schedules_error_is_that_of_the_sampler_alone(tmp_path):
+    """VE's uniform times are uniform in log-SNR already; half as long steps of a first-order solver halve the error."""
+    assert schedules.error("ve", "uniform", "ddim", 20) == pytest.approx(schedules.error("ve", "log-snr", "ddim", 20))
+    coarse, fine = (schedules.error("edm", "log-snr", "ddim", nfe) for nfe in (50, 100))
+    assert coarse / fine == pytest.approx(2, rel=0.1)
+    schedules.main(["--processes", "edm", "--nfe", "2", "--out", str(tmp_path)])
+    rows = (tmp_path / "schedules.md").read_text().splitlines()
+    assert len(rows) == 6 and rows[4].startswith("| edm | **karras** |")

@@ -42,6 +42,17 @@ def test_the_tables_cell_is_parsed_up_to_its_data(plan, kind, name, short, capsy
         assert "nowhere.hdf5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("agent", ["sac", "sac-20", "synther-20"])
+def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    online, given = importlib.import_module("online"), []
+    monkeypatch.setattr(online.subprocess, "run", lambda command, **_: given.extend(command[3:]))
+    options = argparse.Namespace(env="Nowhere-v5", steps=1000, seeds=1, short=True, out=tmp_path)
+    online.train(agent, options)
+    assert cli.main(given) == 2
+    assert "Nowhere-v5" in capsys.readouterr().err
+
+
 def test_a_tenth_is_every_tenth_episode_and_the_complete_set_lies_beside_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     states, ends = np.repeat(np.arange(20.0), 3)[:, None], np.arange(60) % 3 == 2
