@@ -1,7 +1,7 @@
 """The same three workloads by a user's own clone of CleanDiffuser, through its classes; see `benchmarks.peers`.
 
-With as many sampling as diffusion steps its schedule visits level 0 twice, and a call of each chain changes nothing.
-Here it has one diffusion step more than sampling steps, so that every call does something; that costs it no time.
+With as many sampling as diffusion steps its schedule visits level 0 twice, and one evaluation of each chain changes
+nothing. Here it has one diffusion step more than sampling steps, so that every evaluation counts; it costs no time.
 """
 
 import sys
@@ -72,7 +72,7 @@ class Setting:
             module.compile(**({"mode": "reduce-overhead"} if self.device != "cpu" else {}))
 
     def begin(self) -> None:
-        """Tell CUDA graphs that what the last call of the networks returned is no longer needed."""
+        """Tell CUDA graphs that what the last evaluation of the networks returned is no longer needed."""
         if self.compiled and self.device != "cpu":
             self.torch.compiler.cudagraph_mark_step_begin()
 
@@ -95,18 +95,18 @@ class Setting:
         return found[0]
 
 
-def calls_of(work: Work, **networks: Any) -> dict[str, list[int]]:
-    """Examples in each call of each of the networks, in one run of the work."""
+def evaluations_of(work: Work, **networks: Any) -> dict[str, list[int]]:
+    """Examples in each evaluation of each of the networks, in one run of the work."""
     found: dict[str, list[int]] = {name: [] for name in networks}
 
-    def noting(calls: list[int]) -> Callable:
-        return lambda module, inputs: calls.append(len(inputs[0]))
+    def noting(examples: list[int]) -> Callable:
+        return lambda module, inputs: examples.append(len(inputs[0]))
 
     hooks = [net.register_forward_pre_hook(noting(found[name])) for name, nets in networks.items() for net in nets]
     work()
     for hook in hooks:
         hook.remove()
-    return {name: sorted(calls) for name, calls in sorted(found.items()) if calls}
+    return {name: sorted(examples) for name, examples in sorted(found.items()) if examples}
 
 
 class DiffusionQL:
@@ -156,22 +156,22 @@ class DiffusionQL:
         from cleandiffuser.utils import FreezeModules
 
         torch, batch = self.on.torch, self.batches[self.made % len(self.batches)]
-        s, a, following = batch["observations"], batch["actions"], batch["next_observations"]
+        s, a, next_s = batch["observations"], batch["actions"], batch["next_observations"]
         values = self.critic(s, a)
-        best, _ = self.sample(following, use_ema=True)
-        goal = torch.min(*self.target(following, best))
-        goal = (batch["rewards"][:, None] + (1 - batch["terminals"][:, None]) * 0.99 * goal).detach()
-        critic_loss = sum(torch.nn.functional.mse_loss(value, goal) for value in values)
+        best, _ = self.sample(next_s, use_ema=True)
+        td_target = torch.min(*self.target(next_s, best))
+        td_target = (batch["rewards"][:, None] + (1 - batch["terminals"][:, None]) * 0.99 * td_target).detach()
+        critic_loss = sum(torch.nn.functional.mse_loss(value, td_target) for value in values)
         self.step(self.critic_optimiser, critic_loss)
 
-        imitation = self.actor.loss(a, s)
+        bc_loss = self.actor.loss(a, s)
         mine, _ = self.sample(s, use_ema=False, requires_grad=True)
         with FreezeModules([self.critic]):
             first, second = self.critic(s, mine)
         if np.random.uniform() > 0.5:
             first, second = second, first
-        improvement = -first.mean() / second.abs().mean().detach()
-        self.step(self.actor.optimizer, imitation + improvement)
+        q_loss = -first.mean() / second.abs().mean().detach()
+        self.step(self.actor.optimizer, bc_loss + q_loss)
         for schedule in self.schedules:
             schedule.step()
         if self.made % 5 == 0:
@@ -180,7 +180,7 @@ class DiffusionQL:
                 slow.data.copy_(0.005 * p.data + 0.995 * slow.data)
         self.made += 1
         # Its loop logs these four numbers of every update, each of which waits for the device.
-        return [each.item() for each in (imitation, improvement, critic_loss, goal.mean())]
+        return [each.item() for each in (bc_loss, q_loss, critic_loss, td_target.mean())]
 
     @staticmethod
     def step(optimiser: Any, loss: Any) -> None:
@@ -201,7 +201,7 @@ class DiffusionQL:
             return actions[torch.multinomial(weights, 1)].cpu().numpy()
 
     def changes(self) -> list[float]:
-        """How far each call of a chain moves its sample, at most over its entries."""
+        """How far each evaluation in a chain moves its sample, at most over its entries."""
         return moves(self.sample(self.batches[0]["observations"][:4], preserve_history=True)[1])
 
 
@@ -283,15 +283,15 @@ class Diffuser:
 class SynthER:
     """Its network for transitions, and its sampling of rows of 27 numbers."""
 
-    def __init__(self, on: Setting, rows: int, calls: int, width: int = 1024):
+    def __init__(self, on: Setting, rows: int, nfe: int, width: int = 1024):
         from cleandiffuser.diffusion import DiscreteDiffusionSDE
         from cleandiffuser.nn_diffusion import IDQLMlp
 
-        self.on, self.rows, self.calls = on, rows, calls
+        self.on, self.rows, self.nfe = on, rows, nfe
         self.size = 2 * OBSERVATION + ACTION + 2
         self.net = IDQLMlp(0, self.size, emb_dim=128, hidden_dim=width, n_blocks=6, timestep_emb_type="positional")
         self.agent = DiscreteDiffusionSDE(
-            self.net, predict_noise=True, diffusion_steps=calls + 1, ema_rate=0.999, device=on.device
+            self.net, predict_noise=True, diffusion_steps=nfe + 1, ema_rate=0.999, device=on.device
         )
         on.ready(self.agent.model_ema["diffusion"])
 
@@ -302,7 +302,7 @@ class SynthER:
     def sample(self, rows: int, **options: Any) -> Any:
         self.on.begin()
         prior = self.on.torch.zeros((rows, self.size), device=self.on.device)
-        settings: Any = {"solver": "ddpm", "n_samples": rows, "sample_steps": self.calls, "use_ema": True}
+        settings: Any = {"solver": "ddpm", "n_samples": rows, "sample_steps": self.nfe, "use_ema": True}
         return self.agent.sample(prior, temperature=1.0, **settings, **options)
 
     def generate(self) -> np.ndarray:
@@ -313,7 +313,7 @@ class SynthER:
 
 
 def moves(log: dict[str, Any]) -> list[float]:
-    """`[n, calls + 1, n, ...]` of the sampler's log: the largest change of an entry in each call."""
+    """`[n, nfe + 1, n, ...]` of the sampler's log: the largest change of an entry in each evaluation."""
     history = np.asarray(log["sample_history"])
     steps = np.abs(np.diff(history, axis=1))
     return steps.max(axis=tuple(i for i in range(steps.ndim) if i != 1)).tolist()

@@ -7,10 +7,11 @@ Where one of them is missing Reverie's half runs alone. Three workloads with Hop
 SynthER's sampling.
 
 Equal work. Before anything is timed the script counts, by running them, the parameters of both sides' networks, the
-calls of each network in an update or a plan and the examples in each call, and how far each call of a chain moves the
-sample. It refuses to go on where the parameters differ by more than 6 %, the calls or examples differ at all, or a call
-changes nothing. (CleanDiffuser's schedule repeats level 0 where sampling and diffusion steps are as many, and a call is
-wasted. Here it gets one diffusion step more, so that it makes as many calls as its own settings have, and all count.)
+evaluations of each network in an update or a plan (NFE) and the examples in each, and how far each evaluation in a
+chain moves the sample. It refuses to go on where the parameters differ by more than 6 %, NFE or examples differ at all,
+or an evaluation changes nothing. (CleanDiffuser's schedule repeats level 0 where sampling and diffusion steps are as
+many, and an evaluation is wasted. Here it gets one diffusion step more, so that its NFE is that of its own settings,
+and all count.)
 The floating-point operations of both sides' matrix products stand in the table, and may differ by 12 %.
 
 Equal terms. Both run on the same cores (--threads), or both on the GPU. Their batches are drawn from the same data:
@@ -38,7 +39,7 @@ TOLERANCE = 0.06
 """By how much the parameters of two networks may differ, in parts of the peer's: the values of Diffuser's are built
 otherwise, ours with one halving of the window more."""
 LEAST_MOVE = 1e-3
-"""By how much a call must change the sample, which has entries of order 1, to count."""
+"""By how much an evaluation must change the sample, which has entries of order 1, to count."""
 
 
 class UnequalError(Exception):
@@ -54,8 +55,8 @@ class Side:
     """Updates in one run of the work."""
     flops: float = 0.0
     """Of one unit."""
-    calls: dict[str, list[int]] | None = None
-    """Examples in each call of each network, in one unit."""
+    nfe: dict[str, list[int]] | None = None
+    """Examples in each evaluation of each network, in one unit."""
 
 
 @dataclass
@@ -89,11 +90,11 @@ def check_parameters(counts: Counts) -> None:
         )
 
 
-def check_calls(row: Row) -> None:
+def check_nfe(row: Row) -> None:
     for name, side in row.theirs.items():
-        if side.calls != row.ours.calls:
+        if side.nfe != row.ours.nfe:
             raise UnequalError(
-                f"{row.name}: the examples in each network call are {row.ours.calls} and {name} {side.calls}; "
+                f"{row.name}: the examples in each evaluation are {row.ours.nfe} and {name} {side.nfe}; "
                 "give both the same candidates, sampling steps and batches"
             )
 
@@ -107,11 +108,13 @@ def check_flops(row: Row) -> None:
             )
 
 
-def check_moves(name: str, moves: list[float], calls: int) -> None:
-    """Every one of so many calls must move the sample."""
-    if len(moves) != calls or min(moves) < LEAST_MOVE:
+def check_moves(name: str, moves: list[float], nfe: int) -> None:
+    """Every one of so many evaluations must move the sample."""
+    if len(moves) != nfe or min(moves) < LEAST_MOVE:
         found = ", ".join(f"{move:.1e}" for move in moves)
-        raise UnequalError(f"{name}: of {calls} network calls the sample was moved by {found}; every one should count")
+        raise UnequalError(
+            f"{name}: of {nfe} network evaluations the sample was moved by {found}; every one should count"
+        )
 
 
 @dataclass
@@ -123,14 +126,14 @@ class Plan:
 
 
 def our_moves(algorithm: Any, size: tuple[int, ...], network: Callable) -> list[float]:
-    """How far each call of our chain moves its sample."""
+    """How far each evaluation in our chain moves its sample."""
     import jax
     import numpy as np
 
     from reverie.diffusion import sample
 
     key = jax.random.key(0)
-    options = {"calls": algorithm.calls or algorithm.diffusion_steps, "solver": algorithm.solver}
+    options = {"nfe": algorithm.nfe or algorithm.diffusion_steps, "solver": algorithm.solver}
     options |= getattr(algorithm, "sampling", {})
     denoiser = algorithm.process.denoiser(network)
     _, past = sample(algorithm.process, denoiser, key, size, history=True, **options)
@@ -156,7 +159,7 @@ def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     check_moves(
         "Diffusion-QL", our_moves(algorithm, (4, ACTION), lambda x, t, c: state.actor.params(x, t, observed)), 5
     )
-    noticed = calls(noted.segment(1))
+    noticed = evaluations_of(noted.segment(1))
     rows = [updating("Diffusion-QL: update", options, ours, noticed, theirs, lambda peer: peer.update)]
     for n in (1, 50):
         act = lambda peer, n=n: lambda: peer.act(n)  # noqa: E731
@@ -178,8 +181,8 @@ def diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
         denoiser.theirs, value.theirs = map(cleandiffuser.parameters, (peer.net, peer.value))
         check_moves("CleanDiffuser's Diffuser", peer.changes(), peer.steps)
     size = (1, algorithm.horizon, OBSERVATION + ACTION)
-    check_moves("Diffuser", our_moves(algorithm, size, ours.state.denoiser_average), algorithm.diffusion_steps)
-    noticed = calls(noted.segment(1))
+    check_moves("Diffuser", our_moves(algorithm, size, ours.state.denoiser_ema), algorithm.diffusion_steps)
+    noticed = evaluations_of(noted.segment(1))
     rows = []
     for what, cls, update, networks in (
         ("denoiser update", DenoiserOnly, lambda peer: peer.update_denoiser, ("denoiser",)),
@@ -204,20 +207,20 @@ def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     from reverie.networks.layers import parameter_count
     from reverie.synthesizers import SynthER
 
-    settings: Any = {"calls": options.calls, "solver": "ddpm", "chunk": options.rows, "width": options.width}
+    settings: Any = {"nfe": options.nfe, "solver": "ddpm", "chunk": options.rows, "width": options.width}
     plan = Plan([], [])
     for name, algorithm, width in (
         ("peer's size", WideSynthER(**settings), options.width),
         ("original's size", SynthER(**settings), round(364 * options.width / 1024)),
     ):
         ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
-        theirs = {key: cleandiffuser.SynthER(on, options.rows, options.calls, width) for key, on in peers.items()}
-        counts = Counts(f"network of {name}", parameter_count(ours.state.average))
+        theirs = {key: cleandiffuser.SynthER(on, options.rows, options.nfe, width) for key, on in peers.items()}
+        counts = Counts(f"network of {name}", parameter_count(ours.state.ema))
         for peer in theirs.values():
             counts.theirs = cleandiffuser.parameters(peer.net)
-            check_moves("CleanDiffuser's SynthER", peer.changes(), options.calls)
-        side = Side(ours.generating(), 1, ours.generating_flops(), calls(noted.generating()))
-        row = Row(f"SynthER: {options.rows} rows, {options.calls} calls, {name}", side)
+            check_moves("CleanDiffuser's SynthER", peer.changes(), options.nfe)
+        side = Side(ours.generating(), 1, ours.generating_flops(), evaluations_of(noted.generating()))
+        row = Row(f"SynthER: {options.rows} rows, NFE {options.nfe}, {name}", side)
         row.theirs = {key: their_side(peer, peer.generate) for key, peer in theirs.items()}
         plan.counts.append(counts)
         plan.rows.append(row)
@@ -235,10 +238,10 @@ def batches(ours: Any, n: int = 8) -> list[dict[str, Any]]:
     return [jax.tree.map(np.asarray, ours.batch(key)) for key in range(n)]
 
 
-def calls(work: Work) -> dict[str, list[int]]:
-    from benchmarks.workloads import calls_of
+def evaluations_of(work: Work) -> dict[str, list[int]]:
+    from benchmarks import workloads
 
-    return calls_of(work)
+    return workloads.evaluations_of(work)
 
 
 def updating(
@@ -249,7 +252,7 @@ def updating(
 
 
 def acting(name: str, ours: Any, noted: Any, theirs: dict, act: Callable, **changes: Any) -> Row:
-    side = Side(ours.acting(**changes), 1, ours.acting_flops(**changes), calls(noted.acting(**changes)))
+    side = Side(ours.acting(**changes), 1, ours.acting_flops(**changes), evaluations_of(noted.acting(**changes)))
     return Row(name, side, {key: their_side(peer, act(peer)) for key, peer in theirs.items()})
 
 
@@ -259,7 +262,7 @@ def their_side(peer: Any, work: Work) -> Side:
 
     side = Side(peer.on.finish(work))
     if not peer.on.compiled:
-        side.calls = cleandiffuser.calls_of(work, **peer.networks)
+        side.nfe = cleandiffuser.evaluations_of(work, **peer.networks)
         side.flops = peer.on.flops(work)
     return side
 
@@ -269,8 +272,8 @@ def check(plan: Plan) -> None:
     for counts in plan.counts:
         check_parameters(counts)
     for row in plan.rows:
-        counted = Row(row.name, row.ours, {name: side for name, side in row.theirs.items() if side.calls})
-        check_calls(counted)
+        counted = Row(row.name, row.ours, {name: side for name, side in row.theirs.items() if side.nfe})
+        check_nfe(counted)
         check_flops(counted)
 
 
@@ -286,7 +289,7 @@ def measure(row: Row, pairs: int, least: float, floor: Floor) -> dict[str, Any]:
         "median": medians,
         "ratio": {name: vars(Ratio.of(taken["ours"], taken[name])) for name in row.theirs},
         "flops": {name: side.flops for name, side in sides.items()},
-        "calls": {name: len(examples) for name, examples in (row.ours.calls or {}).items()},
+        "nfe": {name: len(examples) for name, examples in (row.ours.nfe or {}).items()},
         "of_matmul": row.ours.flops / medians["ours"] / floor.matmul,
     }
 
@@ -366,14 +369,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--least", type=float, default=0.5, help="seconds of a sample, at least")
     parser.add_argument("--segment", type=int, default=10, help="updates in one compiled segment of ours")
     parser.add_argument("--rows", type=int, default=256, help="rows that SynthER samples at once")
-    parser.add_argument("--calls", type=int, default=16, help="SynthER's network calls; 128 in full")
+    parser.add_argument("--nfe", type=int, default=16, help="SynthER's network evaluations for a row; 128 in full")
     parser.add_argument("--width", type=int, default=1024, help="of SynthER's network; the peer's 1024")
     parser.add_argument("--threads", type=int, default=2, help="cores for both sides")
     parser.add_argument("--device", help="torch's; the GPU where JAX has one")
     parser.add_argument("--compiled", action="store_true", help="also with torch.compile")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args(words)
-    for name in ("pairs", "segment", "rows", "calls", "threads"):
+    for name in ("pairs", "segment", "rows", "nfe", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)} must be at least 1")
     return options

@@ -24,8 +24,8 @@ def plain(axis: Any) -> None:
     axis.set_major_formatter("{x:g}")
 
 
-def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
-    """A row a task: the score, and its interval, against the calls and against the latency; a line a solver."""
+def score_against_nfe(results: list[dict[str, Any]], path: Path) -> None:
+    """A row a task: the score, and its interval, against NFE and against the latency; a line a solver."""
     from matplotlib import rc_context
 
     from benchmarks.steps import interval, shown
@@ -43,11 +43,11 @@ def score_against_calls(results: list[dict[str, Any]], path: Path) -> None:
                 errors = [[m - b[0] for m, b in zip(means, bounds, strict=True)]]
                 errors += [[b[1] - m for m, b in zip(means, bounds, strict=True)]]
                 for ax, places in (
-                    (row[0], [point["calls"] for point in points]),
+                    (row[0], [point["nfe"] for point in points]),
                     (row[1], [1e3 * point["latency"]["median"] for point in points]),
                 ):
                     ax.errorbar(places, means, errors, label=line, color=colour, marker="o", markersize=3, linewidth=1)
-            for ax, label in zip(row, ("network calls", "milliseconds to an action"), strict=True):
+            for ax, label in zip(row, ("NFE", "milliseconds to an action"), strict=True):
                 ax.set(title=own[0]["environment"], xlabel=label, ylabel=shown(own[0])[0], xscale="log", ylim=(0, None))
                 plain(ax.xaxis)
                 ax.minorticks_off()

@@ -7,8 +7,8 @@ the time of SynthER's chunks against their rows; the time to compile; the memory
 devices where there are several. The floor is measured in the same run: the rate of the largest matrix product and the
 bandwidth of a large copy. Against it stands what a program asks for: the floating-point operations of its matrix
 products, counted in the function as traced (`benchmarks.flops`), and for one action the bytes of the parameters that
-each call must read. "Of the floor" is the floor's time over the measured: 100 % would be a program that is nothing but
-its matrix products, at the rate of the largest one.
+each network evaluation must read. "Of the floor" is the floor's time over the measured: 100 % would be a program that
+is nothing but its matrix products, at the rate of the largest one.
 """
 
 import argparse
@@ -36,12 +36,12 @@ class Case:
     devices: int = 1
     candidates: int = 1
     environments: int = 1
-    calls: int = 0
+    nfe: int = 0
     seeds_by: str = "auto"
     changes: tuple[tuple[str, Any], ...] = ()
 
 
-TINY = {"hidden": (16, 16), "batch_size": 8}
+TINY = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 8}
 TINY_PLANNER = {"width": 8, "multipliers": (1, 4), "horizon": 8, "batch_size": 4, "diffusion_steps": 4}
 TINY_SYNTHESIZER = {"width": 8, "blocks": 1}
 
@@ -73,6 +73,9 @@ def cases(parts: list[str], quick: bool) -> list[Case]:
     def some(values: list[int], few: list[int]) -> list[int]:
         return few if quick else values
 
+    def widths(n: int) -> tuple[int, ...]:
+        return n, n, n
+
     ql, planner = "diffusion-ql", "diffuser"
     batch = some([64, 256, 1024, 4096], [8])
     table = {
@@ -80,15 +83,15 @@ def cases(parts: list[str], quick: bool) -> list[Case]:
         "batch": sized(ql, "batch", "batch", batch, batch_size=lambda n: n)
         + sized(planner, "batch", "batch", some([8, 64, 256], []), batch_size=lambda n: n),
         "horizon": sized(planner, "horizon", "horizon", some([8, 32, 128], [8])),
-        "width": sized(ql, "width", "width", some([64, 256, 1024], [16]), hidden=lambda n: (n, n, n))
+        "width": sized(ql, "width", "width", some([64, 256, 1024], [16]), hidden=widths, critic_hidden=widths)
         + sized(planner, "width", "width", some([16, 32, 64], [])),
         "acting": [Case("acting", ql, "candidates", n, candidates=n) for n in some([1, 10, 50, 200], [4])]
         + [Case("acting", ql, "environments", n, environments=n) for n in some([10, 100], [])],
         "planning": [Case("planning", planner, "candidates", n, candidates=n) for n in some([1, 8, 64], [1])],
-        "steps": [Case("steps", ql, "calls", n, calls=n) for n in some([1, 2, 5], [2])]
-        + [Case("steps", planner, "calls", n, calls=n) for n in some([1, 5, 20], [])],
+        "steps": [Case("steps", ql, "NFE", n, nfe=n) for n in some([1, 2, 5], [2])]
+        + [Case("steps", planner, "NFE", n, nfe=n) for n in some([1, 5, 20], [])],
         "generating": sized(
-            *("synther", "generating", "rows", some([100, 1000, 4000], [8])), chunk=lambda n: n, calls=lambda n: 15
+            *("synther", "generating", "rows", some([100, 1000, 4000], [8])), chunk=lambda n: n, nfe=lambda n: 15
         ),
         "devices": [Case("devices", ql, "devices", n, devices=n) for n in device_counts()],
     }
@@ -144,26 +147,26 @@ def acting(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.flops import matmul_flops, tree_bytes
-    from benchmarks.workloads import Prepared
+    from benchmarks.workloads import Prepared, acting_inputs
 
-    ours = Prepared.of(replace(algorithm(case, options.quick), candidates=case.candidates, calls=case.calls))
+    ours = Prepared.of(replace(algorithm(case, options.quick), candidates=case.candidates, nfe=case.nfe))
     method, state, spec, n = ours.algorithm, ours.state, ours.spec, case.environments
-    act = jax.jit(lambda carry, observation, key: method.act(state, spec, carry, observation, key))
-    observation, key = np.zeros((n, spec.observation_dim), np.float32), jax.random.key(0)
-    carry = method.reset(spec, n)
+    act = jax.jit(lambda *inputs: method.act(state, spec, *inputs))
+    seen, carry, feedback = acting_inputs(method, spec, n)
+    observation, key = np.asarray(seen), jax.random.key(0)
 
     def work() -> None:
-        np.asarray(act(carry, jnp.asarray(observation), key)[0])
+        np.asarray(act(jnp.asarray(observation), carry, feedback, key)[0])
 
     first = timing.seconds(work, 1)
     taken = timing.latencies(work, options.latencies, options.limit)
-    chain = case.calls or method.calls or method.diffusion_steps
-    weights = chain * tree_bytes(state.actor.params if case.method == "diffusion-ql" else state.denoiser_average)
+    chain = case.nfe or method.nfe or method.diffusion_steps
+    weights = chain * tree_bytes(state.actor.params if case.method == "diffusion-ql" else state.denoiser_ema)
     return {
         "seconds": percentile(taken, 50),
         "p99": percentile(taken, 99),
         "samples": len(taken),
-        "flops": matmul_flops(lambda c, o, k: method.act(state, spec, c, o, k), carry, observation, key),
+        "flops": matmul_flops(lambda *inputs: method.act(state, spec, *inputs), seen, carry, feedback, key),
         "bytes": weights if case.candidates * n == 1 else 0,  # a matrix by a vector is bound by reading the matrix
         "compile": first - percentile(taken, 50),
         "kind": "act",
@@ -171,7 +174,7 @@ def acting(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def generating(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a chunk of rows, in 15 of the 255 network calls that each row takes."""
+    """Seconds of a chunk of rows, at an NFE of 15 in place of the 255 that each row takes."""
     from benchmarks.workloads import Prepared
 
     ours = Prepared.of(algorithm(case, options.quick))

@@ -1,11 +1,11 @@
-"""How few network calls a plan or an action may take before it gets worse:
+"""How few network evaluations (NFE) a plan or an action may take before it gets worse:
 
     python -m benchmarks.steps [--maze RUN] [--hopper RUN | --data d4rl:hopper.hdf5] [--episodes 50] [--out FOLDER]
 
-Score and latency against network calls by DDPM, DDIM and DPM-Solver++ 2M, and with a warm start where the method can
+Score and latency against NFE by DDPM, DDIM and DPM-Solver++ 2M, and with a warm start where the method can
 make one: `diffuser-maze` replans every fourth row of its window, from the last plan noised by so many levels. Its line
 beside it replans as often from noise. Without --maze the demo's planner is trained for --updates, with 64 noise levels;
-without --hopper, where --data is given, a diffusion policy with 64 is. A run has no more calls to make than its noise
+without --hopper, where --data is given, a diffusion policy with 64 is. A run's NFE is at most its number of noise
 levels. The runs are read, and nothing is written into their folders. The latency is that of one environment's action
 (in the maze of a step that plans), from NumPy to NumPy.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import timing
 from benchmarks.timing import percentile
 
-CALLS = (1, 2, 3, 5, 10, 20, 64)
+NFE = (1, 2, 3, 5, 10, 20, 64)
 SOLVERS = {"DDPM": "ddpm", "DDIM": "ddim", "DPM-Solver++ 2M": "dpm++2m"}
 REPLAN = 4
 """Rows of a window after which the maze's planner plans again."""
@@ -31,20 +31,22 @@ class Cell:
 
     task: str
     line: str
-    calls: int
+    nfe: int
     acting: dict[str, Any]
 
 
-def cells(task: str, algorithm: Any, calls: list[int]) -> list[Cell]:
-    """Every line at every number of calls that the run's noise levels allow."""
-    levels = algorithm.diffusion_steps or max(calls)
-    possible = sorted({min(n, levels) for n in calls})
-    found = [Cell(task, line, n, {"calls": n, "solver": solver}) for line, solver in SOLVERS.items() for n in possible]
-    if hasattr(algorithm, "replan_every"):
-        found += [Cell(task, "DDPM, replanned", n, {"calls": n, "replan_every": REPLAN}) for n in possible]
-        found += [Cell(task, "DDPM, replanned warm", n, {"warm_calls": n, "replan_every": REPLAN}) for n in possible]
-    elif hasattr(algorithm, "warm_calls"):
-        found += [Cell(task, "DDPM, warm", n, {"warm_calls": n}) for n in possible]
+def cells(task: str, algorithm: Any, nfe: list[int]) -> list[Cell]:
+    """Every line at every NFE that the run's noise levels allow."""
+    levels = algorithm.diffusion_steps or max(nfe)
+    possible = sorted({min(n, levels) for n in nfe})
+    found = [Cell(task, line, n, {"nfe": n, "solver": solver}) for line, solver in SOLVERS.items() for n in possible]
+    if hasattr(algorithm, "replan_interval"):
+        found += [Cell(task, "DDPM, replanned", n, {"nfe": n, "replan_interval": REPLAN}) for n in possible]
+        found += [
+            Cell(task, "DDPM, replanned warm", n, {"warm_start_steps": n, "replan_interval": REPLAN}) for n in possible
+        ]
+    elif hasattr(algorithm, "warm_start_steps"):
+        found += [Cell(task, "DDPM, warm", n, {"warm_start_steps": n}) for n in possible]
     return found
 
 
@@ -76,7 +78,7 @@ def latencies(run: Any, env: str, repeats: int) -> list[float]:
     seen = {key: observation[key] for key in ("observation", "desired_goal")} if isinstance(observation, dict) else None
     policy = run.policy()
     carry = policy.reset()
-    if getattr(run.algorithm, "warm_calls", 0):
+    if getattr(run.algorithm, "warm_start_steps", 0):
         _, carry = policy.act(seen or observation, carry)
         carry = due(run.algorithm, carry)
     return timing.latencies(lambda: policy.act(observation if seen is None else seen, carry), repeats)
@@ -86,10 +88,10 @@ def due(algorithm: Any, carry: Any) -> Any:
     """The carry at a step at which the maze's planner plans again; another's as it is."""
     import jax.numpy as jnp
 
-    if not getattr(algorithm, "replan_every", 0):
+    if not getattr(algorithm, "replan_interval", 0):
         return carry
-    key, (plan, step) = carry
-    return key, (plan, jnp.full_like(step, algorithm.replan_every * algorithm.stride))
+    key, plan = carry
+    return key, plan._replace(step=jnp.full_like(plan.step, algorithm.replan_interval * algorithm.stride))
 
 
 def maze_run(options: argparse.Namespace) -> tuple[Any, str]:
@@ -143,7 +145,7 @@ def interval(estimate: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    head = ("task", "solver", "calls", "score", "95 %", "latency", "99 %")
+    head = ("task", "solver", "NFE", "score", "95 %", "latency", "99 %")
     rows = []
     for result in results:
         name, found = shown(result)
@@ -152,7 +154,7 @@ def table(results: list[dict[str, Any]]) -> str:
             [
                 f"{result['environment']}, {name}",
                 result["line"],
-                str(result["calls"]),
+                str(result["nfe"]),
                 f"{found['mean']:.1f}",
                 f"{around[0]:.1f} to {around[1]:.1f}" if around else "",
                 timing.span(result["latency"]["median"]),
@@ -165,24 +167,24 @@ def table(results: list[dict[str, Any]]) -> str:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     import jax
 
-    from benchmarks.plotting import score_against_calls
+    from benchmarks.plotting import score_against_nfe
 
     about, results, trained = timing.machine(options.threads), [], []
     found, text = {"about": about, "runs": trained, "results": results}, ""
     for task, each, env in runs(options):
         trained.append(f"{each.name} in {env}: {each.step:,} updates, {len(each.seeds)} seed(s)")
-        for cell in cells(task, each.algorithm, options.calls):
+        for cell in cells(task, each.algorithm, options.nfe):
             results.append(measure(cell, each, env, options))
             # Each program holds memory maps, of which a process may have 65,530; the next cell needs others.
             jax.clear_caches()
             name, score = shown(results[-1])
-            print(f"  {task}, {cell.line}, {cell.calls} calls: {name} {score['mean']:.1f}", flush=True)
+            print(f"  {task}, {cell.line}, NFE {cell.nfe}: {name} {score['mean']:.1f}", flush=True)
             note = f"{'; '.join(trained)}; {options.episodes} episodes a seed. {timing.caption(about)}"
             text = f"{table(results)}\n{note}"
             timing.write(options.out, "steps", text, found)  # lest it is cut off
     print(text)
     if results:
-        score_against_calls(results, options.out / "steps.png")
+        score_against_nfe(results, options.out / "steps.png")
     return found
 
 
@@ -193,7 +195,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="source to train a policy on, without --hopper")
     parser.add_argument("--env", default="Hopper-v5", help="the policy's environment")
     parser.add_argument("--only", nargs="+", default=["maze", "hopper"], choices=["maze", "hopper"])
-    parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    parser.add_argument("--nfe", type=int, nargs="+", default=list(NFE), help="network evaluations")
     parser.add_argument("--updates", type=int, default=3000, help="of what is trained here")
     parser.add_argument("--data-steps", type=int, help="of the maze's data; the demo's 100,000")
     parser.add_argument("--episodes", type=int, default=50)

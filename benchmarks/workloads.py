@@ -1,7 +1,7 @@
 """The three workloads as Reverie does them, at the peer's sizes: Hopper's 11 observations and 3 actions.
 
 A class here changes the size of a network of the library's, or trains one of two networks alone; what runs is the
-library's. `Counted` notes every call of a network as it is run.
+library's. `Counted` notes every evaluation of a network as it is run.
 """
 
 import warnings
@@ -20,11 +20,11 @@ from reverie.data import Dataset
 from reverie.errors import ReverieWarning
 from reverie.networks import DenoisingMLP, LayerNormResNet, WindowValue
 from reverie.planners import Diffuser
-from reverie.planners.diffuser import WindowDiffusion
+from reverie.planning import WindowDiffusion
 from reverie.policies import DiffusionQL
 from reverie.synthesizers import SynthER
 from reverie.training import loop
-from reverie.training.run import Policy
+from reverie.training.run import Policy, signals_of
 
 OBSERVATION, ACTION = 11, 3
 
@@ -33,10 +33,9 @@ OBSERVATION, ACTION = 11, 3
 class SizedDiffusionQL(DiffusionQL):
     """Time embedded in 64 numbers, and critics of three hidden layers with layer norms."""
 
-    hidden: tuple[int, ...] = (256, 256, 256)
     critic_layer_norm: ClassVar = True
     decay_updates: int = 2_000_000
-    calls: int = 5
+    nfe: int = 5
 
     def network(self, key, spec):
         return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden, time_dim=64)
@@ -58,14 +57,16 @@ class SizedDiffuser(Diffuser):
 @dataclass(frozen=True)
 class DenoiserOnly(SizedDiffuser):
     def update(self, state, batch, key):
-        return WindowDiffusion.update(self, state, batch, key)
+        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
+        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
+        return replace(state, denoiser=denoiser, denoiser_ema=ema, step=state.step + 1), {"diffusion_loss": loss}
 
 
 @dataclass(frozen=True)
 class ValueOnly(SizedDiffuser):
     def update(self, state, batch, key):
-        state, metrics = self.learn_value(state, batch, key)
-        return replace(state, step=state.step + 1), metrics
+        value, ema, loss = self.learn_value(state, batch, key)
+        return replace(state, value=value, value_ema=ema, step=state.step + 1), {"value_loss": loss}
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Prepared:
 
         def work() -> None:
             nonlocal states
-            states, metrics, finite = loop.advance(self.algorithm, states, keys, done, view, {}, **options)
+            states, metrics, finite, _ = loop.advance(self.algorithm, states, keys, done, view, {}, **options)
             jax.tree.map(np.asarray, (metrics, finite))
 
         return work
@@ -146,7 +147,7 @@ class Prepared:
 
     def generating(self) -> Work:
         """A chunk of a synthesizer's rows, on the host."""
-        net, key = self.state.average, jax.random.key(0)
+        net, key = self.state.ema, jax.random.key(0)
         return lambda: jax.tree.map(np.asarray, self.algorithm.rows(net, self.spec, key))
 
     def batch(self, key: int = 0) -> dict[str, jax.Array]:
@@ -157,19 +158,26 @@ class Prepared:
 
     def acting_flops(self, candidates: int = 1, **changes: Any) -> float:
         algorithm = replace(self.algorithm, candidates=candidates, **changes)
-        carry, observation = algorithm.reset(self.spec, 1), jnp.zeros((1, self.spec.observation_dim))
-        return matmul_flops(partial(algorithm.act, self.state, self.spec), carry, observation, jax.random.key(0))
+        observation, carry, feedback = acting_inputs(algorithm, self.spec, 1)
+        act = partial(algorithm.act, self.state, self.spec)
+        return matmul_flops(act, observation, carry, feedback, jax.random.key(0))
 
     def generating_flops(self) -> float:
-        return matmul_flops(lambda key: self.algorithm.rows(self.state.average, self.spec, key), jax.random.key(0))
+        return matmul_flops(lambda key: self.algorithm.rows(self.state.ema, self.spec, key), jax.random.key(0))
 
 
-CALLS: list[tuple[str, int]] = []
-"""(network, examples) of every call of a counted network."""
+def acting_inputs(algorithm: Any, spec: Any, n: int) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+    """What `act` is given at the first step in n environments: observations, carry and feedback."""
+    feedback = {name: jnp.zeros(n) for name in signals_of(algorithm)}
+    return jnp.zeros((n, spec.observation_dim)), algorithm.reset(spec, n, {}), feedback
+
+
+EVALUATIONS: list[tuple[str, int]] = []
+"""(network, examples) of every evaluation of a counted network."""
 
 
 class Counted(eqx.Module):
-    """A network that notes its calls, as they are run, in `CALLS`."""
+    """A network that notes its evaluations, as they are run, in `EVALUATIONS`."""
 
     net: Any
     name: str = eqx.field(static=True)
@@ -179,7 +187,7 @@ class Counted(eqx.Module):
     def __call__(self, x, *rest):
         examples = int(np.prod(x.shape[: x.ndim - self.axes]))
         # With a number of x, so that it is taken for no constant of a loop.
-        jax.debug.callback(lambda _: CALLS.append((self.name, examples)), jax.lax.stop_gradient(x.ravel()[0]))
+        jax.debug.callback(lambda _: EVALUATIONS.append((self.name, examples)), jax.lax.stop_gradient(x.ravel()[0]))
         return self.net(x, *rest)
 
 
@@ -201,17 +209,19 @@ def counting(cls: Any) -> Any:
 
 
 def counted(algorithm: Any) -> Any:
-    """The same algorithm whose networks note their calls."""
+    """The same algorithm whose networks note their evaluations."""
     return counting(type(algorithm))(**vars(algorithm))  # type: ignore[arg-type]
 
 
-def calls_of(work: Work) -> dict[str, list[int]]:
-    """Examples in each call of each counted network, in one run of the work, which is compiled without much care."""
-    CALLS.clear()
+def evaluations_of(work: Work) -> dict[str, list[int]]:
+    """Examples in each evaluation of each counted network, in one run of the work, compiled without much care."""
+    EVALUATIONS.clear()
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         work()
         jax.effects_barrier()
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
-    return {name: sorted(n for each, n in CALLS if each == name) for name in sorted({name for name, _ in CALLS})}
+    return {
+        name: sorted(n for each, n in EVALUATIONS if each == name) for name in sorted({name for name, _ in EVALUATIONS})
+    }

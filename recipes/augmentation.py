@@ -2,7 +2,7 @@
 
 Takes every tenth episode of the sets in recipes/tables/augmentation.toml; trains each synthesizer on these; writes the
 tenth, and the tenth with `--times` as many rows of each synthesizer beside it, into OUT/data; and trains and evaluates
-every method on each of them, and on the whole set, as recipes/table.py does, whose options come after `--`. What is
+every method on each of them, and on the complete set, as recipes/table.py does, whose options come after `--`. What is
 there is not made again. OUT/data.png is the table as a picture, a panel a method.
 """
 
@@ -18,7 +18,8 @@ from queue import SimpleQueue
 
 import table
 
-from reverie.data import concatenate, load_dataset
+from reverie.data import concatenate
+from reverie.loading import load_dataset
 
 FILE = table.OFFLINE.with_name("augmentation.toml")
 PLAN = tomllib.loads(FILE.read_text())
@@ -54,10 +55,10 @@ def main() -> None:
 
 
 def tenth(name: str, options: argparse.Namespace) -> None:
-    """Every tenth episode, and beside it a link to the whole, which tells how much there is to win."""
-    target, whole = options.out / "data" / f"{name}{TENTH}.hdf5", options.out / "data" / f"{name}.hdf5"
-    if not whole.exists():
-        whole.symlink_to((options.data / f"{name}.hdf5").resolve())
+    """Every tenth episode, and beside it a link to the complete set, which tells how much there is to win."""
+    target, complete = options.out / "data" / f"{name}{TENTH}.hdf5", options.out / "data" / f"{name}.hdf5"
+    if not complete.exists():
+        complete.symlink_to((options.data / f"{name}.hdf5").resolve())
     if not target.exists():
         data = load_dataset(f"d4rl:{options.data / name}.hdf5")
         data.take_episodes(range(0, len(data.episodes), 10)).save(f"d4rl:{target}")
@@ -91,9 +92,9 @@ def augment(name: str, synthesizer: str, options: argparse.Namespace) -> None:
 
 def by_data(row: dict) -> dict:
     """The row of a table whose lines are the data and whose panels are the methods."""
-    whole, tenth, made = row["set"].partition(TENTH)
+    name, tenth, made = row["set"].partition(TENTH)
     data = f"a tenth{made.replace('-', ' + ')}" if tenth else "all"
-    return row | {"set": f"{row['method']}, {whole}", "method": data}
+    return row | {"set": f"{row['method']}, {name}", "method": data}
 
 
 if __name__ == "__main__":

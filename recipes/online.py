@@ -23,11 +23,14 @@ AGENTS = {
     "sac-20": "--utd-ratio 20",
     "synther-20": "--utd-ratio 20 --synthesizer synther",
 }
-SHORT = "--hidden 64 64 --batch-size 128 --learning-rate 1e-3 --warmup 500 --every 50 --log-every 500"
+SHORT = (
+    "--hidden 64 64 --critic-hidden 64 64 --batch-size 128 --learning-rate 1e-3 "
+    "--warmup 500 --update-interval 50 --log-every 500"
+)
 SHORT_SYNTHESIS = (
-    "--synthesis.every 1000 --synthesis.updates 2000 --synthesis.rows 10000 --synthesizer.width 128 "
+    "--synthesis.interval 1000 --synthesis.updates 2000 --synthesis.rows 10000 --synthesizer.width 128 "
     "--synthesizer.blocks 3 --synthesizer.solver dpm++2m --synthesizer.nfe 31 --synthesizer.chunk 10000 "
-    "--synthesizer.learning-rate 1e-3 --synthesizer.decay-updates 2000 --synthesizer.average-start 500"
+    "--synthesizer.learning-rate 1e-3 --synthesizer.decay-updates 2000 --synthesizer.ema-start 500"
 )
 """Sizes for a task that takes thousands of steps, on a few cores. Without --short all is SynthER's paper's."""
 

@@ -3,7 +3,7 @@
 How far do learned dynamics follow the truth, given the first state and all actions? An ensemble predicts step by step,
 each from its own prediction before; a diffusion model denoises the whole window of states at once, with the first state
 and the actions in-painted, in training as in prediction. Both learn from the same episodes and are judged on others.
-The error at a step is the root mean square over the observation's columns, in the data's deviations. Writes
+The error at a step is the root mean square over the observation's columns, in the data's standard deviations. Writes
 OUT/open_loop.json, .md and .png; what is trained already, in OUT/ensemble and OUT/diffusion, is not trained again.
 """
 
@@ -20,11 +20,14 @@ import numpy as np
 
 import reverie
 from reverie.data import Dataset, Gaussian, Spec, windows
+from reverie.data.blocks import Blocks
 from reverie.errors import ReverieError
 from reverie.evaluation.plots import error_by_horizon, save
+from reverie.learning import Optimised
 from reverie.models.ensemble import Ensemble, outcome
 from reverie.networks.layers import parameter_count
-from reverie.planners.diffuser import WindowDiffusion
+from reverie.planners.diffuser_maze import State
+from reverie.planning import WindowDiffusion
 from reverie.synthesizers import MBPO
 
 SHOWN = (1, 2, 4, 8, 16, 31, 63)
@@ -38,12 +41,21 @@ class WindowDynamics(WindowDiffusion):
     name: ClassVar = "window-dynamics"
     role: ClassVar = "model"
 
-    def prepare(self, data: Dataset):
-        spec = Spec.fit(data, observations=Gaussian, actions=Gaussian)
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        spec = spec or Spec.fit(data, observations=Gaussian, actions=Gaussian)
         return windows(data, spec, self.horizon), spec
 
-    def known(self, x, action_dim: int) -> jax.Array:
-        return (jnp.arange(x.shape[-2])[:, None] == 0) | (jnp.arange(x.shape[-1]) < action_dim)
+    def inpaint_mask(self, horizon: int, blocks: Blocks) -> jax.Array:
+        return (jnp.arange(horizon)[:, None] == 0) | blocks.mask("actions")
+
+    def init(self, key, spec: Spec) -> State:
+        net = self.network(key, spec)
+        return State(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
+
+    def update(self, state: State, batch, key):
+        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
+        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
+        return State(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
 
 
 def main() -> None:
@@ -67,8 +79,8 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     seen, unseen = parted(reverie.load_dataset(f"d4rl:{options.data}"), options.held_out)
     ensemble = MBPO(hidden=tuple(options.hidden))
-    average = {"ema_start": options.diffusion_steps // 2, "ema_decay": 0.9}
-    diffusion = WindowDynamics(horizon=options.horizon, width=options.width, **average)
+    start = options.diffusion_steps // 2
+    diffusion = WindowDynamics(horizon=options.horizon, width=options.width, ema_start=start, ema_decay=0.9)
     steps = {"ensemble": options.ensemble_steps, "diffusion": options.diffusion_steps}
     runs = {
         name: reverie.fit(algorithm, seen, steps=steps[name], out=options.out / name, resume=True)
@@ -93,7 +105,7 @@ def parted(data: Dataset, share: float) -> tuple[Dataset, Dataset]:
 def predictions(runs: dict, states: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
     """States `[n, H - 1, observation]` after the first of `states` `[n, H, ...]`, of every predictor."""
     ensemble, diffusion = runs["ensemble"], runs["diffusion"]
-    elites = ensemble.algorithm.ready(ensemble.state(), ensemble.spec).models.dynamics
+    elites = ensemble.algorithm.ready(ensemble.state(), ensemble.spec).models.ensemble
     stepped = partial(step_by_step, elites, ensemble.spec, states[:, 0], actions[:, :-1], jax.random.key(0))
     return {
         "no change": jnp.broadcast_to(states[:, :1], states[:, 1:].shape),
@@ -113,8 +125,8 @@ def step_by_step(elites: Ensemble, spec: Spec, first, actions, key, *, sampled: 
         member_key, noise_key = jax.random.split(key)
         chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
         noise = jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
-        following, _ = outcome(mean[chosen] + noise if sampled else mean.mean(0), s, spec)
-        return following, following
+        next_s, _ = outcome(mean[chosen] + noise if sampled else mean.mean(0), s, spec)
+        return next_s, next_s
 
     keys = jax.random.split(key, actions.shape[1])
     return jnp.swapaxes(jax.lax.scan(step, first, (jnp.swapaxes(actions, 0, 1), keys))[1], 0, 1)
@@ -125,8 +137,9 @@ def at_once(run: reverie.training.Run, states, actions) -> jax.Array:
     spec, algorithm = run.spec, run.algorithm
     a, s = spec.normalise("actions", actions), spec.normalise("observations", states)
     values = jnp.concatenate([a, s * (jnp.arange(s.shape[1])[:, None] == 0)], -1)
-    known = algorithm.known(values, spec.action_dim)
-    plan = jax.jit(lambda state: algorithm.denoise(state, jax.random.key(0), values, known))(run.state())
+    mask = algorithm.inpaint_mask(values.shape[1], algorithm.blocks(spec))
+    denoise = jax.jit(lambda net: algorithm.denoise(net, jax.random.key(0), values, mask))
+    plan = denoise(run.state().denoiser_ema)
     return spec.denormalise("observations", plan[:, 1:, spec.action_dim :])
 
 
@@ -139,7 +152,7 @@ def summary(made: jax.Array, truth: jax.Array, scale: jax.Array) -> dict[str, li
 
 def facts(run: reverie.training.Run) -> dict:
     state = run.state()
-    nets = state.models.params.dynamics if hasattr(state, "models") else state.denoiser.params
+    nets = state.models.params.ensemble if hasattr(state, "models") else state.denoiser.params
     return {
         "updates": run.step,
         "parameters": parameter_count(nets),

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, scaling, steps, timing
+from benchmarks import cleandiffuser, peers, scaling, schedules, steps, timing
 from benchmarks.flops import matmul_flops
 from benchmarks.peers import Counts, Plan, Row, Side, UnequalError
-from benchmarks.workloads import Prepared, SizedDiffusionQL, calls_of, counted, hopper_like
+from benchmarks.workloads import Prepared, SizedDiffusionQL, counted, evaluations_of, hopper_like
 
 from reverie.planners import DiffuserMaze
+from reverie.planning.receding import Plan as Carried
 
 CLONE = os.environ.get("CLEANDIFFUSER")
 """A clone of the peer, for the test of its half."""
@@ -70,10 +71,10 @@ def test_floor_is_the_slower_of_arithmetic_and_bandwidth():
     assert measured.matmul > 1e6 and measured.copy > 1e6
 
 
-def test_calls_are_counted_as_they_are_run():
-    """Diffusion-QL's update: five for the targets, one for imitation, five with the gradient through them."""
-    ours = Prepared.of(counted(SizedDiffusionQL(hidden=(8,), batch_size=4)))
-    assert calls_of(ours.segment(1)) == {"denoiser": [4] * 11}
+def test_evaluations_are_counted_as_they_are_run():
+    """Diffusion-QL's update: 5 for td_target, 1 for the behaviour cloning loss, 5 with the gradient through them."""
+    ours = Prepared.of(counted(SizedDiffusionQL(hidden=(8,), critic_hidden=(8,), batch_size=4)))
+    assert evaluations_of(ours.segment(1)) == {"denoiser": [4] * 11}
 
 
 def test_unequal_work_is_refused():
@@ -90,11 +91,11 @@ def test_unequal_work_is_refused():
         peers.check(Plan([Counts("network", 110, 100)], []))
     peers.check_moves("a chain", [0.5, 0.1], 2)
     for moves in ([0.5], [0.5, 1e-5]):
-        with pytest.raises(UnequalError, match="a chain: of 2 network calls"):
+        with pytest.raises(UnequalError, match="a chain: of 2 network evaluations"):
             peers.check_moves("a chain", moves, 2)
 
 
-def test_history_of_the_peers_sampler_gives_the_moves_of_each_call():
+def test_history_of_the_peers_sampler_gives_the_moves_of_each_evaluation():
     history = np.zeros((2, 4, 2, 3))
     history[:, 1:] += 2.0
     history[0, 3, 1, 2] = 7.0
@@ -134,7 +135,7 @@ def test_scaling_writes_every_part(tmp_path):
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
-def test_steps_score_every_solver_at_every_number_of_calls(tmp_path):
+def test_steps_score_every_solver_at_every_nfe(tmp_path):
     source = f"d4rl:{tmp_path / 'data.hdf5'}"
     hopper_like(rows=1000, episode=100).save(source)
     words = ["--quick", "--data", source, "--updates", "1", "--only", "hopper", "--nfe", "2", "--episodes", "2"]
@@ -151,10 +152,20 @@ def test_the_mazes_planner_is_also_timed_when_it_plans_again():
     planner = DiffuserMaze(stride=4, warm_start_steps=2, replan_interval=3, diffusion_steps=4)
     names = [cell.line for cell in steps.cells("maze", planner, [1])]
     assert names == [*steps.SOLVERS, "DDPM, replanned", "DDPM, replanned warm"]
-    _, (_, step) = steps.due(planner, (0, (0, jnp.int32(1))))
-    assert step == 12 and step // planner.stride % planner.replan_interval == 0
+    _, plan = steps.due(planner, (0, Carried.none(1, 8, 6)))
+    assert plan.step == 12 and plan.step // planner.stride % planner.replan_interval == 0
 
 
-def test_no_more_calls_than_noise_levels():
+def test_nfe_is_at_most_the_noise_levels():
     found = steps.cells("policy", SizedDiffusionQL(), [1, 3, 10, 64])
     assert sorted({cell.nfe for cell in found}) == [1, 3, 5] and len(found) == 3 * 3
+
+
+def test_schedules_error_is_that_of_the_sampler_alone(tmp_path):
+    """VE's uniform times are uniform in log-SNR already; half as long steps of a first-order solver halve the error."""
+    assert schedules.error("ve", "uniform", "ddim", 20) == pytest.approx(schedules.error("ve", "log-snr", "ddim", 20))
+    coarse, fine = (schedules.error("edm", "log-snr", "ddim", nfe) for nfe in (50, 100))
+    assert coarse / fine == pytest.approx(2, rel=0.1)
+    schedules.main(["--processes", "edm", "--nfe", "2", "--out", str(tmp_path)])
+    rows = (tmp_path / "schedules.md").read_text().splitlines()
+    assert len(rows) == 6 and rows[4].startswith("| edm | **karras** |")

@@ -28,14 +28,14 @@ def data():
     return Dataset.from_arrays(states, actions, np.arange(200), np.zeros(200), np.arange(200) % 10 == 9)
 
 
-def test_episodes_are_in_one_part_or_the_other_whole():
+def test_an_episode_is_in_one_part_only():
     seen, unseen = open_loop.parted(data(), 0.15)
     assert (len(seen.episodes), len(unseen.episodes)) == (17, 3)
     assert not {*seen.observations[:, 0]} & {*unseen.observations[:, 0]}
     np.testing.assert_array_equal(unseen.observations[:, 1], np.tile(np.arange(10), 3))
 
 
-def test_errors_are_root_mean_squares_in_deviations():
+def test_errors_are_root_mean_squares_in_standard_deviations():
     truth = jnp.zeros((3, 2, 2))
     made = truth.at[:, 1, 0].set(jnp.array([1.0, 2.0, 3.0]))
     summary = open_loop.summary(made, truth, jnp.array([2.0, 5.0]))

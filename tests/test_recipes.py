@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from reverie import cli
-from reverie.data import Dataset, load_dataset
+from reverie.data import Dataset
+from reverie.loading import load_dataset
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 PLANS = {file.stem: tomllib.loads(file.read_text()) for file in sorted((FOLDER / "tables").glob("*.toml"))}
@@ -41,18 +42,29 @@ def test_the_tables_cell_is_parsed_up_to_its_data(plan, kind, name, short, capsy
         assert "nowhere.hdf5" in capsys.readouterr().err
 
 
-def test_a_tenth_is_every_tenth_episode_and_the_whole_lies_beside_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("agent", ["sac", "sac-20", "synther-20"])
+def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    online, given = importlib.import_module("online"), []
+    monkeypatch.setattr(online.subprocess, "run", lambda command, **_: given.extend(command[3:]))
+    options = argparse.Namespace(env="Nowhere-v5", steps=1000, seeds=1, short=True, out=tmp_path)
+    online.train(agent, options)
+    assert cli.main(given) == 2
+    assert "Nowhere-v5" in capsys.readouterr().err
+
+
+def test_a_tenth_is_every_tenth_episode_and_the_complete_set_lies_beside_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     states, ends = np.repeat(np.arange(20.0), 3)[:, None], np.arange(60) % 3 == 2
-    whole = Dataset.from_arrays(states, np.linspace(-1, 1, 60)[:, None], np.arange(60), np.zeros(60), ends)
-    whole.save(f"d4rl:{tmp_path}/some.hdf5")
+    complete = Dataset.from_arrays(states, np.linspace(-1, 1, 60)[:, None], np.arange(60), np.zeros(60), ends)
+    complete.save(f"d4rl:{tmp_path}/some.hdf5")
     (tmp_path / "out" / "data").mkdir(parents=True)
     options = argparse.Namespace(data=tmp_path, out=tmp_path / "out")
     for _ in range(2):  # What is there is not made again.
         importlib.import_module("augmentation").tenth("some", options)
     kept = load_dataset(f"d4rl:{tmp_path}/out/data/some-tenth.hdf5")
     np.testing.assert_array_equal(np.unique(kept.observations), [0, 10])
-    assert load_dataset(f"d4rl:{tmp_path}/out/data/some.hdf5").fingerprint == whole.fingerprint
+    assert load_dataset(f"d4rl:{tmp_path}/out/data/some.hdf5").fingerprint == complete.fingerprint
 
 
 @pytest.mark.parametrize(
