@@ -142,3 +142,12 @@ def test_acting_takes_one_step_of_the_policy_from_fresh_noise(begun):
     expected = state.actor.params(concatenate(observation, jax.random.normal(KEY, (100, 2))))
     np.testing.assert_allclose(actions, jnp.clip(expected, -1, 1), atol=1e-6)
     assert len(np.unique(np.asarray(actions)[:, 0])) == 100
+
+
+def test_the_actor_maximises_the_critic_of_before_the_update(begun):
+    """Whatever the critic learns in an update, bit for bit."""
+    state, batch, _ = begun
+    one, _ = update(SMALL, state, batch, KEY)
+    two, _ = update(SMALL, state, batch | {"rewards": batch["rewards"] + 10}, KEY)
+    assert not np.array_equal(flat(one.critic.online.params), flat(two.critic.online.params))
+    np.testing.assert_array_equal(flat(one.actor.params), flat(two.actor.params))

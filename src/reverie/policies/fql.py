@@ -89,12 +89,14 @@ class FQL(ActorCritic):
         def actor_loss(actor):
             action = actor(concatenate(batch["observations"], noise))
             distillation = jnp.square(action - flow_actions).mean()
-            q = critic.online.params(batch["observations"], jnp.clip(action, -1, 1)).mean(0)
+            # The critic and the flow of before this update, as in the released code, whose losses share one step.
+            q = state.critic.online.params(batch["observations"], jnp.clip(action, -1, 1)).mean(0)
             size = jax.lax.stop_gradient(jnp.abs(q).mean()) if self.normalise_q else 1.0
-            return self.alpha * distillation - q.mean() / size
+            return self.alpha * distillation - q.mean() / size, {"distillation_loss": distillation, "actor_q": q.mean()}
 
-        actor, loss = state.actor.minimise(actor_loss, self.optimiser)
-        return State(flow, actor, critic), metrics | {"flow_loss": flow_loss, "actor_loss": loss}
+        (loss, parts), gradient = jax.value_and_grad(actor_loss, has_aux=True)(state.actor.params)
+        actor = state.actor.apply(gradient, self.optimiser)
+        return State(flow, actor, critic), metrics | parts | {"flow_loss": flow_loss, "actor_loss": loss}
 
     def integrate(self, flow, observation, noise) -> jax.Array:
         """Where the flow takes the noise, within the bounds: `[..., action]`."""
