@@ -47,7 +47,7 @@ def two_sample(
 
     `rows` pairs of each kind train a classifier (an MLP, 2 x 256) for `updates` updates, and as many judge it. A policy
     that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`). Noise on both, of standard
-    deviation `blur` (in the actions' units), hides what is finer, such as actions of exactly 1 where the data were clipped.
+    deviation `blur` (in the actions' units), hides what is finer, such as actions of exactly 1 where data were clipped.
 
     Raises ReverieError where the data has fewer than 4 `rows`, or rows < 1.
     """
