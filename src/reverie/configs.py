@@ -47,6 +47,14 @@ class Adam(Settings):
 
 
 @dataclass(frozen=True)
+class Hidden(Settings):
+    """An actor that is an MLP."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+
+
+@dataclass(frozen=True)
 class EMA(Settings):
     """The exponential moving average of the parameters that acts, or makes data."""
 

@@ -1,3 +1,3 @@
 """Of this library, as runs and data sets note it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

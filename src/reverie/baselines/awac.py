@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.rl import ActorCritic, Critic, NormalActor, exponential_weights, weighted_log_likelihood
@@ -19,15 +20,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class AWAC(ActorCritic):
+class AWAC(Hidden, ActorCritic):
     """AWAC: Q of the policy itself, and a Gaussian by advantage-weighted regression."""
 
     name: ClassVar = "awac"
     role: ClassVar = "baseline"
     paper: ClassVar = "Nair et al. 2020"
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
     temperature: Annotated[float, Limit(1e-6, 1e6)] = 1 / 3
     """Lambda: the advantage in its units weighs the actions in the regression."""
     largest_weight: NonNegative = 100.0

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import equinox as eqx
 
+from reverie.configs import Hidden
 from reverie.data import Dataset, Spec, pairs
 from reverie.learning import Optimised
 from reverie.rl import NormalActor, StepPolicy
@@ -16,15 +17,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class BC(StepPolicy):
+class BC(Hidden, StepPolicy):
     """Behaviour cloning: what Gaussian policies can know of the data's actions."""
 
     name: ClassVar = "bc"
     role: ClassVar = "baseline"
     paper: ClassVar = "Pomerleau 1991"
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
     stochastic: Acting[bool] = False
     """Whether to act by a sample of the Gaussian, or by its mean."""
 

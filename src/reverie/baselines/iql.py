@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 
+from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor, exponential_weights, weighted_log_likelihood
@@ -18,15 +19,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class IQL(ImplicitQ):
+class IQL(Hidden, ImplicitQ):
     """IQL: an expectile of Q over the data's actions, and a Gaussian by advantage-weighted regression."""
 
     name: ClassVar = "iql"
     role: ClassVar = "baseline"
     paper: ClassVar = "Kostrikov et al. 2022"
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
     inverse_temperature: NonNegative = 3.0
     """How strongly the advantage weighs the actions in the regression."""
     largest_weight: NonNegative = 100.0

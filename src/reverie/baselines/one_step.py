@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import Hidden
 from reverie.data import Dataset, Spec, sarsa
 from reverie.learning import Optimised
 from reverie.rl import (
@@ -33,15 +34,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class OneStepRL(ActorCritic):
+class OneStepRL(Hidden, ActorCritic):
     """One-step RL: SARSA on the data, then a single policy improvement."""
 
     name: ClassVar = "one-step"
     role: ClassVar = "baseline"
     paper: ClassVar = "Brandfonbrener et al. 2021"
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
     improvement: Literal["exponential-weights", "easy-bcq", "reverse-kl"] = "exponential-weights"
     """How the policy is improved: regression weighted by exp advantage; the best by Q of the behaviour's actions,
     chosen in acting; or maximising Q, near the behaviour."""

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised, ema
 from reverie.rl import ActorCritic, Critic, DeterministicActor
@@ -24,15 +25,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class TD3BC(ActorCritic):
+class TD3BC(Hidden, ActorCritic):
     """TD3+BC."""
 
     name: ClassVar = "td3-bc"
     role: ClassVar = "baseline"
     paper: ClassVar = "Fujimoto & Gu 2021"
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
     standardise: bool = True
     """Whether the networks see observations of mean 0 and standard deviation 1."""
     alpha: NonNegative = 2.5

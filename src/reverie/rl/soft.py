@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
 
@@ -26,11 +27,8 @@ class SoftActor(eqx.Module):
 
 
 @dataclass(frozen=True)
-class SoftActorCritic(ActorCritic):
+class SoftActorCritic(Hidden, ActorCritic):
     """A policy that maximises Q and keeps an entropy of minus one a dimension of the action."""
-
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the actor's hidden layers."""
 
     def init_actor(self, key, spec: Spec) -> SoftActor:
         net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
