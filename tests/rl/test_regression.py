@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from reverie.rl import Normal, exponential_weights, weighted_log_likelihood
+from reverie.rl import Normal, advantage_weighted_loss
+from reverie.rl.regression import exponential_weights, weighted_log_likelihood
 
 MEAN, STD = jnp.array([[0.3, -0.7], [0.0, 1.2], [1.0, 1.0]]), jnp.array([[0.5, 1.5], [0.1, 0.8], [1.0, 2.0]])
 ACTIONS = jnp.array([[0.0, 0.5], [0.2, -2.0], [1.0, 0.0]])
@@ -30,3 +31,14 @@ def test_equal_weights_are_behaviour_cloning_and_a_weight_of_zero_teaches_nothin
 
     np.testing.assert_allclose(slope(jnp.ones(3)), (MEAN - ACTIONS) / STD**2 / 3, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(slope(jnp.array([1.0, 0.0, 1.0]))[1], 0)
+
+
+def test_the_loss_is_both_together_and_no_gradient_leads_through_the_weights():
+    advantage = jnp.array([-1.0, 0.0, 9.0])
+
+    def whole(scale):
+        return advantage_weighted_loss(Normal(MEAN, STD), ACTIONS, scale * advantage, 100.0)
+
+    weights = jnp.array([np.exp(-1), 1.0, 100.0])
+    np.testing.assert_allclose(whole(1.0), weighted_log_likelihood(Normal(MEAN, STD), ACTIONS, weights), rtol=1e-6)
+    assert jax.grad(whole)(1.0) == 0

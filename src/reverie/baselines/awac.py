@@ -1,7 +1,7 @@
 """AWAC (Nair et al. 2020, "Accelerating Online Reinforcement Learning with Offline Datasets")."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
-from reverie.rl import ActorCritic, Critic, NormalActor, exponential_weights, weighted_log_likelihood
-from reverie.settings import Limit, NonNegative
+from reverie.rl import ActorCritic, Critic, NormalActor, advantage_weighted_loss
+from reverie.settings import NonNegative, Positive
 
 
 class State(eqx.Module):
@@ -27,7 +27,7 @@ class AWAC(Hidden, ActorCritic):
     role: ClassVar = "baseline"
     paper: ClassVar = "Nair et al. 2020"
 
-    temperature: Annotated[float, Limit(1e-6, 1e6)] = 1 / 3
+    temperature: Positive = 1 / 3
     """Lambda: the advantage in its units weighs the actions in the regression."""
     largest_weight: NonNegative = 100.0
     """Bound on exp(advantage / temperature)."""
@@ -47,9 +47,9 @@ class AWAC(Hidden, ActorCritic):
         q = critic.online.params
         value = q(s, jnp.clip(policy(s).sample(value_key), -1, 1)).min(0)
         advantage = q(s, batch["actions"]).min(0) - value
-        weights = exponential_weights(advantage / self.temperature, self.largest_weight)
+        scaled = (advantage / self.temperature, self.largest_weight)
         actor, error = state.actor.minimise(
-            lambda net: weighted_log_likelihood(net(s), batch["actions"], weights), self.optimiser
+            lambda net: advantage_weighted_loss(net(s), batch["actions"], *scaled), self.optimiser
         )
         return State(actor, critic), metrics | {"actor_loss": error, "advantage": advantage.mean()}
 

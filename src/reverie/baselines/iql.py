@@ -9,7 +9,7 @@ import jax
 from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
-from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor, exponential_weights, weighted_log_likelihood
+from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor, advantage_weighted_loss
 from reverie.settings import NonNegative
 
 
@@ -40,10 +40,9 @@ class IQL(Hidden, ImplicitQ):
         """V, then the actor (eq. 7), then Q, as in the released code."""
         critic, metrics = self.learn_v(state.critic, batch)
         advantage = critic.advantage(batch["observations"], batch["actions"])
-        weights = exponential_weights(self.inverse_temperature * advantage, self.largest_weight)
+        scaled = (self.inverse_temperature * advantage, self.largest_weight)
         actor, error = state.actor.minimise(
-            lambda net: weighted_log_likelihood(net(batch["observations"]), batch["actions"], weights),
-            self.optimiser,
+            lambda net: advantage_weighted_loss(net(batch["observations"]), batch["actions"], *scaled), self.optimiser
         )
         critic, more = self.learn_implicit_q(critic, batch)
         return State(actor, critic), metrics | more | {"actor_loss": error, "advantage": advantage.mean()}

@@ -5,7 +5,7 @@ and policy one after another; here each learns in every update, which ends at th
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -14,17 +14,8 @@ import jax.numpy as jnp
 from reverie.configs import Hidden
 from reverie.data import Dataset, Spec, sarsa
 from reverie.learning import Optimised
-from reverie.rl import (
-    ActorCritic,
-    Critic,
-    Normal,
-    NormalActor,
-    exponential_weights,
-    minimum,
-    select,
-    weighted_log_likelihood,
-)
-from reverie.settings import Acting, Count, Limit, NonNegative
+from reverie.rl import ActorCritic, Critic, Normal, NormalActor, advantage_weighted_loss, minimum, select
+from reverie.settings import Acting, Count, NonNegative, Positive
 
 
 class State(eqx.Module):
@@ -44,7 +35,7 @@ class OneStepRL(Hidden, ActorCritic):
     improvement: Literal["exponential-weights", "easy-bcq", "reverse-kl"] = "exponential-weights"
     """How the policy is improved: regression weighted by exp advantage; the best by Q of the behaviour's actions,
     chosen in acting; or maximising Q, near the behaviour."""
-    temperature: Annotated[float, Limit(1e-6, 1e6)] = 0.3
+    temperature: Positive = 0.3
     """Of the advantage's weights (1/tau of the paper's), or the weight of the divergence from the behaviour."""
     largest_weight: NonNegative = 100.0
     """Bound on exp(advantage / temperature)."""
@@ -79,8 +70,7 @@ class OneStepRL(Hidden, ActorCritic):
     def weighted_regression(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         q, s = critic.online.params, batch["observations"]
         advantage = q(s, batch["actions"]).min(0) - q(s, jnp.clip(behaviour.sample(key), -1, 1)).min(0)
-        weights = exponential_weights(advantage / self.temperature, self.largest_weight)
-        return weighted_log_likelihood(policy, batch["actions"], jax.lax.stop_gradient(weights))
+        return advantage_weighted_loss(policy, batch["actions"], advantage / self.temperature, self.largest_weight)
 
     def regularised_q(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         action = policy.sample(key)

@@ -4,13 +4,13 @@ Implicit Q-learning whose V is the soft maximum of Q, beta log E exp(Q / beta), 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from reverie.baselines.iql import IQL
-from reverie.settings import Limit
+from reverie.settings import Positive
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class XQL(IQL):
 
     implicit_loss: Literal["exponential"] = "exponential"
     """Which statistic of Q over the data's actions V is."""
-    beta: Annotated[float, Limit(1e-6, 1e6)] = 2.0
+    beta: Positive = 2.0
     """Temperature of the soft maximum, in Q's units; 2 in locomotion and 0.6 in AntMaze."""
 
     def v_loss(self, u):

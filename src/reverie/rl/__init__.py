@@ -7,7 +7,7 @@ from .critics import ActorCritic, Critic, QNetwork, minimum
 from .diffusion_actor import DiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
-from .regression import exponential_weights, weighted_log_likelihood
+from .regression import advantage_weighted_loss
 from .soft import SoftActor, SoftActorCritic
 
 __all__ = [
@@ -29,12 +29,11 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "advantage_weighted_loss",
     "best",
-    "exponential_weights",
     "map_rows",
     "minimum",
     "select",
     "take",
     "tilted_mean",
-    "weighted_log_likelihood",
 ]

@@ -12,3 +12,9 @@ def exponential_weights(advantage, largest: float) -> jax.Array:
 def weighted_log_likelihood(policy, actions, weights) -> jax.Array:
     """Minus the weighted mean of log pi(a|s), a scalar; `policy` is a distribution over actions `[B, action]`."""
     return -(weights * policy.log_prob(actions)).mean()
+
+
+def advantage_weighted_loss(policy, actions, advantage, largest: float) -> jax.Array:
+    """For a distribution over actions `[B, action]` and advantages `[B]` in units of the temperature, whose weights are
+    no more than `largest`: a scalar."""
+    return weighted_log_likelihood(policy, actions, jax.lax.stop_gradient(exponential_weights(advantage, largest)))
