@@ -39,7 +39,7 @@ def page(package: str, names: list[str]) -> str:
 def overview() -> list[str]:
     """What `import reverie` has at hand, each leading to where it is explained, and the packages."""
     exports = {name: getattr(reverie, name) for name in reverie.__all__}
-    things = {name: thing for name, thing in exports.items() if not ismodule(thing)}
+    things = {name: thing for name, thing in exports.items() if not ismodule(thing) and not isinstance(thing, str)}
     run = f"{reverie.training.Run.__module__}.Run"
     packages = [name for name in modules() if name != "reverie"]
     return [

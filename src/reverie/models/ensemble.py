@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec, Transitions
+from reverie.data.views import View
 from reverie.networks import MLP, apply_ensemble, ensemble
 from reverie.networks.layers import concatenate
 
@@ -92,7 +93,7 @@ def distance_from_mean(means) -> jax.Array:
     return jnp.linalg.norm(means - means.mean(0), axis=-1).max(0)
 
 
-class Bootstraps(eqx.Module):
+class Bootstraps(View):
     """Rows for every member, from its bootstrap."""
 
     rows: Transitions
@@ -102,9 +103,11 @@ class Bootstraps(eqx.Module):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def draw(self, key, batch_size: int) -> dict[str, jax.Array]:
-        """As `Transitions.draw`, with an axis of members after the first: `[batch_size, E, ...]`."""
+    def index(self, key, batch_size: int) -> jax.Array:
+        """Rows of each member's own: int32 `[batch_size, E]`, and so is the first of every batch's axes."""
         members, m = self.drawn.shape
         place = jax.random.randint(key, (batch_size, members), 0, m)
-        index = self.drawn[jnp.arange(members), place]
-        return {name: rows[index] for name, rows in self.rows.rows.items()}
+        return self.drawn[jnp.arange(members), place]
+
+    def take(self, index) -> dict[str, jax.Array]:
+        return self.rows.take(index)

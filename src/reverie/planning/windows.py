@@ -18,11 +18,12 @@ from reverie.diffusion import Process, inpaint, sample, vp_cosine
 from reverie.errors import ReverieError
 from reverie.networks import TemporalUNet
 from reverie.networks.unet import check_horizon
+from reverie.protocols import Actor
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
 
 
 @dataclass(frozen=True)
-class WindowDiffusion(EMA, Sampling, Adam):
+class WindowDiffusion(EMA, Sampling, Adam, Actor):
     """What planners that denoise windows share; Diffuser's by default (Janner et al. 2022)."""
 
     role: ClassVar[str] = "planner"

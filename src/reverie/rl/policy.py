@@ -11,7 +11,7 @@ import numpy as np
 from reverie.configs import Adam
 from reverie.data import Dataset, Gaussian, MinMax, Spec, transitions
 from reverie.errors import DataError
-from reverie.protocols import Feedback
+from reverie.protocols import Actor, Feedback
 from reverie.wishes import Wishes
 
 
@@ -46,7 +46,7 @@ Rewards = Literal["raw", "standard", "returns", "minus-one", "antmaze"]
 
 
 @dataclass(frozen=True)
-class StepPolicy(Adam):
+class StepPolicy(Adam, Actor):
     """A policy without memory that is learned from transitions.
 
     Networks see actions in [-1, 1], whatever their bounds are, and observations as they come or standardised. An

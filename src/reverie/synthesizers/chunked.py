@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import jax
 
 from reverie.data import Dataset, Spec, concatenate
+from reverie.protocols import Synthesizer
 from reverie.settings import Acting, Count, Settings
 from reverie.synthesizers import transition
 
 
 @dataclass(frozen=True)
-class Chunked(Settings):
+class Chunked(Settings, Synthesizer):
     """The frame of a synthesizer of transitions; it adds `chunk_rows`."""
 
     name: ClassVar[str]
