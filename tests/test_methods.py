@@ -198,6 +198,7 @@ def moved(**changed) -> Dataset:
     return replace(first, **arrays, action_low=2 * LOW + 1, action_high=2 * HIGH + 1)
 
 
+@pytest.mark.filterwarnings("ignore:40 transitions")
 @pytest.mark.parametrize("name", OURS)
 def test_a_specification_that_is_given_is_used(name):
     """Units are those of the first data, so that the second's rows are further on; without it they are their own."""

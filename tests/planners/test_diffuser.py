@@ -128,7 +128,7 @@ def test_environments_at_different_steps_act_as_in_lockstep(warm_start_steps):
     """The first of four has no plan yet, and the others theirs from other steps, of which a warm start keeps much."""
     algorithm = Diffuser(
         horizon=8,
-        width=8,
+        width=32,
         multipliers=(1,),
         diffusion_steps=4,
         candidates=2,
