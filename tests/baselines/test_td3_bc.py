@@ -86,7 +86,7 @@ def test_the_actor_and_its_target_move_every_few_updates_only(begun):
     "answer, noise, clip, expected", [(0.0, 1e4, 0.5, -0.5), (0.9, 1e4, 0.5, -0.7), (0.3, 0.0, 0.5, -0.3)]
 )
 def test_the_target_s_noise_is_clipped_and_so_is_its_action(begun, answer, noise, clip, expected):
-    """Q = (a, -a): the least is -|a|. The target actor answers 0, which the noise makes 0.5 or -0.5; or 0.9, which it
+    """Q = (a, -a): the minimum is -|a|. The target actor answers 0, which the noise makes 0.5 or -0.5; or 0.9, which it
     makes 0.4 or, within the bounds, 1; or 0.3 without noise. The mean td_target of 4096 unrewarded steps, to 0.02."""
     algorithm = replace(SMALL, policy_noise=noise, noise_clip=clip, discount=1.0)
     state, batch, _ = begun

@@ -127,7 +127,13 @@ def test_warm_start_shifts_the_plan_by_the_step_that_was_taken(sided):
 def test_environments_at_different_steps_act_as_in_lockstep(warm_start_steps):
     """The first of four has no plan yet, and the others theirs from other steps, of which a warm start keeps much."""
     algorithm = Diffuser(
-        horizon=8, width=32, multipliers=(1,), diffusion_steps=4, candidates=3, warm_start_steps=warm_start_steps
+        horizon=8,
+        width=32,
+        multipliers=(1,),
+        diffusion_steps=4,
+        candidates=2,
+        guidance_steps=1,
+        warm_start_steps=warm_start_steps,
     )
     spec = algorithm.prepare(two_ways(4))[1]
     state = jax.jit(algorithm.init)(jax.random.key(0), spec)

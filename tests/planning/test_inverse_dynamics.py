@@ -41,13 +41,13 @@ def test_the_loss_by_hand():
 
 
 def test_a_pair_counts_where_both_of_its_rows_are_in_the_episode():
-    """Of windows with 5, 3, 1 and 0 rows in the episode, 4 + 2 pairs are left; numbers beyond the end mean nothing."""
+    """Of windows with all rows in the episode, the first 3, the last 2 and one, 4 + 2 + 1 pairs are left; numbers
+    before its beginning and beyond its end mean nothing."""
     net = InverseDynamics(jax.random.key(0), 2, 2, hidden=(8,))
     observations, actions = walks(jax.random.key(1), 4)
-    mask = jnp.arange(5) < jnp.array([5, 3, 1, 0])[:, None]
-    mask = mask.astype(jnp.float32)
+    mask = jnp.array([[1.0, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 1, 0, 0]])
     error = np.square(net(observations[:, :-1], observations[:, 1:]) - actions[:, :-1]).mean(-1)
-    expected = (error[0].sum() + error[1, :2].sum()) / 6
+    expected = (error[0].sum() + error[1, :2].sum() + error[2, 3]) / 7
     assert float(net.loss(observations, actions, mask)) == pytest.approx(float(expected), rel=1e-5)
     beyond = jnp.where(mask[..., None] > 0, 0.0, 1e3)
     moved = net.loss(observations + beyond, actions + beyond, mask)

@@ -155,7 +155,7 @@ def test_impossible_fields_are_refused(fields, sentence):
 def test_loss_weighs_the_first_action_and_not_what_is_inpainted():
     """For data of zeros and a network that answers 1 everywhere the loss is the mean weight: 10 for the first action,
     0 for the first observation, 1 for the rest."""
-    algorithm = Diffuser(horizon=4, width=8, multipliers=(1,))
+    algorithm = Diffuser(horizon=4, width=32, multipliers=(1,))
     data = Dataset.from_arrays(np.zeros((8, 1)), np.zeros((8, 2)), np.zeros(8), timeouts=np.arange(8) == 7)
     state = algorithm.init(jax.random.key(0), algorithm.prepare(data)[1])
     out = state.denoiser.params.out

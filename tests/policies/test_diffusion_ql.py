@@ -11,6 +11,7 @@ import pytest
 
 from bandit import acted, bandit, flat, start, update
 from critics import linear, scaled
+from reverie.diffusion import sample
 from reverie.policies import DiffusionQL
 from reverie.rl import Critic
 from reverie.training import loop
@@ -25,8 +26,10 @@ class Cut(DiffusionQL):
     """The common mistake: the gradient of the last denoising step only."""
 
     def action(self, net, batch, key):
+        denoiser = self.process.denoiser(net, batch["observations"])
+        options = {"nfe": self.diffusion_steps, "solver": self.solver, **self.sampling}
         cut = {"guide": lambda x, row: jax.lax.stop_gradient(x)}
-        return self.sample(net, batch["observations"], key, batch["actions"].shape, **cut)
+        return sample(self.process, denoiser, key, batch["actions"].shape, **options, **cut)
 
 
 CUT = Cut(hidden=(16,), critic_hidden=(16,))
@@ -67,7 +70,7 @@ def test_q_s_gradient_goes_through_every_denoising_step(begun):
     state, batch, _ = begun
     net, q = state.actor.params, linear([[1.0, -0.5], [0, 0]], bias=[0.0, 1.0])
     key = key_that_maximises(0, net, batch)
-    (value, whole), (same, cut) = (value_and_gradient(each, net, q, batch, key) for each in (SMALL, CUT))
+    (value, complete), (same, cut) = (value_and_gradient(each, net, q, batch, key) for each in (SMALL, CUT))
     assert float(value) == pytest.approx(float(same), rel=1e-5)
 
     rng, size = np.random.default_rng(0), 1e-3
@@ -78,9 +81,9 @@ def test_q_s_gradient_goes_through_every_denoising_step(begun):
         return float(value_and_gradient(SMALL, there, q, batch, key)[0])
 
     slope = (moved(size) - moved(-size)) / (2 * size)
-    assert flat(whole) @ flat(direction) == pytest.approx(slope, rel=0.01)
+    assert flat(complete) @ flat(direction) == pytest.approx(slope, rel=0.01)
     assert abs(flat(cut) @ flat(direction) - slope) > 0.1 * abs(slope)
-    assert np.linalg.norm(flat(whole) - flat(cut)) > 0.3 * np.linalg.norm(flat(whole))
+    assert np.linalg.norm(flat(complete) - flat(cut)) > 0.3 * np.linalg.norm(flat(complete))
 
 
 def test_the_unit_is_the_other_critic_s_size(begun):
@@ -142,7 +145,7 @@ class Given(DiffusionQL):
 
 
 def test_max_q_backup_takes_each_critic_s_best_and_then_the_minimum():
-    """Q = (a, -a) for a in -0.5, 0.2, 0.6: the critics' bests are 0.6 and 0.5. The least first would give at most 0."""
+    """Q = (a, -a) for a in -0.5, 0.2, 0.6: the critics' bests are 0.6 and 0.5. The minimum first gives at most 0."""
     critic = Critic(None, linear([[1.0], [-1]]))
     state, batch = SimpleNamespace(ema=None, critic=critic), {"next_observations": jnp.zeros((4, 1)),
                                                                   "actions": jnp.zeros((4, 1))}  # fmt: skip
@@ -152,8 +155,8 @@ def test_max_q_backup_takes_each_critic_s_best_and_then_the_minimum():
 
 
 @pytest.mark.parametrize("selection", ["softmax", "argmax"])
-def test_an_action_is_chosen_by_the_least_target_value(selection):
-    """Two critics whose least, for a in 0.1, 0.5, 0.9, is 0.1, 0.5 and -0.9: the best is the middle one. Of 20 000
+def test_an_action_is_chosen_by_the_minimum_of_the_target_values(selection):
+    """Two critics whose minimum, for a in 0.1, 0.5, 0.9, is 0.1, 0.5 and -0.9: the best is the middle one. Of 20 000
     draws by softmax each share is within 0.015 of exp Q."""
     actions = (0.1, 0.5, 0.9)
     algorithm = Given(candidates=3, selection=selection, actions=actions)

@@ -97,8 +97,8 @@ class Silent(FQL):
 
 
 def test_without_q_one_step_leads_where_the_flow_leads_from_the_same_noise():
-    """Actions are normal about a mean that depends on the state, with standard deviation 0.2: half of the errors are below
-    0.03, 95 % below 0.1, and the policy's own moments are right to 0.05."""
+    """Actions are normal about a mean that depends on the state, with standard deviation 0.2: half of the errors are
+    below 0.03, 95 % below 0.1, and the policy's own moments are right to 0.05."""
     rng = np.random.default_rng(0)
     s = rng.choice([-1.0, 1.0], (2000, 1))
     actions = np.clip(s * [0.4, -0.4] + 0.2 * rng.normal(size=(2000, 2)), -1, 1)
@@ -119,7 +119,8 @@ def test_without_q_one_step_leads_where_the_flow_leads_from_the_same_noise():
 @pytest.mark.parametrize("normalise, pessimistic, target", [(False, False, 0.5), (True, True, -0.2)])
 def test_the_losses_by_hand(begun, normalise, pessimistic, target):
     """The actor's: alpha |a - end|² - mean Q, Q in units of its mean magnitude where asked. The critics' td_target: Q =
-    1.2 and -0.2 whatever the action, their mean or the smallest, discounted by 0.8 in the half of the tasks that goes on.
+    1.2 and -0.2 whatever the action, their mean or the smallest, discounted by 0.8 in the half of the tasks that goes
+    on.
 
     The rate is so small that the update's own step changes nothing."""
     algorithm = replace(SMALL, normalise_q=normalise, pessimistic=pessimistic, discount=0.8, learning_rate=1e-12)

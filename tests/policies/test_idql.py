@@ -98,7 +98,7 @@ def shares(algorithm, target, n=20_000):
 
 def test_argmax_chooses_the_best_by_the_minimum_of_the_targets():
     np.testing.assert_array_equal(shares(Given(), linear([[1.0], [2]]), 10), [0, 0, 0, 1])
-    crossing = linear([[1.0], [-1]], bias=[0.0, 0.2])  # the least: -0.5, -0.1, 0.1, -0.5
+    crossing = linear([[1.0], [-1]], bias=[0.0, 0.2])  # the minimum: -0.5, -0.1, 0.1, -0.5
     np.testing.assert_array_equal(shares(Given(), crossing, 10), [0, 0, 1, 0])
 
 

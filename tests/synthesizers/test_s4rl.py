@@ -52,8 +52,8 @@ def test_no_noise_is_the_data_and_the_same_call_the_same_rows(run):
     np.testing.assert_array_equal(made.observations, data().observations[made.rewards.astype(int)])
     assert run.generate(100, progress=False).fingerprint == run.generate(100, progress=False).fingerprint
     more = [*run.algorithm.chunks(run.state(), run.spec, jax.random.key(0), 7000, start=3000)]
-    whole = run.generate(7000, progress=False)
-    np.testing.assert_array_equal(np.concatenate([each.observations for each in more]), whole.observations[3000:])
+    complete = run.generate(7000, progress=False)
+    np.testing.assert_array_equal(np.concatenate([each.observations for each in more]), complete.observations[3000:])
 
 
 def test_refusals():

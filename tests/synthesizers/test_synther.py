@@ -210,7 +210,7 @@ def test_chunks_are_functions_of_their_number_alone(run, made):
 def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, capsys):
     few, path = run.acting(chunk=500, nfe=9), tmp_path / "made.hdf5"
     complete = few.generate(1700, progress=False)
-    few.write(f"d4rl:{tmp_path}/whole.hdf5", 1700, progress=False)
+    few.write(f"d4rl:{tmp_path}/complete.hdf5", 1700, progress=False)
 
     append = AppendableHDF5.append
 
@@ -233,7 +233,7 @@ def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, cap
     said = capsys.readouterr().err
     assert "Going on from row 1000" in said
     assert "1700/1700 rows" in said
-    assert path.read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
+    assert path.read_bytes() == (tmp_path / "complete.hdf5").read_bytes()
     read = load_dataset(f"d4rl:{path}")
     assert read.fingerprint == complete.fingerprint
     assert read.attributes["name"] == "synthetic line by synther"

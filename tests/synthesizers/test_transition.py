@@ -120,7 +120,7 @@ def test_spec_round_trip(tmp_path):
 
 @pytest.mark.parametrize("standardised", [False, True])
 def test_terminals_come_back_from_network_units(standardised):
-    """1 in 50 rows: 0 and 1 for the network, or of mean 0 and standard deviation 1; and either gives the same booleans."""
+    """1 in 50 rows: 0 and 1 for the network, or of mean 0 and standard deviation 1; the same booleans return."""
     terminals = np.arange(N) % 50 == 0
     rare = data(terminals=terminals)
     spec = transition.fit(rare, standardised)
