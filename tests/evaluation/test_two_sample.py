@@ -25,6 +25,7 @@ def data(n=8000):
 @dataclass(frozen=True)
 class Actor:
     kind: str
+    name: str = "actor"
 
     def reset(self, spec, n, wishes):
         return ()
