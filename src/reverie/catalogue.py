@@ -43,7 +43,7 @@ def _imported(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         cls = getattr(import_module(module), attribute)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # ValueError: no name before the colon
         raise RunError(f"{name!r} cannot be imported ({error}); name it as package.module:Class.") from error
     except AttributeError:
         raise RunError(f"The module {module!r} has no {attribute!r}; name it as package.module:Class.") from None
