@@ -234,7 +234,7 @@ def test_discrete_actions_and_odd_observations_are_refused():
     assert "action space Discrete(4); only" in _refused(Constant(0.0), lambda: Countdown(action_space=Discrete(4)))
     env = Countdown()
     env.observation_space = Dict({"image": Box(0, 1, (3, 3, 3))})
-    assert "Countdown's 'image' has the observation space Box(0.0, 1.0, (3, 3, 3)" in _refused(Constant(0.0), lambda: env)
+    assert "Countdown's 'image' has the observation space Box(0.0, 1.0" in _refused(Constant(0.0), lambda: env)
 
 
 def test_actions_that_are_not_finite_or_of_another_shape_are_refused():
