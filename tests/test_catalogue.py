@@ -1,6 +1,7 @@
 """Algorithms by their names, those of a user's own package as module:Class, and old configurations."""
 
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -157,6 +158,32 @@ def test_a_class_and_its_configuration_survive(package):
 def test_what_is_no_algorithm_gets_a_sentence(package, name, sentence):
     with pytest.raises(RunError, match=sentence):
         find(name)
+
+
+SCRIPT = """
+import reverie
+from mine.method import Mean
+
+class Own(Mean):
+    name = "own"
+
+if __name__ == "__main__":
+    run = reverie.fit(Own(), reverie.load_dataset("d4rl:data.hdf5"), steps=1, out="run", progress=False)
+    assert type(reverie.load("run").algorithm) is Own
+    reverie.fit(Own(), reverie.load_dataset("d4rl:data.hdf5"), steps=1, initial=reverie.load("run"), progress=False)
+"""
+
+
+def test_a_class_of_a_script_is_found_by_the_scripts_name(package):
+    """In the script itself, and where it is imported."""
+    (package / "script_of_mine.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script_of_mine.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((package / "run" / "config.json").read_text())["algorithm"]["name"] == "script_of_mine:Own"
+    try:
+        assert reverie.load("run").algorithm.name == "own"
+    finally:
+        del sys.modules["script_of_mine"]
 
 
 def test_a_class_that_only_a_function_knows_cannot_be_found_again():

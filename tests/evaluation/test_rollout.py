@@ -248,7 +248,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused():
 def test_bad_numbers_and_algorithms_that_do_not_act_are_refused():
     assert "episodes must be at least 1, but is 0" in _refused(Constant(0.0), Countdown, episodes=0)
     assert "max_steps must be at least 1, but is 0" in _refused(Constant(0.0), Countdown, max_steps=0)
-    maker = SimpleNamespace(name="synther", role="synthesizer", chunks=None)
+    maker = SimpleNamespace(name="synther", role="synthesizer", chunks=iter)
     message = _refused(_run(algorithm=maker), Countdown, RunError)
     assert message == "synther is a synthesizer: it generates data and does not act."
 
