@@ -43,7 +43,7 @@ class Nudging(TinyExplorer):
 def changes(path, seeds=1):
     """What was added to each row's action in the replay kept with the last checkpoint, `[S, rows]`."""
     (kept,) = (path / "replay").iterdir()
-    with np.load(kept / "written.npz") as rows:
+    with np.load(kept / "rows.npz") as rows:
         return (rows["actions"][..., 0] - rows["rewards"])[:seeds]
 
 
@@ -70,6 +70,17 @@ def test_a_full_replay_forgets_the_changes_with_the_row(tmp_path):
     np.testing.assert_allclose(changes(tmp_path), 0, atol=1e-6)
     fit_online(Nudging(rows=10), Echo, steps=60, out=tmp_path, capacity=10, resume=True, **SETTINGS)
     np.testing.assert_allclose(changes(tmp_path), 0, atol=1e-6)
+
+
+def test_a_full_replay_of_several_environments_holds_the_newest_steps_of_each_after_a_resume(tmp_path):
+    """Room for 20: at step 50 the last 5 of each environment before the stop at 40, and the 5 of each after it."""
+    settings = SETTINGS | {"envs": 2, "capacity": 20, "out": tmp_path}
+    fit_online(TinyExplorer(rows=20), Echo, steps=40, **settings)
+    run = fit_online(TinyExplorer(rows=20), Echo, steps=50, resume=True, **settings)
+    done = run.histories[0].dataset().rewards
+    with np.load(tmp_path / "replay" / "50" / "rows.npz") as rows:
+        expected = np.concatenate([done[15:20], done[35:40], done[40:]])
+        np.testing.assert_array_equal(np.sort(rows["rewards"][0]), np.sort(expected))
 
 
 @pytest.mark.parametrize("host_data", [False, True])
