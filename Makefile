@@ -7,8 +7,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 export NO_MKDOCS_2_WARNING := 1
 
 # What `make quick` runs: a part of each layer that most changes would break, in seconds.
-QUICK := tests/test_checks.py tests/docs tests/data tests/networks/test_layers.py tests/rl \
-	tests/diffusion/test_process.py tests/training/test_training_state.py tests/training/test_stages.py
+QUICK := tests/test_settings.py tests/test_floors.py tests/test_wishes.py tests/docs tests/data tests/networks/test_layers.py tests/rl \
+	tests/diffusion/test_process.py tests/learning
 
 .PHONY: demo test quick lint docs docs-check clean
 

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-# From the bottom: the modules and packages (with a slash) of a floor, and what they are for. tests/test_layers.py reads
+# From the bottom: the modules and packages (with a slash) of a floor, and what they are for. tests/test_floors.py reads
 # this list: an import goes from a higher floor to a lower one.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what a user can mend, in a sentence"),

@@ -13,7 +13,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parent / "diffusion"))
+for helpers in ("diffusion", "training"):
+    sys.path.insert(0, str(Path(__file__).parent / helpers))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.collection.pointmaze import rollout
+from reverie.collection.pointmaze import Point, rollout
 from reverie.control import densify, straight_line, track
 from reverie.environments import MAZES, StraightLinePolicy, WaypointPolicy, make
-from reverie.environments.pointmaze import Point, Settings
+from reverie.environments.pointmaze import Settings
 
 
 def test_track_is_the_sum_of_both_errors_clipped():

@@ -7,6 +7,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from reverie import baselines, planners, policies, synthesizers
@@ -42,8 +43,8 @@ def _imported(name: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        cls = getattr(import_module(module), attribute)
-    except ImportError as error:
+        cls = getattr(import_module("__main__" if module == _script() else module), attribute)
+    except (ImportError, ValueError) as error:  # ValueError: no name before the colon
         raise RunError(f"{name!r} cannot be imported ({error}); name it as package.module:Class.") from error
     except AttributeError:
         raise RunError(f"The module {module!r} has no {attribute!r}; name it as package.module:Class.") from None
@@ -57,7 +58,19 @@ def _imported(name: str) -> Any:
 def name_of(algorithm: Any) -> str:
     """The name by which `find` finds the algorithm's class."""
     cls = type(algorithm)
-    return cls.name if ALGORITHMS.get(cls.name) is cls else f"{cls.__module__}:{cls.__qualname__}"
+    if ALGORITHMS.get(cls.name) is cls:
+        return cls.name
+    module = cls.__module__ if cls.__module__ != "__main__" else _script() or "__main__"
+    return f"{module}:{cls.__qualname__}"
+
+
+def _script() -> str | None:
+    """The name by which others import the program that is running; None where it is no file, as in a notebook."""
+    main = sys.modules["__main__"]
+    if spec := getattr(main, "__spec__", None):  # python -m package.module
+        return spec.name
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else None
 
 
 def to_config(algorithm: Any) -> dict[str, Any]:

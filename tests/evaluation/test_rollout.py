@@ -233,8 +233,8 @@ def test_sizes_that_differ_are_quoted():
 def test_discrete_actions_and_odd_observations_are_refused():
     assert "action space Discrete(4); only" in _refused(Constant(0.0), lambda: Countdown(action_space=Discrete(4)))
     env = Countdown()
-    env.observation_space = Dict({"image": Box(0, 1, (3, 3))})
-    assert "observation space Dict('image'" in _refused(Constant(0.0), lambda: env)
+    env.observation_space = Dict({"image": Box(0, 1, (3, 3, 3))})
+    assert "Countdown's 'image' has the observation space Box(0.0, 1.0" in _refused(Constant(0.0), lambda: env)
 
 
 def test_actions_that_are_not_finite_or_of_another_shape_are_refused():
@@ -248,7 +248,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused():
 def test_bad_numbers_and_algorithms_that_do_not_act_are_refused():
     assert "episodes must be at least 1, but is 0" in _refused(Constant(0.0), Countdown, episodes=0)
     assert "max_steps must be at least 1, but is 0" in _refused(Constant(0.0), Countdown, max_steps=0)
-    maker = SimpleNamespace(name="synther", role="synthesizer")
+    maker = SimpleNamespace(name="synther", role="synthesizer", chunks=iter)
     message = _refused(_run(algorithm=maker), Countdown, RunError)
     assert message == "synther is a synthesizer: it generates data and does not act."
 

@@ -1,7 +1,6 @@
 """The classifier two-sample test: it sees what differs, and nothing where nothing does."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import pytest
 from reverie.data import Dataset, Spec
 from reverie.errors import ReverieError
 from reverie.evaluation import two_sample
+from reverie.training import Run
 
 
 def data(n=8000):
@@ -25,6 +25,7 @@ def data(n=8000):
 @dataclass(frozen=True)
 class Actor:
     kind: str
+    name: str = "actor"
 
     def reset(self, spec, n, wishes):
         return ()
@@ -40,14 +41,11 @@ class Actor:
 
 
 def judged(kind, seeds=1) -> Any:
-    states = jnp.zeros((seeds, 1))
-    run: Any = SimpleNamespace(
-        algorithm=Actor(kind), spec=Spec.fit(data()), states=states, seeds=tuple(range(seeds)), name=kind
-    )
+    run = Run(Actor(kind), Spec.fit(data()), jnp.zeros((seeds, 1)), 1, tuple(range(seeds)))
     return two_sample(run, data(), rows=2000, updates=250)
 
 
-def test_the_same_distribution_is_not_told_apart():
+def test_the_same_distribution_is_not_distinguished():
     found = judged("true")
     assert np.abs(found.accuracy - 0.5).max() < 4 * found.noise
 

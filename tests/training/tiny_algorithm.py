@@ -82,6 +82,39 @@ class TinyBC:
         return jnp.clip(action, spec.action_low, spec.action_high), carry + 1
 
 
+@dataclass(frozen=True)
+class TinyExplorer:
+    """Acts at random online, learns nothing, and counts the updates that each row of the replay was drawn for."""
+
+    name: ClassVar[str] = "tiny-explorer"
+    role: ClassVar[str] = "policy"
+    paper: ClassVar[str] = "none"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    batch_size: int = 4
+    rows: int = 100
+
+    def prepare(self, data: Dataset, spec: Spec | None = None) -> tuple[Any, Spec]:
+        spec = spec or Spec.fit(data)
+        return transitions(data, spec), spec
+
+    def init(self, key: jax.Array, spec: Spec) -> jax.Array:
+        return jnp.zeros(self.rows)
+
+    def update(self, state: jax.Array, batch: Any, key: jax.Array) -> tuple[Any, ...]:
+        return state.at[batch["index"]].set(state[batch["index"]] + 1), {"drawn": batch["index"].mean()}
+
+    @property
+    def exploring(self) -> TinyExplorer:
+        return self
+
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple[()]:
+        return ()
+
+    def act(self, state: Any, spec: Spec, observation: Any, carry: Any, feedback: Feedback, key: jax.Array) -> Any:
+        return jax.random.uniform(key, (len(observation), spec.action_dim)), carry
+
+
 def mlp(params: Any, x: jax.Array) -> jax.Array:
     *hidden, (w, b) = params
     for v, c in hidden:

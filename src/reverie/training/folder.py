@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from reverie.errors import RunError
+from reverie.version import __version__
 
 CONFIG = "config.json"
 SPEC = "spec"
@@ -34,6 +36,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"There is no run in {str(path)!r}: it has no {CONFIG}.") from None
     except json.JSONDecodeError as error:
         raise RunError(f"{str(path / CONFIG)!r} is not JSON ({error}).") from None
+
+
+def known_settings(config: dict[str, Any], part: str, cls: type) -> dict[str, Any]:
+    """That part of a configuration. Raises RunError for a setting that `cls` lacks: another version wrote it."""
+    settings = config[part]
+    if unknown := settings.keys() - {field.name for field in dataclasses.fields(cls)}:
+        raise RunError(
+            f"The run was written by reverie {config['versions']['reverie']}, where {part} had a setting "
+            f"{min(unknown)!r} that it lacks in {__version__}: use that version, or train again."
+        )
+    return settings
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:

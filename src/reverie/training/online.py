@@ -89,7 +89,7 @@ def resume_online(
 ) -> Run:
     """Go on with the online run in the folder, to the recorded number of steps or to `steps`."""
     config = folder.read_config(Path(path))
-    recorded, numbers = config["online"], config["training"]["seeds"]
+    recorded, numbers = folder.known_settings(config, "online", Online), config["training"]["seeds"]
     if config["data"]["attributes"]["environment"] is None:
         raise RunError(f"The run in {str(path)!r} was made in an environment without a name; call fit_online again.")
     made = config["synthesizer"]
@@ -100,8 +100,8 @@ def resume_online(
         seeds=len(numbers),
         out=path,
         resume=True,
-        synthesizer=made and from_config(made),
-        synthesis=Synthesis(**config["synthesis"]),
+        synthesizer=made and from_config(made, config["versions"]["reverie"]),
+        synthesis=Synthesis(**folder.known_settings(config, "synthesis", Synthesis)),
         callbacks=callbacks,
         progress=progress,
         **(recorded if steps is None else recorded | {"steps": steps}),

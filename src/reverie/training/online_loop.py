@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from reverie.training.online import OnlineTraining
 
 RETURNS = "returns.json"
-WRITTEN = "written.npz"
-"""The replay as it is on the device, where updates change it."""
+ROWS = "rows.npz"
+"""The replay as it is on the device, where it cannot be made of the histories."""
 STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
@@ -111,9 +111,16 @@ class OnlineLoop:
         rows = {name: x[:, over:] for name, x in rows.items()}
         self.rows, self.count = write(self.rows, jnp.asarray(self.count + over), rows), self.count + n
 
+    @property
+    def is_its_own(self) -> bool:
+        """Whether the replay is more than its histories tell: updates change it, or it has the newest steps alone of
+        several environments, whose order the histories, an episode after another, do not have."""
+        forgetful = self.count > self.rows["actions"].shape[1] and self.training.online.envs > 1
+        return forgetful or bool(loop.written_columns(self.training.algorithm))
+
     def restore(self, done: int) -> None:
-        """Put back the replay of the checkpoint where updates change it: each row in its place, as it was."""
-        path = self.store.path / folder.REPLAY / str(done) / WRITTEN if self.store.path and done else None
+        """Put back the replay of the checkpoint where it is its own: each row in its place, as it was."""
+        path = self.store.path / folder.REPLAY / str(done) / ROWS if self.store.path and done else None
         if path is None or not path.exists():
             return
         with np.load(path, allow_pickle=False) as file:
@@ -236,8 +243,8 @@ class OnlineLoop:
         for seed, history in zip(self.training.seeds, self.histories, strict=True):
             history.dataset().save(f"d4rl:{kept / f'{seed}.hdf5'}")
         (kept / RETURNS).write_text(json.dumps([history.returns for history in self.histories]))
-        if loop.written_columns(self.training.algorithm):
-            np.savez(kept / WRITTEN, **jax.device_get(self.rows))
+        if self.is_its_own:
+            np.savez(kept / ROWS, **jax.device_get(self.rows))
         self.store.save(self.step, self.states)
         for old in (path / folder.REPLAY).iterdir():
             if old != kept:

@@ -175,14 +175,14 @@ class Policy:
 def as_input(spec: Spec, observation: Any) -> Any:
     """An observation, or a batch of them, in the types of the data: images and token ids as such, all else as float32.
 
-    Raises ReverieError for a dictionary that lacks what the data had.
+    Raises ReverieError where a dictionary's part is missing, or the dictionary.
     """
     space = spec.observation_space
     if not isinstance(space, dict):
         return jax.tree.map(lambda leaf: np.asarray(leaf, space.dtype), observation)
     if not isinstance(observation, Mapping) or (missing := [name for name in space if name not in observation]):
-        lacking = repr(missing[0]) if isinstance(observation, Mapping) else "a dictionary"
-        raise ReverieError(f"The observation lacks {lacking}; the run was trained on {', '.join(space)}.")
+        wrong = f"lacks {missing[0]!r}" if isinstance(observation, Mapping) else "is no dictionary"
+        raise ReverieError(f"The observation {wrong}; the run was trained on {', '.join(space)}.")
     return {name: np.asarray(observation[name], field.dtype) for name, field in space.items()}
 
 

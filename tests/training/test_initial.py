@@ -1,0 +1,129 @@
+"""Trainings that begin from another run."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import jax
+import numpy as np
+import pytest
+from tiny_algorithm import TinyBC, leaves, synthetic
+
+import reverie
+from reverie.cli import main
+from reverie.errors import RunError
+from reverie.learning import Optimised
+from reverie.training.store import Store
+
+FIRST, OTHER = synthetic(), synthetic(200, seed=1)
+OTHER = replace(OTHER, observations=3 * OTHER.observations + 1)
+"""Other statistics than those that the first run knows."""
+STILL = TinyBC(lr=0.0)
+fit = partial(reverie.fit, progress=False)
+
+
+@dataclass(frozen=True)
+class Heir(TinyBC):
+    """Begins with what another run averaged, in its own units."""
+
+    name: ClassVar[str] = "heir"
+
+    def init_from(self, key, spec, other, state):
+        assert other.algorithm.name == "tiny-bc" and other.spec is not spec
+        fresh = self.init(key, spec)
+        return replace(fresh, actor=Optimised.create(state.ema, self.optimiser()))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return fit(TinyBC(), FIRST, steps=20, seeds=2, segment=20, out=tmp_path_factory.mktemp("first") / "run")
+
+
+@pytest.fixture(scope="module")
+def single():
+    return fit(TinyBC(), FIRST, steps=20, segment=20)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_fine_tuning_goes_on_in_the_units_of_the_first_run(single):
+    """One update by hand, of the first run's state, on the other data in the first run's units."""
+    tuned = fit(TinyBC(), OTHER, steps=1, seed=5, initial=single)
+    assert same(jax.tree.leaves(tuned.spec), jax.tree.leaves(single.spec))
+    view, _ = TinyBC().prepare(OTHER, single.spec)
+    draw, now = jax.random.split(jax.random.fold_in(jax.random.key(5), 1))
+    expected, _ = jax.jit(TinyBC().update)(single.state(), view.draw(draw, 32), now)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(tuned.state()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert int(tuned.state().made) == 21 and tuned.step == 1
+
+
+def test_each_seed_begins_from_its_own_or_all_from_the_only_one(first, single):
+    own = fit(STILL, OTHER, steps=3, seeds=2, seed=7, initial=first)
+    assert same(jax.tree.leaves(own.states.actor.params), jax.tree.leaves(first.states.actor.params))
+    shared = fit(STILL, OTHER, steps=3, seeds=3, initial=single)
+    for seed in range(3):
+        assert same(jax.tree.leaves(shared.state(seed).actor.params), jax.tree.leaves(single.state().actor.params))
+    # The first run's arrays were not given away.
+    assert all(np.isfinite(leaf).all() for leaf in leaves(first) + leaves(single))
+
+
+@pytest.mark.parametrize(
+    "algorithm, seeds, message",
+    [
+        (TinyBC(widths=(8,)), 2, "have other sizes than those of this tiny-bc; give it the settings of that run"),
+        (TinyBC(), 3, "has 2 seeds and this training 3; give 1 or as many"),
+    ],
+)
+def test_what_does_not_fit_is_refused(first, algorithm, seeds, message):
+    with pytest.raises(RunError, match=message):
+        fit(algorithm, OTHER, steps=1, seeds=seeds, initial=first)
+
+
+def test_another_method_must_know_how_to_begin(first):
+    @dataclass(frozen=True)
+    class Stranger(TinyBC):
+        name: ClassVar[str] = "stranger"
+
+    with pytest.raises(RunError, match="stranger cannot begin from a run of tiny-bc; give a run of stranger"):
+        fit(Stranger(), OTHER, steps=1, seeds=2, initial=first)
+    heir = fit(Heir(lr=0.0), OTHER, steps=2, seeds=2, initial=first)
+    assert same(jax.tree.leaves(heir.states.actor.params), jax.tree.leaves(first.states.ema))
+    assert not same(jax.tree.leaves(heir.spec), jax.tree.leaves(first.spec))  # its own data's units
+
+
+def test_the_folder_says_where_from_and_a_resumed_run_is_the_uninterrupted_one(first, tmp_path, monkeypatch):
+    options = {"seeds": 2, "segment": 5, "checkpoint_every": 5, "initial": first}
+    whole = fit(TinyBC(), OTHER, steps=20, **options)
+    out = tmp_path / "tuned"
+    fit(TinyBC(), OTHER, steps=10, out=out, **options)
+    expected = {"algorithm": "tiny-bc", "step": 20, "path": str(first.path)}
+    assert json.loads((out / "config.json").read_text())["initial"] == expected
+    assert same(leaves(reverie.resume(out, OTHER, steps=20, progress=False)), leaves(whole))
+    assert json.loads((out / "config.json").read_text())["initial"] == expected
+    assert json.loads((first.path / "config.json").read_text())["initial"] is None
+
+    class Died(Exception):
+        pass
+
+    def die(*arguments):
+        raise Died
+
+    early = tmp_path / "early"
+    with monkeypatch.context() as patch, pytest.raises(Died):  # before the first checkpoint
+        patch.setattr(Store, "append", die)
+        fit(TinyBC(), OTHER, steps=20, out=early, **options)
+    assert same(leaves(reverie.resume(early, OTHER, progress=False)), leaves(whole))
+
+
+def test_the_command_line_begins_from_a_folder(first, tmp_path):
+    OTHER.save(f"d4rl:{tmp_path}/other.hdf5")
+    out = tmp_path / "tuned"
+    arguments = ["train", "tiny-bc", "--data", f"d4rl:{tmp_path}/other.hdf5", "--steps", "3", "--seeds", "2"]
+    assert main([*arguments, "--lr", "0.0", "--initial", str(first.path), "--out", str(out)]) == 0
+    run = reverie.load(out)
+    assert same(jax.tree.leaves(run.states.actor.params), jax.tree.leaves(first.states.actor.params))
+    assert main([*arguments, "--initial", str(tmp_path / "nothing"), "--out", str(out) + "2"]) == 2

@@ -1,0 +1,156 @@
+"""Observations that are dictionaries, with an image: data, training, saving, loading and acting."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+
+import reverie
+from reverie.catalogue import ALGORITHMS
+from reverie.data import Dataset, Gaussian, Spec, pairs
+from reverie.errors import ReverieError
+from reverie.learning import Optimised, optimiser
+from reverie.networks import Encoding, Linear, ObservationEncoder
+
+ENCODING = Encoding(image_features=8, image_widths=(8,), image_depth=1, keypoints=4)
+SIZE = 8
+
+
+def picture(place: float) -> np.ndarray:
+    """A bright column at `place`, from -1 to 1."""
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[:, round((place + 1) / 2 * (SIZE - 1))] = 255
+    return image
+
+
+class Network(eqx.Module):
+    encoder: ObservationEncoder
+    head: Linear
+
+    def __call__(self, observation):
+        return jnp.tanh(self.head(self.encoder(observation)))
+
+
+class State(eqx.Module):
+    net: Optimised
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Behaviour cloning of what is seen."""
+
+    name: ClassVar[str] = "looking"
+    role: ClassVar[str] = "policy"
+    paper: ClassVar[str] = "none"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    batch_size: int = 32
+
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        spec = spec or Spec.fit(data, observations=Gaussian)
+        return pairs(data, spec), spec
+
+    def init(self, key, spec):
+        keys = jax.random.split(key)
+        parts = {name: (field.kind, field.shape) for name, field in spec.observation_space.items()}
+        encoder = ObservationEncoder(keys[0], parts, ENCODING)
+        net = Network(encoder, Linear(keys[1], encoder.dim, spec.action_dim))
+        return State(Optimised.create(net, optimiser(3e-3)))
+
+    def update(self, state, batch, key):
+        def loss(net):
+            return jnp.mean((net(batch["observations"]) - batch["actions"]) ** 2)
+
+        net, value = state.net.minimise(loss, optimiser(3e-3))
+        return State(net), {"loss": value}
+
+    def reset(self, spec, n, wishes):
+        return ()
+
+    def act(self, state, spec, observation, carry, feedback, key) -> Any:
+        return state.net.params(spec.normalise("observations", observation)), carry
+
+
+class Places(gymnasium.Env):
+    """A column in a picture, at whose place the first action should be, the second at half of a number beside it."""
+
+    observation_space = Dict({"state": Box(-10, 10, (3,), np.float32), "image": Box(0, 255, (SIZE, SIZE, 3), np.uint8)})
+    action_space = Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._look(), {}
+
+    def step(self, action):
+        error = np.abs(action - [self.place, self.state[1] / 2]).mean()
+        self.steps += 1
+        return self._look(), -float(error), False, self.steps == 3, {}
+
+    def _look(self):
+        self.place = self.np_random.uniform(-1, 1)
+        self.state = self.np_random.uniform([2, -1, 5], [4, 1, 9]).astype(np.float32)
+        # In another order than that of the data.
+        return {"state": self.state, "image": picture(self.place)}
+
+
+def data(n=300) -> Dataset:
+    rng = np.random.default_rng(0)
+    places, state = rng.uniform(-1, 1, n), rng.uniform([2, -1, 5], [4, 1, 9], (n, 3))
+    observations = {"image": np.stack([picture(place) for place in places]), "state": state}
+    return Dataset.from_arrays(
+        observations, np.stack([places, state[:, 1] / 2], 1), np.zeros(n), timeouts=np.arange(n) % 30 == 29
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, optimised):
+    path = tmp_path_factory.mktemp("looking")
+    data().save(f"d4rl:{path}/data.hdf5")
+    loaded = reverie.load_dataset(f"d4rl:{path}/data.hdf5")
+    assert loaded.fingerprint == data().fingerprint
+    with optimised(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ALGORITHMS, "looking", Looking)
+        yield reverie.fit(Looking(), loaded, steps=200, seeds=1, out=path / "run", progress=False)
+
+
+def test_the_parts_are_what_they_were(run):
+    spec = reverie.load(run.path).spec
+    assert {name: field.kind for name, field in spec.observation_space.items()} == {"image": "image", "state": "vector"}
+    assert spec.normalisers.keys() == {"observations/state"}
+
+
+def test_it_learns_from_the_picture_and_the_number_and_acts_in_its_environment(run):
+    scores = reverie.evaluate(run, Places, episodes=10, progress=False)
+    assert scores.returns.mean() > -3 * 0.15  # at rest it would be -3 * 0.375
+
+
+def test_a_loaded_policy_acts_alike_whatever_the_types_of_what_it_is_shown(run):
+    policy, loaded = run.policy(), reverie.load(run.path).policy()
+    seen = {"state": [3.0, 0.5, 7.0], "image": picture(0.4)}
+    action, _ = policy.act(seen, policy.reset())
+    again, _ = loaded.act({"image": seen["image"].tolist(), "state": np.array(seen["state"])}, loaded.reset())
+    np.testing.assert_array_equal(action, again)
+    other, _ = policy.act({**seen, "image": picture(-0.9)}, policy.reset())
+    assert abs(other[0] - action[0]) > 0.3
+    with pytest.raises(ReverieError, match="The observation lacks 'image'; the run was trained on image, state"):
+        policy.act({"state": seen["state"]}, policy.reset())
+    with pytest.raises(ReverieError, match="The observation is no dictionary; the run was trained on image, state"):
+        policy.act(np.zeros(3), policy.reset())
+
+
+def test_an_environment_of_another_kind_is_refused(run):
+    class Blind(Places):
+        observation_space = Dict({"state": Box(-10, 10, (3,), np.float32)})
+
+        def _look(self):
+            return {"state": super()._look()["state"]}
+
+    with pytest.raises(ReverieError, match=r"a dictionary of image .* and those of Blind are a dictionary of state \("):
+        reverie.evaluate(run, Blind, episodes=1, progress=False)
