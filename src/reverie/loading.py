@@ -11,7 +11,7 @@ from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
 from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
-from reverie.training import Run, fit, folder, load
+from reverie.training import Run, beginning, fit, folder
 from reverie.training.online import resume_online
 from reverie.version import __version__
 
@@ -59,13 +59,12 @@ def resume(
         return resume_online(path, steps, progress=progress, **more)
     recorded = config["training"]
     numbers = recorded.pop("seeds")
-    begun_from = config.get("initial")
     return fit(
         from_config(config["algorithm"], config["versions"]["reverie"]),
         _recorded_data(path, config["data"]) if data is None else data,
         out=path,
         resume=True,
-        initial=load(begun_from["path"]) if begun_from and not folder.holds_run(Path(path)) else None,
+        initial=beginning.recorded(Path(path), config),
         progress=progress,
         seed=numbers[0],
         seeds=len(numbers),

@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
-from tiny_algorithm import TinyBC, leaves, synthetic
+from tiny_algorithm import TinyBC, TinyExplorer, leaves, synthetic
 
 import reverie
 from reverie.cli import main
 from reverie.errors import RunError
 from reverie.learning import Optimised
+from reverie.training import fit_online
 from reverie.training.store import Store
 
 FIRST, OTHER = synthetic(), synthetic(200, seed=1)
@@ -117,6 +119,40 @@ def test_the_folder_says_where_from_and_a_resumed_run_is_the_uninterrupted_one(f
         patch.setattr(Store, "append", die)
         fit(TinyBC(), OTHER, steps=20, out=early, **options)
     assert same(leaves(reverie.resume(early, OTHER, progress=False)), leaves(whole))
+
+
+def test_a_run_without_a_folder_cannot_be_begun_from_again(single, tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "append", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(TinyBC(), OTHER, steps=5, out=tmp_path / "run", initial=single)
+    with pytest.raises(RunError, match="has no checkpoint yet and began from a run without a folder; train again with"):
+        reverie.resume(tmp_path / "run", OTHER, progress=False)
+
+
+class Empty(gymnasium.Env):
+    """Nothing to see, one step an episode."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, True, False, {}
+
+
+def test_online_training_goes_on_from_a_run_on_data(tmp_path):
+    data = reverie.Dataset.from_arrays(np.zeros((8, 1)), np.ones((8, 1)), np.zeros(8), terminals=np.ones(8))
+    offline = fit(TinyExplorer(), data, steps=3, out=tmp_path / "offline")
+    how = {"warmup": 10, "update_interval": 10, "log_every": 10, "utd_ratio": 0.1, "out": tmp_path / "online"}
+    online = fit_online(TinyExplorer(), Empty, steps=20, initial=offline, progress=False, **how)
+    assert (online.states >= offline.states).all() and online.states.sum() > offline.states.sum()
+    assert (online.histories[0].dataset().actions >= 0).all()  # its own, not those of chance
+    expected = {"algorithm": "tiny-explorer", "step": 3, "path": str(tmp_path / "offline")}
+    assert json.loads((tmp_path / "online" / "config.json").read_text())["initial"] == expected
+    fit_online(TinyExplorer(), Empty, steps=30, resume=True, progress=False, **how)
+    assert json.loads((tmp_path / "online" / "config.json").read_text())["initial"] == expected
 
 
 def test_the_command_line_begins_from_a_folder(first, tmp_path):

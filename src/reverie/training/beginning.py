@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 from reverie.data import Dataset, Spec
 from reverie.errors import RunError
 from reverie.protocols import Successor
-from reverie.training import loop
-from reverie.training.run import Run, state_shapes
+from reverie.training import folder, loop
+from reverie.training.run import Run, load, state_shapes
 
 
 def provenance(run: Run | None) -> dict[str, Any] | None:
@@ -19,6 +20,21 @@ def provenance(run: Run | None) -> dict[str, Any] | None:
     if run is None:
         return None
     return {"algorithm": run.algorithm.name, "step": run.step, "path": None if run.path is None else str(run.path)}
+
+
+def recorded(path: Path, config: dict[str, Any]) -> Run | None:
+    """The run that the one in the folder began from, if it is needed still: where that has no checkpoint of its own.
+
+    Raises RunError where it had no folder."""
+    begun_from = config.get("initial")
+    if not begun_from or folder.holds_run(path):
+        return None
+    if begun_from["path"] is None:
+        raise RunError(
+            f"The run in {str(path)!r} has no checkpoint yet and began from a run without a folder; train again with "
+            "initial=."
+        )
+    return load(begun_from["path"])
 
 
 def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:

@@ -75,7 +75,8 @@ def fit_online(
     path = Path(out)
     with folder.locked(path):
         training.settle(path, resume)
-        folder.write_config(path, training.config)
+        begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
+        folder.write_config(path, training.config | ({"initial": begun_from} if begun_from else {}))
         with closing(Store(path)) as store:
             return _train(training, store, progress)
 
@@ -100,6 +101,7 @@ def resume_online(
         seeds=len(numbers),
         out=path,
         resume=True,
+        initial=beginning.recorded(Path(path), config),
         synthesizer=made and from_config(made, config["versions"]["reverie"]),
         synthesis=Synthesis(**folder.known_settings(config, "synthesis", Synthesis)),
         callbacks=callbacks,
