@@ -15,10 +15,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "write-your-own.md").read_text()
 FILES = dict(re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.S))
 COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", PAGE, re.M)]
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-SMALL = {
-    "mypolicy:MyPolicy": ["--steps", "4", "--hidden", "8", "--diffusion-steps", "5", "--batch-size", "8"],
-    "myplanner:MyPlanner": ["--steps", "3", "--horizon", "2", "--width", "8", "--diffusion-steps", "2", "--batch-size", "4", "--multipliers", "1"],
-}  # fmt: skip
+TINY = {
+    "mypolicy:MyPolicy": "--steps 4 --hidden 8 --diffusion-steps 5 --batch-size 8",
+    "myplanner:MyPlanner": "--steps 3 --horizon 2 --width 8 --multipliers 1 --diffusion-steps 2 --batch-size 4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 def shortened(command: list[str]) -> list[str]:
     """A command with options that take seconds: the last one of each holds."""
     if "train" in command and "--resume" not in command:
-        return command[1:] + SMALL[command[2]]
+        return command[1:] + TINY[command[2]].split()
     if "--resume" in command:
         return [*command[1:-1], "6"]
     return [*command[1:], "--episodes", "2", "--max-steps", "3"]
