@@ -171,7 +171,7 @@ def test_value_stops_training_when_asked():
         ({"horizon": 30}, "horizon 30"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"candidates": "abc"}, "candidates = 'abc'"),
-        ({"solver": "heun"}, "'heun' makes two calls"),
+        ({"solver": "heun"}, "'heun' makes two evaluations"),
         ({"warm_start_steps": 2, "stride": 2}, "stride = 2"),
     ],
 )
