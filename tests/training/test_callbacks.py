@@ -123,7 +123,7 @@ def test_the_command_line_evaluates_while_it_trains(tmp_path, capsys):
     train = ["train", "bc", "--data", f"d4rl:{tmp_path}/pendulum.hdf5", "--steps", "8", "--segment", "2"]
     train += ["--hidden", "8", "--batch-size", "4", "--out", str(tmp_path / "run")]
     assert main([*train, "--evaluate-every", "4"]) == 2
-    assert "--evaluate-every 4 needs --env, where bc is to act" in capsys.readouterr().err
+    assert "--evaluate-every 4 needs --env, where the run is to act" in capsys.readouterr().err
     few = ["--env", "Pendulum-v1", "--episodes", "1", "--max-steps", "3"]
     assert main([*train, "--evaluate-every", "4", *few]) == 0
     assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "12", "--evaluate-every", "4", *few]) == 0

@@ -20,20 +20,19 @@ class Evaluation:
     """How to evaluate while training."""
 
     evaluate_every: int | None = None
-    """Updates between two evaluations, whose scores are columns of the metrics and curves; never if not given."""
-    env: str | None = None
-    """Where to evaluate while training: a Gymnasium id such as Hopper-v5."""
+    """Updates (online: environment steps) between two evaluations, whose scores are columns of the metrics and curves;
+    never if not given."""
     episodes: int = 10
     """Of each seed in an evaluation while training."""
     max_steps: int | None = None
     """After which these episodes are cut."""
 
-    def callbacks(self, algorithm: str) -> tuple[Evaluate, ...]:
+    def callbacks(self, env: str | None) -> tuple[Evaluate, ...]:
         if self.evaluate_every is None:
             return ()
-        if self.env is None:
-            raise ReverieError(f"--evaluate-every {self.evaluate_every} needs --env, where {algorithm} is to act.")
-        return (Evaluate(self.env, self.evaluate_every, self.episodes, max_steps=self.max_steps),)
+        if env is None:
+            raise ReverieError(f"--evaluate-every {self.evaluate_every} needs --env, where the run is to act.")
+        return (Evaluate(env, self.evaluate_every, self.episodes, max_steps=self.max_steps),)
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class TrainOptions:
     """The first seed's number."""
     initial: Path | None = None
     """Folder of a run to begin from: fine-tuning."""
+    env: str | None = None
+    """Where to evaluate while training, a Gymnasium id such as Hopper-v5."""
     segment: int | None = None
     """Updates between two looks from the host, and in a row of the metrics; chosen from the steps if not given."""
     checkpoint_every: int | None = None
@@ -93,7 +94,7 @@ def train(arguments: Sequence[str]) -> None:
         reverie.load_dataset(options.data),
         out=out,
         initial=options.initial and reverie.load(options.initial),
-        callbacks=evaluation.callbacks(cls.name),
+        callbacks=evaluation.callbacks(options.env),
         **{name: getattr(options, name) for name in PASSED},
     )
     _finish(run)
@@ -103,6 +104,7 @@ def go_on(
     resume: Path,
     data: str | None = None,
     steps: int | None = None,
+    env: str | None = None,
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation(),
 ) -> None:
     """Go on with a run that was stopped.
@@ -111,9 +113,10 @@ def go_on(
         resume: the run's folder.
         data: source of the data, where the recorded one has moved.
         steps: updates to end at, where more are wanted than were first asked for.
+        env: where to evaluate while training.
         evaluation: while training.
     """
-    callbacks = evaluation.callbacks("the run")
+    callbacks = evaluation.callbacks(env)
     _finish(reverie.resume(resume, None if data is None else reverie.load_dataset(data), steps, callbacks=callbacks))
 
 
@@ -153,13 +156,15 @@ def online(arguments: Sequence[str]) -> None:
         options: Annotated[OnlineOptions, plain],
         collecting: Annotated[Online, plain],
         algorithm: Annotated[cls, plain],  # type: ignore[valid-type]
+        evaluation: Annotated[Evaluation, plain] = Evaluation(),
         synthesis: Synthesis = Synthesis(),
         made_by: Annotated[maker, prefixed] = maker(),  # type: ignore[valid-type]
-    ) -> tuple[OnlineOptions, Online, Any, Synthesis, Any]:
-        return options, collecting, algorithm, synthesis, made_by
+    ) -> tuple[OnlineOptions, Online, Any, Evaluation, Synthesis, Any]:
+        return options, collecting, algorithm, evaluation, synthesis, made_by
 
     parse.__doc__ = f"Let {cls.name} ({cls.paper}) learn in an environment, alone or with the help of synthetic data."
-    options, collecting, algorithm, synthesis, made_by = tyro.cli(parse, args=rest, prog=f"reverie online {name}")
+    options, collecting, algorithm, *more = tyro.cli(parse, args=rest, prog=f"reverie online {name}")
+    evaluation, synthesis, made_by = more
     run = reverie.fit_online(
         algorithm,
         options.env,
@@ -170,6 +175,7 @@ def online(arguments: Sequence[str]) -> None:
         initial=options.initial and reverie.load(options.initial),
         synthesizer=made_by if options.synthesizer else None,
         synthesis=synthesis,
+        callbacks=evaluation.callbacks(options.env),
         **vars(collecting),
     )
     print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
