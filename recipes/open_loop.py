@@ -138,7 +138,7 @@ def at_once(run: reverie.training.Run, states, actions) -> jax.Array:
     a, s = spec.normalise("actions", actions), spec.normalise("observations", states)
     values = jnp.concatenate([a, s * (jnp.arange(s.shape[1])[:, None] == 0)], -1)
     mask = algorithm.inpaint_mask(values.shape[1], algorithm.blocks(spec))
-    denoise = jax.jit(lambda net: algorithm.denoise(net, jax.random.key(0), values, mask))
+    denoise = jax.jit(lambda net: algorithm.denoise(algorithm.process.denoiser(net), jax.random.key(0), values, mask))
     plan = denoise(run.state().denoiser_ema)
     return spec.denormalise("observations", plan[:, 1:, spec.action_dim :])
 

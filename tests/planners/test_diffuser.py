@@ -72,7 +72,7 @@ def test_zero_scale_is_unguided(sided):
     plain = first_actions(sided, n, guidance_scale=0.0)
     values = jnp.zeros((n, 1, 8, 2)).at[..., 1:].set(sided.spec.normalise("observations", jnp.zeros((1, 1))))
     mask = algorithm.inpaint_mask(8, algorithm.blocks(sided.spec))
-    plans = algorithm.denoise(sided.state(0).denoiser_ema, jax.random.key(0), values, mask)
+    plans = algorithm.denoise(algorithm.process.denoiser(sided.state(0).denoiser_ema), jax.random.key(0), values, mask)
     np.testing.assert_allclose(plain, sided.spec.denormalise("actions", plans[:, 0, 0, :1]), atol=1e-4)
 
 

@@ -43,8 +43,9 @@ def plain(x, t, condition):
     return jnp.full_like(x, 0.3)
 
 
-def denoise(net=plain, algorithm=SMALL, **options):
-    return algorithm.denoise(net, jax.random.key(0), VALUES, MASK, **options)
+def denoise(net=plain, algorithm=SMALL, condition=None, **options):
+    denoiser = algorithm.process.denoiser(net, condition)
+    return algorithm.denoise(denoiser, jax.random.key(0), VALUES, MASK, **options)
 
 
 def test_blocks_are_the_parts_in_order():
