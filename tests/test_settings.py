@@ -105,3 +105,33 @@ def test_what_the_annotations_say():
     assert said["perhaps"].optional and said["perhaps"].kind is int
     assert said["way"].choices == ("one", "other") and said["named"].choices == ("red", "blue")
     assert said["free"].limit is None and not said["free"].acting
+
+
+def test_a_new_default_keeps_the_limit_the_choices_and_the_mark_of_acting():
+    @dataclass(frozen=True)
+    class Base(Settings):
+        count: Acting[Count] = 1
+        way: Literal["one", "other"] = "one"
+
+    @dataclass(frozen=True)
+    class Derived(Base):
+        count: int = 3
+        way: str = "other"
+
+    assert acting_fields(Derived) == ("count",)
+    assert Derived().count == 3
+    with pytest.raises(ReverieError, match="count = 0, but it must be a whole number of at least 1"):
+        Derived(count=0)
+    with pytest.raises(ReverieError, match="way 'neither' is unknown"):
+        Derived(way="neither")
+
+
+def test_a_new_default_without_its_type_is_refused_when_the_class_is_made():
+    @dataclass(frozen=True)
+    class Base(Settings):
+        count: Count = 1
+
+    with pytest.raises(ReverieError, match=r"Derived\.count = 3 would change nothing, as count is an inherited field"):
+
+        class Derived(Base):
+            count = 3

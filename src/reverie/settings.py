@@ -48,7 +48,21 @@ Acting = Annotated[T, _Acting]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A configuration that checks its fields when it is made. Raises ReverieError that quotes the first wrong value."""
+    """A configuration that checks its fields when it is made. Raises ReverieError that quotes the first wrong value.
+
+    A class that gives a field another default writes its type as well, `nfe: Acting[Count] = 10`: without it Python
+    would keep the old default. Limits, choices and the mark of acting are inherited where the new type has none.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
+        for name in inherited & vars(cls).keys() - vars(cls).get("__annotations__", {}).keys():
+            if not isinstance(vars(cls)[name], property):
+                raise ReverieError(
+                    f"{cls.__name__}.{name} = {vars(cls)[name]!r} would change nothing, as {name} is an inherited "
+                    f"field; write its type as well, as in {name}: int = ..."
+                )
 
     def __post_init__(self) -> None:
         for each in annotations(type(self)):  # type: ignore[arg-type]
@@ -89,7 +103,18 @@ def _annotations(cls: type) -> Iterator[Annotation]:
         limits = [extra for extra in extras if isinstance(extra, Limit)]
         named = [extra.names for extra in extras if isinstance(extra, Choices)]
         choices = get_args(kind) if get_origin(kind) is Literal else named[-1] if named else ()
-        yield Annotation(field.name, kind, limits[-1] if limits else None, choices, _Acting in extras, optional)
+        own = Annotation(field.name, kind, limits[-1] if limits else None, choices, _Acting in extras, optional)
+        yield _completed(own, cls)
+
+
+def _completed(own: Annotation, cls: type) -> Annotation:
+    """With the limit, the choices and the mark of acting of the class that the field is inherited from."""
+    for base in cls.__mro__[1:]:
+        if own.name in getattr(base, "__dataclass_fields__", ()):
+            before = next(each for each in annotations(base) if each.name == own.name)
+            limit, choices = own.limit or before.limit, own.choices or before.choices
+            return own._replace(limit=limit, choices=choices, acting=own.acting or before.acting)
+    return own
 
 
 def _taken_apart(hint: Any) -> tuple[Any, tuple]:
