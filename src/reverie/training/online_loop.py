@@ -107,9 +107,7 @@ class OnlineLoop:
         rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
         capacity, n = self.training.online.capacity or self.training.online.steps, rows["actions"].shape[1]
         self.rows = self.rows or room(rows, capacity)
-        over = max(0, n - capacity)
-        rows = {name: x[:, over:] for name, x in rows.items()}
-        self.rows, self.count = write(self.rows, jnp.asarray(self.count + over), rows), self.count + n
+        self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + n
 
     @property
     def is_its_own(self) -> bool:
