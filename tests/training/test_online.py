@@ -12,9 +12,11 @@ import pytest
 import reverie
 from reverie.baselines import BC, SAC, TD3BC
 from reverie.cli import main
-from reverie.data import Dataset
+from reverie.data import Dataset, Transitions
 from reverie.errors import DivergenceError, ReverieError, RunError
+from reverie.models import Bootstraps
 from reverie.training import Synthesis, fit_online
+from reverie.training.online_loop import roomy
 
 SMALL = {"hidden": (8,), "critic_hidden": (8,), "batch_size": 16}
 SHORT = {"warmup": 20, "update_interval": 10, "log_every": 20, "capacity": 100, "progress": False}
@@ -141,6 +143,36 @@ def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen
     np.testing.assert_array_equal(metrics["share"], 0.25)
     np.testing.assert_array_equal(metrics["step"], [40, 60, 80, 100, 120])
     np.testing.assert_array_equal(metrics["age"], [20, 40, 40, 80, 80])
+
+
+@dataclass(frozen=True)
+class Bootstrapping(Marking):
+    """Draws rows by MBPO's view, one for each of two members, and tells how many there were."""
+
+    def prepare(self, data, spec=None):
+        view, spec = super().prepare(data, spec)
+        return Bootstraps(view, jnp.tile(jnp.arange(len(view)), (2, 1))), spec
+
+    def update(self, state, batch, key):
+        assert batch["actions"].shape == (4, 2, 1)
+        return super().update(state, batch, key)
+
+
+def test_a_synthesizer_that_draws_its_batches_in_a_way_of_its_own_learns_online_too():
+    """At 20 and at 40 steps, from so many rows."""
+    synthesis = Synthesis(interval=20, updates=2, rows=20)
+    run = fit_online(Watching(**SMALL), Aim, steps=60, synthesizer=Bootstrapping(), synthesis=synthesis, **SHORT)
+    np.testing.assert_array_equal(run.metrics()["age"], [20, 40])
+
+
+def test_what_a_synthesizer_learns_from_is_every_row_with_room_for_more_or_without():
+    """Of 6 rows, where the replay has room for 8 and where it has for 4."""
+    rows = {"actions": jnp.arange(6.0)[:, None]}
+    for capacity, size in ((8, 8), (4, 6)):
+        view, own = roomy(Transitions(rows), capacity)
+        view = view.joined(jax.tree.map(lambda x: x[0], own)) if own else view
+        assert len(view.rows["actions"]) == size
+        assert set(view.draw(jax.random.key(0), 500)["actions"][:, 0].tolist()) == set(range(6))
 
 
 def test_a_replay_with_less_room_than_the_warm_up_holds_its_newest_steps():

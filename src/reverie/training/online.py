@@ -50,8 +50,8 @@ def fit_online(
     env: a name for `environments.make`, or a function that returns an environment.
     settings: further fields of `Online`: envs, warmup, update_interval, utd_ratio, capacity, until, log_every.
     initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`.
-    synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns each seed's
-        replay; then `synthesis.ratio` of each batch is what it made.
+    synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
+        each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.
     out: the run's folder, where checkpoints and each seed's replay (`replay/`, in D4RL's layout) are kept. With
         `resume` the run there goes on: with the same networks and replay but in new episodes, as simulators cannot

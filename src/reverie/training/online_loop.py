@@ -20,6 +20,7 @@ import numpy as np
 from reverie.data import Dataset, Spec, concatenate
 from reverie.data.readers import read
 from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
+from reverie.data.views import Transitions
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError
 from reverie.protocols import Wishing
@@ -182,14 +183,11 @@ class OnlineLoop:
     def synthesize_for(self, s: int) -> dict[str, np.ndarray]:
         synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
         view, spec = synthesizer.prepare(self.histories[s].dataset())
-        # Room for all that will come: a view of another size would be compiled anew.
-        rows = {name: x[None] for name, x in view.rows.items()}
-        kept = write(room(rows, self.rows["actions"].shape[1]), jnp.asarray(0), rows)
+        view, rows = roomy(view, self.rows["actions"].shape[1])
         key = jax.random.fold_in(self.keys[s], 2**31 + self.step)
         states = loop.initial_states(synthesizer, key[None], spec)
-        replay, start = Replay({}, jnp.asarray(len(view))), np.uint32(0)
         states, metrics, finite, _ = loop.advance(
-            synthesizer, states, key[None], start, replay, kept, length=synthesis.updates, seeds_by="map"
+            synthesizer, states, key[None], np.uint32(0), view, rows, length=synthesis.updates, seeds_by="map"
         )
         metrics, finite = jax.device_get((metrics, finite))
         if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):
@@ -270,6 +268,15 @@ def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
     """Everything from the host, `[S, N, ...]`."""
     each = [history.dataset().with_next_observations().arrays() for history in histories]
     return {name: np.stack([arrays[name] for arrays in each]) for name in STORED}
+
+
+def roomy(view: Any, capacity: int) -> tuple[Any, dict[str, Any] | None]:
+    """Transitions with room for all that will come, as a view without rows and these, `[1, capacity, ...]`: what grows
+    is compiled once. Another view, or one of more rows, is as it is, and compiled anew for every size."""
+    if not isinstance(view, Transitions) or len(view) > capacity:
+        return view, None
+    rows = {name: x[None] for name, x in view.rows.items()}
+    return Replay({}, jnp.asarray(len(view))), write(room(rows, capacity), jnp.asarray(0), rows)
 
 
 def fresh_carries(algorithm: Any, spec: Any, seeds: int, envs: int) -> Any:
