@@ -1,6 +1,7 @@
 """Online training: what is counted, what batches are made of, what goes on after a stop, and whether agents learn."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import gymnasium
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_algorithm import TinyExplorer
 
 import reverie
 from reverie.baselines import BC, SAC, TD3BC
@@ -195,7 +197,7 @@ def test_a_run_goes_on_with_its_replay(tmp_path):
     before = fit_online(SAC(**SMALL), Aim, steps=60, out=out, **SHORT)
     with pytest.raises(RunError, match="already holds a run"):
         fit_online(SAC(**SMALL), Aim, steps=100, out=out, **SHORT)
-    with pytest.raises(RunError, match="begun with another algorithm"):
+    with pytest.raises(RunError, match="begun with algorithm = "):
         fit_online(SAC(hidden=(9,), batch_size=16), Aim, steps=100, out=out, resume=True, **SHORT)
     with pytest.raises(RunError, match="at step 60, past steps=40"):
         fit_online(SAC(**SMALL), Aim, steps=40, out=out, resume=True, **SHORT)
@@ -206,6 +208,27 @@ def test_a_run_goes_on_with_its_replay(tmp_path):
     assert len(new) == 100
     assert [each.name for each in (out / "replay").iterdir()] == ["100"]
     assert same(reverie.load(out).states, after.states)
+
+
+def test_a_run_that_may_not_go_on_stays_as_it_is(tmp_path):
+    """With other seeds, elsewhere, to fewer steps than it has made, or where its replay cannot be read."""
+    out = tmp_path / "run"
+    go_on = partial(fit_online, TinyExplorer(), steps=40, out=out, resume=True, **SHORT)
+    go_on(Aim)
+    config = (out / "config.json").read_bytes()
+    for how, message in (
+        ({"env": Aim, "seed": 1}, r"begun with seeds = \[0\] and not \[1\]"),
+        ({"env": Aim, "seeds": 2}, r"begun with seeds = \[0\] and not \[0, 1\]"),
+        ({"env": "Pendulum-v1"}, "begun with environment = None and not Pendulum-v1"),
+        ({"env": Aim, "steps": 30}, "at step 40, past steps=30"),
+    ):
+        with pytest.raises(RunError, match=message):
+            go_on(**how)
+        assert (out / "config.json").read_bytes() == config
+    (out / "replay" / "40" / "0.hdf5").write_bytes(b"")
+    with pytest.raises(ReverieError):
+        go_on(Aim, steps=60)
+    assert (out / "config.json").read_bytes() == config
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -75,8 +75,6 @@ def fit_online(
     path = Path(out)
     with folder.locked(path):
         training.settle(path, resume)
-        begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
-        folder.write_config(path, training.config | ({"initial": begun_from} if begun_from else {}))
         with closing(Store(path)) as store:
             return _train(training, store, progress)
 
@@ -150,16 +148,29 @@ class OnlineTraining:
             return
         if not resume:
             raise RunError(f"{str(path)!r} already holds a run; go on with it by --resume, or give another folder.")
-        recorded, config = folder.read_config(path), json.loads(json.dumps(self.config))
-        for key in ("algorithm", "synthesizer", "synthesis", "online"):
-            before, after = recorded.get(key), config[key]
-            if key == "online" and before:
-                before, after = ({**each, "steps": 0, "until": None} for each in (before, after))
-            if before != after:
+        recorded, wanted = (_decisive(each) for each in (folder.read_config(path), json.loads(json.dumps(self.config))))
+        for key, after in wanted.items():
+            if recorded[key] != after:
                 raise RunError(
-                    f"The run in {str(path)!r} was begun with another {key} ({before}) than {after}; give the same, or "
-                    "another folder."
+                    f"The run in {str(path)!r} was begun with {key} = {recorded[key]} and not {after}; give the same, "
+                    "or another folder."
                 )
+
+    def record(self, path: Path | None) -> None:
+        """Write config.json; where a run goes on, what it began from stays."""
+        if path is not None:
+            begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
+            folder.write_config(path, self.config | ({"initial": begun_from} if begun_from else {}))
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one in its folder."""
+    online = config.get("online")
+    return {key: config.get(key) for key in ("algorithm", "synthesizer", "synthesis")} | {
+        "online": online and online | {"steps": 0, "until": None},
+        "seeds": config["training"]["seeds"],
+        "environment": config["data"].get("attributes", {}).get("environment"),
+    }
 
 
 def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
@@ -169,7 +180,12 @@ def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
     signals = signals_of(training.algorithm)
     env = Collector(training.env, training.seeds, training.online.envs, entropy=done, signals=signals)
     with closing(env):
+        if not done:
+            training.record(store.path)
         agents = OnlineLoop(training, store, env, done)
+        if done:
+            # Only now that all of the run could be read: one that cannot go on stays as it is.
+            training.record(store.path)
         title = f"{training.algorithm.name} in {env.name}"
         bar = Progress(title, training.online.steps, agents.step, show=show, unit="steps", note="compiling")
         with bar, Interrupt(active=store.path is not None) as stop:
