@@ -16,6 +16,7 @@ from reverie.baselines import BC, SAC, TD3BC
 from reverie.cli import main
 from reverie.data import Dataset, Transitions
 from reverie.errors import DivergenceError, ReverieError, RunError
+from reverie.learning import Stage
 from reverie.models import Bootstraps
 from reverie.training import Synthesis, fit_online
 from reverie.training.online_loop import roomy
@@ -259,6 +260,25 @@ def test_methods_of_another_kind_are_refused():
         fit_online(TD3BC(), Aim, steps=100, **SHORT)
     with pytest.raises(RunError, match="td3-bc is a baseline and generates no data; use synther"):
         fit_online(SAC(), Aim, steps=100, synthesizer=TD3BC(), **SHORT)
+
+
+def test_methods_of_several_stages_are_refused():
+    first, then = (Stage(lambda state, batch, key: (state, {}), updates) for updates in (5, None))
+
+    @dataclass(frozen=True)
+    class Staged(TinyExplorer):
+        name: ClassVar = "staged"
+        stages: ClassVar = (first, then)
+
+    @dataclass(frozen=True)
+    class StagedMarking(Marking):
+        name: ClassVar = "staged-marking"
+        stages: ClassVar = (first, then)
+
+    with pytest.raises(RunError, match="staged learns in 2 stages, for which data must be there at once; use `fit`"):
+        fit_online(Staged(), Aim, steps=100, **SHORT)
+    with pytest.raises(RunError, match="staged-marking learns in 2 stages"):
+        fit_online(TinyExplorer(), Aim, steps=100, synthesizer=StagedMarking(), **SHORT)
 
 
 def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):

@@ -18,6 +18,7 @@ import jax
 from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
+from reverie.learning import stages_of
 from reverie.protocols import Explorer, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder
@@ -65,6 +66,9 @@ def fit_online(
         raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
     if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
         raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
+    for each in (algorithm, synthesizer):
+        if each is not None and (count := len(stages_of(each))) > 1:
+            raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
     online = Online(steps=steps, **settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
