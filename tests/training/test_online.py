@@ -1,6 +1,6 @@
 """Online training: what is counted, what batches are made of, what goes on after a stop, and whether agents learn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from reverie.data import Dataset, Transitions
 from reverie.errors import DivergenceError, ReverieError, RunError
 from reverie.learning import Stage
 from reverie.models import Bootstraps
-from reverie.training import Synthesis, fit_online
+from reverie.training import Online, Synthesis, fit_online
 from reverie.training.online_loop import roomy
 
 SMALL = {"hidden": (8,), "critic_hidden": (8,), "batch_size": 16}
@@ -253,6 +253,12 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ReverieError, match=message):
         fit_online(SAC(**SMALL), Aim, **SHORT | settings)
+
+
+def test_a_misspelt_setting_is_refused():
+    known = [each.name for each in fields(Online) if each.name != "steps"]
+    with pytest.raises(RunError, match=f"fit_online has no setting 'utd'; it has {', '.join(known)}"):
+        fit_online(SAC(**SMALL), Aim, steps=100, utd=2, **SHORT)
 
 
 def test_methods_of_another_kind_are_refused():

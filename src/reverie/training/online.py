@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 
@@ -30,6 +30,18 @@ from reverie.training.store import Store
 from reverie.version import __version__
 
 
+class OnlineSettings(TypedDict, total=False):
+    """The fields of `Online` but for `steps`."""
+
+    envs: int
+    warmup: int
+    update_interval: int
+    utd_ratio: float
+    capacity: int | None
+    until: float | None
+    log_every: int
+
+
 def fit_online(
     algorithm: Any,
     env: str | Callable[[], Any],
@@ -44,7 +56,7 @@ def fit_online(
     synthesis: Synthesis | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[OnlineSettings],
 ) -> Run:
     """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
 
@@ -62,13 +74,10 @@ def fit_online(
     since the last row, of the policy as it explores. A `Run` as from `fit`; `histories` of it hold the data collected.
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
-    if not isinstance(algorithm, Explorer):
-        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
-    if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
-        raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
-    for each in (algorithm, synthesizer):
-        if each is not None and (count := len(stages_of(each))) > 1:
-            raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
+    _check_methods(algorithm, synthesizer)
+    known = OnlineSettings.__annotations__
+    if unknown := settings.keys() - known:
+        raise RunError(f"fit_online has no setting {min(unknown)!r}; it has {', '.join(known)}.")
     online = Online(steps=steps, **settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
@@ -81,6 +90,17 @@ def fit_online(
         training.settle(path, resume)
         with closing(Store(path)) as store:
             return _train(training, store, progress)
+
+
+def _check_methods(algorithm: Any, synthesizer: Any) -> None:
+    if not isinstance(algorithm, Explorer):
+        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
+    if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
+        raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
+    methods: list[Any] = [each for each in (algorithm, synthesizer) if each is not None]
+    for each in methods:
+        if (count := len(stages_of(each))) > 1:
+            raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
 
 
 def _agents() -> list[str]:
