@@ -112,9 +112,10 @@ class OnlineLoop:
 
     @property
     def is_its_own(self) -> bool:
-        """Whether the replay is more than its histories tell: updates change it, or it has the newest steps alone of
-        several environments, whose order the histories, an episode after another, do not have."""
-        forgetful = self.count > self.rows["actions"].shape[1] and self.training.online.envs > 1
+        """Whether the replay is more than its histories tell: updates change it, or it forgets, now or later, the
+        oldest steps of several environments, whose order the histories, an environment after another, do not have."""
+        online = self.training.online
+        forgetful = online.capacity is not None and online.envs > 1
         return forgetful or bool(loop.written_columns(self.training.algorithm))
 
     def restore(self, done: int) -> None:
