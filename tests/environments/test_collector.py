@@ -51,3 +51,13 @@ def test_a_seed_meets_the_same_starts_whichever_other_seeds_there_are():
 def test_actions_that_are_no_vectors_of_numbers_are_refused():
     with pytest.raises(ReverieError, match=r"CartPole-v1 has actions Discrete\(2\)"):
         Collector("CartPole-v1", (0,), 1)
+
+
+def test_an_environment_that_is_refused_is_named_by_its_id_or_its_class():
+    class Choosing(Counting):
+        action_space = gymnasium.spaces.Discrete(2)
+
+    with pytest.raises(ReverieError, match=r"^Choosing has actions Discrete\(2\)"):
+        Collector(lambda: Choosing(), (0,), 1)
+    with pytest.raises(ReverieError, match=r"^CartPole-v1 has actions Discrete\(2\)"):
+        Collector(lambda: gymnasium.make("CartPole-v1"), (0,), 1)

@@ -36,9 +36,9 @@ class Collector:
         makers = [partial(make, env)] * (len(seeds) * envs)
         self.all = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         space: Any = self.all.single_action_space
-        check_vectors(self.all.single_observation_space, space, str(env))
+        self.name = env if isinstance(env, str) else _name(self.all.envs[0])
+        check_vectors(self.all.single_observation_space, space, self.name)
         self.low, self.high = space.low, space.high
-        self.name = env if isinstance(env, str) else getattr(self.all.envs[0].spec, "id", "an environment")
         starts = [np.random.SeedSequence([s, e, entropy]).generate_state(1) for s in seeds for e in range(envs)]
         observations, _ = self.all.reset(seed=[int(start[0]) for start in starts])
         self.observations = self._by_seed(observations)
@@ -101,6 +101,11 @@ class Collector:
 
     def close(self) -> None:
         self.all.close()
+
+
+def _name(env: Any) -> str:
+    """As it is registered, or its class's."""
+    return getattr(env.spec, "id", type(env.unwrapped).__name__)
 
 
 def check_vectors(observations: Any, actions: Any, name: str) -> None:
