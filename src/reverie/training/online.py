@@ -62,7 +62,8 @@ def fit_online(
 
     env: a name for `environments.make`, or a function that returns an environment.
     settings: further fields of `Online`: envs, warmup, update_interval, utd_ratio, capacity, until, log_every.
-    initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`.
+    initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
+        method acts in the warm-up, and its units stay; from one of another, training begins after a random warm-up.
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
         each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Dataset, Spec, concatenate
+from reverie.data.fields import field_of, space_of
 from reverie.data.readers import read
 from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
 from reverie.data.views import Transitions
@@ -81,19 +82,23 @@ class OnlineLoop:
         self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
 
     def begin(self) -> None:
-        """The first steps, and the states that learn from then on."""
+        """The first steps, and the states that learn from then on: in the units of a run of the same method to begin
+        from, which acts in them; else in those of what was collected at random."""
         training, env = self.training, self.env
         online, algorithm = training.online, training.algorithm
         rounds, self.acts = online.warmup // online.envs, 0
-        if training.initial is None:
+        initial = training.initial
+        if initial is not None and type(initial.algorithm) is type(algorithm):
+            spaces = space_of(env.observations[0]), field_of(env.low[None])
+            beginning.check_spaces(initial, *spaces, env.name)
+            self.spec = initial.spec
+            self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
+            self.note(env.steps(self.explore, rounds))
+        else:
             rngs = [np.random.default_rng(seed) for seed in training.seeds]
             self.note(env.steps(lambda seen: env.random_actions(rngs), rounds))
             _, self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))
-            self.states = loop.initial_states(algorithm, self.keys, self.spec)
-        else:
-            self.spec = training.initial.spec
-            self.states = beginning.states(algorithm, self.spec, training.seeds, training.initial)
-            self.note(env.steps(self.explore, rounds))
+            self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
         if self.store.path:
             self.spec.save(self.store.path / folder.SPEC)
 
