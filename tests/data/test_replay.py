@@ -115,3 +115,15 @@ def test_episodes_of_several_environments_are_laid_one_after_another_and_the_ope
     again.append(steps(0, ["", ""]))
     np.testing.assert_array_equal(again.dataset().observations[:, 0], [0, 1, 2, 10, 11, 12, 0, 10])
     np.testing.assert_array_equal(history.dataset().fingerprint, data.fingerprint)
+
+
+def test_costs_are_kept_unless_the_steps_before_have_none():
+    history, older = History(np.array([-1.0]), np.array([1.0])), History(np.array([-1.0]), np.array([1.0]))
+    older.append(steps(0, ["", ""]))
+    older = History(np.array([-1.0]), np.array([1.0]), older.dataset())
+    for number in range(2):
+        made = steps(number, ["", ""])
+        for each in (history, older):
+            each.append(made | {"costs": 100 + made["rewards"]})
+    np.testing.assert_array_equal(history.dataset().costs, [100, 101, 110, 111])
+    assert older.dataset().costs is None and len(older.dataset()) == 6

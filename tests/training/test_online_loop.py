@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_algorithm import TinyExplorer
 
-from reverie.data import Gaussian, Spec, transitions
+from reverie.data import Dataset, Gaussian, Spec, transitions
 from reverie.errors import RunError
-from reverie.training import fit_online
+from reverie.training import Synthesis, fit_online
 
 SHORT = {"warmup": 20, "update_interval": 10, "log_every": 10, "utd_ratio": 0.1, "progress": False}
 
@@ -79,3 +80,65 @@ def test_a_run_of_the_same_method_acts_in_the_warm_up_and_its_units_stay(first):
 def test_a_run_with_other_observations_is_not_begun_from(first):
     with pytest.raises(RunError, match=r"observations that are .*1.*, and those of Pendulum-v1 are .*3"):
         fit_online(TinyExplorer(), "Pendulum-v1", steps=30, initial=first, **SHORT)
+
+
+class Tiring(Walk):
+    """Costs half of what it pays."""
+
+    def step(self, action):
+        found = super().step(action)
+        return *found[:4], {"cost": found[1] / 2}
+
+
+@dataclass(frozen=True)
+class Thrifty(TinyExplorer):
+    """Tells how far a batch's costs are from half its rewards; writes, so that its replay is kept as it is."""
+
+    name: ClassVar[str] = "thrifty"
+    needs: ClassVar = ("costs",)
+    writes: ClassVar = ("terminals",)
+
+    def update(self, state, batch, key):
+        wrong = jnp.abs(batch["costs"] - batch["rewards"] / 2).max() + (batch["costs"] == 0).any()
+        return state, {"wrong": wrong}, {"terminals": batch["terminals"]}
+
+
+def test_costs_come_into_batches_and_stay_with_a_resumed_run(tmp_path):
+    how = SHORT | {"out": tmp_path, "seeds": 2}
+    fit_online(Thrifty(), Tiring, steps=40, **how)
+    run = fit_online(Thrifty(), Tiring, steps=60, resume=True, **how)
+    np.testing.assert_array_equal(run.metrics()["wrong"], 0)
+    for history in run.histories:
+        data = history.dataset()
+        np.testing.assert_array_equal(data.costs, data.rewards / 2)
+    with np.load(tmp_path / "replay" / "60" / "rows.npz") as rows:
+        np.testing.assert_array_equal(rows["costs"], rows["rewards"] / 2)
+        assert rows["costs"].shape == (2, 60) and rows["costs"].all()
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Makes rows of zeros, without costs."""
+
+    name: ClassVar[str] = "copying"
+    role: ClassVar[str] = "synthesizer"
+    batch_size: int = 4
+
+    def prepare(self, data, spec=None):
+        return TinyExplorer().prepare(data, spec)
+
+    def init(self, key, spec):
+        return jnp.zeros(())
+
+    def update(self, state, batch, key):
+        return state, {"nothing": state}
+
+    def chunks(self, state, spec, key, n, start=0):
+        yield Dataset.from_arrays(*np.zeros((2, n, 1)), np.zeros(n), np.ones(n), next_observations=np.zeros((n, 1)))
+
+
+def test_a_synthesizer_that_makes_no_costs_helps_whoever_needs_none():
+    how = SHORT | {"steps": 30, "synthesizer": Copying(), "synthesis": Synthesis(updates=1, rows=4)}
+    assert fit_online(TinyExplorer(), Tiring, **how).step == 30
+    with pytest.raises(RunError, match="copying makes no costs, from which thrifty learns"):
+        fit_online(Thrifty(), Tiring, **how)

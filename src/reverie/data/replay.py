@@ -105,8 +105,10 @@ class History:
         """Of the episodes that have ended, in the order of their ends."""
 
     def append(self, steps: dict[str, Any]) -> None:
-        """Further steps of all environments: `[T, E, ...]` each (observations may be several), with `timeouts`."""
-        self.parts.append(steps)
+        """Further steps of all environments: `[T, E, ...]` each (observations may be several), with `timeouts`. Their
+        `costs` are left out where those before were collected without."""
+        known = self.before is None or self.before.costs is not None
+        self.parts.append({name: x for name, x in steps.items() if known or name != "costs"})
 
     def __len__(self) -> int:
         return len(self.before or ()) + sum(part["rewards"].size for part in self.parts)

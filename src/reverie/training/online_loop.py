@@ -23,7 +23,7 @@ from reverie.data.readers import read
 from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
 from reverie.data.views import Transitions
 from reverie.environments.collector import Collector
-from reverie.errors import DivergenceError
+from reverie.errors import DivergenceError, RunError
 from reverie.protocols import Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 RETURNS = "returns.json"
 ROWS = "rows.npz"
 """The replay as it is on the device, where it cannot be made of the histories."""
-STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
+STORED = ("observations", "actions", "rewards", "costs", "next_observations", "terminals")
+"""What the replay has of a step; costs where the environment reports them."""
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
 """Episodes that `until` looks back on."""
@@ -179,7 +180,8 @@ class OnlineLoop:
             return replay, self.rows
         synthesis = self.training.synthesis
         mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.ratio)
-        return mixed, {"first": self.rows, "second": self.synthetic}
+        # A batch has the columns that both have: most synthesizers make no costs.
+        return mixed, {"first": {name: self.rows[name] for name in self.synthetic}, "second": self.synthetic}
 
     def synthesize(self) -> dict[str, jax.Array]:
         """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""
@@ -200,7 +202,12 @@ class OnlineLoop:
             raise DivergenceError(f"The synthesizer's {fault} {self.store.kept()} {ADVICE}")
         state = jax.tree.map(lambda leaf: leaf[0], states)
         made = concatenate(*synthesizer.chunks(state, spec, key, synthesis.rows)).arrays()
-        return {name: made[name] for name in STORED}
+        if lacking := (self.rows.keys() - made.keys()) & set(self.training.algorithm.needs):
+            raise RunError(
+                f"{synthesizer.name} makes no {min(lacking)}, from which {self.training.algorithm.name} learns; choose "
+                "another synthesizer, or none."
+            )
+        return {name: made[name] for name in self.rows if name in made}
 
     @property
     def over(self) -> bool:
@@ -273,7 +280,7 @@ def _returns(store: Store, step: int) -> list[list[float]]:
 def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
     """Everything from the host, `[S, N, ...]`."""
     each = [history.dataset().with_next_observations().arrays() for history in histories]
-    return {name: np.stack([arrays[name] for arrays in each]) for name in STORED}
+    return {name: np.stack([arrays[name] for arrays in each]) for name in STORED if name in each[0]}
 
 
 def roomy(view: Any, capacity: int) -> tuple[Any, dict[str, Any] | None]:
