@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,6 +168,23 @@ def test_only_vectors_are_kept(tmp_path):
     with pytest.raises(DataError, match=r"its observations would be a dictionary of eye .*; only vectors are"):
         AppendableHDF5(str(tmp_path / "seen.hdf5"), spec, ROWS, SAME)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"costs": np.ones(PIECE, np.float32)}, "their data has 'costs', and row by row exactly actions, next_obs"),
+        ({"infos": {"goal": np.ones((PIECE, 2))}}, "their data has 'infos/goal'"),
+        ({"rewards": None}, "their data lacks 'rewards'"),
+    ],
+)
+def test_a_piece_with_other_arrays_is_refused_and_the_rows_before_stay(tmp_path, changed, message):
+    with AppendableHDF5(str(tmp_path / "more.hdf5"), SPEC, ROWS, SAME) as file:
+        file.append(piece(0))
+        with pytest.raises(DataError, match=message):
+            file.append(replace(piece(1), **changed))
+        file.append(replace(piece(1), action_low=np.float32([-1]), action_high=np.float32([1])))
+        assert file.written == 2 * PIECE
 
 
 def _no_space(*_):

@@ -29,6 +29,22 @@ def test_the_newest_rows_replace_the_oldest_and_nothing_else_is_drawn():
         assert drawn(view, {"actions": kept["actions"][1]}) == {-number for number in expected}
 
 
+def test_of_more_rows_than_there_is_room_for_the_last_are_written_each_once_and_in_its_place():
+    """Room for 5, 2 rows and then 13 more: as if they had come one by one, by a scatter of 5."""
+    kept = write(room(numbered(0, 1), 5), jnp.asarray(0), numbered(1, 2))
+    updates = [each.shape for each in scattered(write.trace(kept, jnp.asarray(2), numbered(3, 13)).jaxpr.jaxpr)]
+    assert updates == [(2, 5, 1)]
+    kept = write(kept, jnp.asarray(2), numbered(3, 13))
+    np.testing.assert_array_equal(kept["actions"][0, :, 0], [11, 12, 13, 14, 15])
+
+
+def scattered(jaxpr) -> list:
+    """What the scatters of a program write."""
+    own = [each.invars[2].aval for each in jaxpr.eqns if each.primitive.name.startswith("scatter")]
+    inner = [getattr(each.params.get("jaxpr"), "jaxpr", None) for each in jaxpr.eqns]
+    return own + [each for program in inner if program is not None for each in scattered(program)]
+
+
 @pytest.mark.parametrize("share, first", [(0.0, 8), (0.25, 6), (0.5, 4), (1.0, 0)])
 def test_a_share_of_every_batch_comes_from_the_second(share, first):
     view = Mixed(Replay({}, jnp.asarray(3)), Replay({}, jnp.asarray(3)), share)
@@ -99,3 +115,15 @@ def test_episodes_of_several_environments_are_laid_one_after_another_and_the_ope
     again.append(steps(0, ["", ""]))
     np.testing.assert_array_equal(again.dataset().observations[:, 0], [0, 1, 2, 10, 11, 12, 0, 10])
     np.testing.assert_array_equal(history.dataset().fingerprint, data.fingerprint)
+
+
+def test_costs_are_kept_unless_the_steps_before_have_none():
+    history, older = History(np.array([-1.0]), np.array([1.0])), History(np.array([-1.0]), np.array([1.0]))
+    older.append(steps(0, ["", ""]))
+    older = History(np.array([-1.0]), np.array([1.0]), older.dataset())
+    for number in range(2):
+        made = steps(number, ["", ""])
+        for each in (history, older):
+            each.append(made | {"costs": 100 + made["rewards"]})
+    np.testing.assert_array_equal(history.dataset().costs, [100, 101, 110, 111])
+    assert older.dataset().costs is None and len(older.dataset()) == 6

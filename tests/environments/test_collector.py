@@ -51,3 +51,46 @@ def test_a_seed_meets_the_same_starts_whichever_other_seeds_there_are():
 def test_actions_that_are_no_vectors_of_numbers_are_refused():
     with pytest.raises(ReverieError, match=r"CartPole-v1 has actions Discrete\(2\)"):
         Collector("CartPole-v1", (0,), 1)
+
+
+def test_an_environment_that_is_refused_is_named_by_its_id_or_its_class():
+    class Choosing(Counting):
+        action_space = gymnasium.spaces.Discrete(2)
+
+    with pytest.raises(ReverieError, match=r"^Choosing has actions Discrete\(2\)"):
+        Collector(lambda: Choosing(), (0,), 1)
+    with pytest.raises(ReverieError, match=r"^CartPole-v1 has actions Discrete\(2\)"):
+        Collector(lambda: gymnasium.make("CartPole-v1"), (0,), 1)
+
+
+class Costly(Counting):
+    """Costs as many as its steps, and 100 to begin anew, which no step's is."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"cost": 100.0}
+
+    def step(self, action):
+        return *super().step(action)[:4], {"cost": 1.0 * self.steps}
+
+
+class Late(Counting):
+    """Reports a cost in its second step, of which the last of an episode is another."""
+
+    def step(self, action):
+        return *super().step(action)[:4], {"cost": 1.0} if self.steps == 2 else {}
+
+
+def test_costs_are_those_of_the_steps_the_last_of_an_episode_too():
+    made = Collector(Costly, (0, 1), 2).steps(lambda seen: np.zeros((2, 2, 1)), 9)
+    assert made["costs"].dtype == np.float32 and made["costs"].shape == (2, 9, 2)
+    for s in range(2):
+        for e in range(2):
+            np.testing.assert_array_equal(made["costs"][s, :, e], [1, 2, 3, 1, 2, 3, 4, 1, 2])
+    assert "costs" not in Collector(Counting, (0,), 1).step(np.zeros((1, 1, 1)))
+
+
+def test_costs_that_come_later_are_refused():
+    env = Collector(Late, (0,), 1)
+    env.step(np.zeros((1, 1, 1)))
+    with pytest.raises(ReverieError, match=r"Late reports info\['cost'\], but did not in its first step"):
+        env.step(np.zeros((1, 1, 1)))

@@ -85,6 +85,20 @@ def test_what_does_not_fit_is_refused(first, algorithm, seeds, message):
         fit(algorithm, OTHER, steps=1, seeds=seeds, initial=first)
 
 
+@pytest.mark.parametrize(
+    "wider, message",
+    [
+        ("observations", r"observations that are vectors float32 \[3\], and those of the data are vectors float32 \[4\]"),
+        ("actions", r"actions that are vectors float32 \[2\], and those of the data are vectors float32 \[3\]; give a run"),
+    ],
+)
+def test_data_of_other_sizes_are_refused(single, wider, message):
+    arrays = {name: getattr(OTHER, name) for name in ("observations", "actions", "rewards", "timeouts")}
+    arrays[wider] = np.pad(arrays[wider], ((0, 0), (0, 1)))
+    with pytest.raises(RunError, match=f"The run to begin from has {message}"):
+        fit(TinyBC(), reverie.Dataset.from_arrays(**arrays), steps=1, initial=single)
+
+
 def test_another_method_must_know_how_to_begin(first):
     @dataclass(frozen=True)
     class Stranger(TinyBC):

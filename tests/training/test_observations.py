@@ -1,6 +1,6 @@
 """Observations that are dictionaries, with an image: data, training, saving, loading and acting."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
+from tiny_algorithm import TinyBC, synthetic
 
 import reverie
 from reverie.catalogue import ALGORITHMS
@@ -154,3 +155,64 @@ def test_an_environment_of_another_kind_is_refused(run):
 
     with pytest.raises(ReverieError, match=r"a dictionary of image .* and those of Blind are a dictionary of state \("):
         reverie.evaluate(run, Blind, episodes=1, progress=False)
+
+
+@dataclass(frozen=True)
+class Aiming(TinyBC):
+    """Acts on a goal too, which it adds to the action."""
+
+    goals: ClassVar[bool] = True
+
+    def act(self, state, spec, observation, carry, feedback, key):
+        action, carry = super().act(state, spec, observation["observation"], carry, feedback, key)
+        return action + observation["desired_goal"], carry
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return reverie.fit(TinyBC(), synthetic(), steps=1, progress=False)
+
+
+def test_a_list_is_the_array_that_it_says(vectors):
+    policy = vectors.policy()
+    as_list, _ = policy.act([1.0, 0.5, 0.0], policy.reset())
+    as_array, _ = policy.act(np.array([1.0, 0.5, 0.0]), policy.reset())
+    assert as_list.shape == (2,)
+    np.testing.assert_array_equal(as_list, as_array)
+    # A goal beside it too, and what else the environment tells is not looked at.
+    aiming = replace(policy, algorithm=Aiming())
+    seen = {"observation": [1.0, 0.5, 0.0], "desired_goal": [3.0, 4.0], "achieved_goal": [9.0]}
+    np.testing.assert_allclose(aiming.act(seen, aiming.reset())[0], as_array + [3, 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "observation, sentence",
+    [
+        ([1.0, 2.0], r"The observation has shape \[2\]; the run was trained on vectors float32 \[3\]"),
+        (np.zeros((1, 3)), r"The observation has shape \[1, 3\]; the run was trained on vectors"),
+        ({"state": np.zeros(3)}, "The observation is a dictionary of state; the run was trained on vectors"),
+        ([1.0, [2.0], 3.0], "The observation is list that is no array; the run was trained on vectors"),
+    ],
+)
+def test_what_is_not_as_in_training_is_refused(vectors, observation, sentence):
+    policy = vectors.policy()
+    with pytest.raises(ReverieError, match=sentence):
+        policy.act(observation, policy.reset())
+
+
+def test_a_goal_must_be_given_where_the_method_acts_on_one(vectors):
+    policy = replace(vectors.policy(), algorithm=Aiming())
+    acts_on = "tiny-bc acts on observation, desired_goal"
+    for observation, sentence in [
+        (np.zeros(3), f"The observation is no dictionary; {acts_on}"),
+        ({"observation": np.zeros(3)}, f"The observation lacks 'desired_goal'; {acts_on}"),
+        ({"observation": np.zeros(4), "desired_goal": 0.0}, r"The observation's 'observation' has shape \[4\]; the run"),
+    ]:
+        with pytest.raises(ReverieError, match=sentence):
+            policy.act(observation, policy.reset())
+
+
+def test_a_part_of_another_size_is_named(run):
+    policy = run.policy()
+    with pytest.raises(ReverieError, match=r"observation's 'state' has shape \[2\]; the run was .* float32 \[3\]"):
+        policy.act({"state": [1.0, 2.0], "image": picture(0.0)}, policy.reset())

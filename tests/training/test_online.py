@@ -1,6 +1,7 @@
 """Online training: what is counted, what batches are made of, what goes on after a stop, and whether agents learn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import ClassVar
 
 import gymnasium
@@ -8,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_algorithm import TinyExplorer
 
 import reverie
 from reverie.baselines import BC, SAC, TD3BC
 from reverie.cli import main
-from reverie.data import Dataset
+from reverie.data import Dataset, Transitions
 from reverie.errors import DivergenceError, ReverieError, RunError
-from reverie.training import Synthesis, fit_online
+from reverie.learning import Stage
+from reverie.models import Bootstraps
+from reverie.training import Online, Synthesis, fit_online
+from reverie.training.online_loop import roomy
 
 SMALL = {"hidden": (8,), "critic_hidden": (8,), "batch_size": 16}
 SHORT = {"warmup": 20, "update_interval": 10, "log_every": 20, "capacity": 100, "progress": False}
@@ -143,6 +148,36 @@ def test_a_share_of_each_batch_is_synthetic_and_made_anew_from_all_that_was_seen
     np.testing.assert_array_equal(metrics["age"], [20, 40, 40, 80, 80])
 
 
+@dataclass(frozen=True)
+class Bootstrapping(Marking):
+    """Draws rows by MBPO's view, one for each of two members, and tells how many there were."""
+
+    def prepare(self, data, spec=None):
+        view, spec = super().prepare(data, spec)
+        return Bootstraps(view, jnp.tile(jnp.arange(len(view)), (2, 1))), spec
+
+    def update(self, state, batch, key):
+        assert batch["actions"].shape == (4, 2, 1)
+        return super().update(state, batch, key)
+
+
+def test_a_synthesizer_that_draws_its_batches_in_a_way_of_its_own_learns_online_too():
+    """At 20 and at 40 steps, from so many rows."""
+    synthesis = Synthesis(interval=20, updates=2, rows=20)
+    run = fit_online(Watching(**SMALL), Aim, steps=60, synthesizer=Bootstrapping(), synthesis=synthesis, **SHORT)
+    np.testing.assert_array_equal(run.metrics()["age"], [20, 40])
+
+
+def test_what_a_synthesizer_learns_from_is_every_row_with_room_for_more_or_without():
+    """Of 6 rows, where the replay has room for 8 and where it has for 4."""
+    rows = {"actions": jnp.arange(6.0)[:, None]}
+    for capacity, size in ((8, 8), (4, 6)):
+        view, own = roomy(Transitions(rows), capacity)
+        view = view.joined(jax.tree.map(lambda x: x[0], own)) if own else view
+        assert len(view.rows["actions"]) == size
+        assert set(view.draw(jax.random.key(0), 500)["actions"][:, 0].tolist()) == set(range(6))
+
+
 def test_a_replay_with_less_room_than_the_warm_up_holds_its_newest_steps():
     """20 random steps into room for 8, then 10 more."""
     run = fit_online(
@@ -163,7 +198,7 @@ def test_a_run_goes_on_with_its_replay(tmp_path):
     before = fit_online(SAC(**SMALL), Aim, steps=60, out=out, **SHORT)
     with pytest.raises(RunError, match="already holds a run"):
         fit_online(SAC(**SMALL), Aim, steps=100, out=out, **SHORT)
-    with pytest.raises(RunError, match="begun with another algorithm"):
+    with pytest.raises(RunError, match="begun with algorithm = "):
         fit_online(SAC(hidden=(9,), batch_size=16), Aim, steps=100, out=out, resume=True, **SHORT)
     with pytest.raises(RunError, match="at step 60, past steps=40"):
         fit_online(SAC(**SMALL), Aim, steps=40, out=out, resume=True, **SHORT)
@@ -174,6 +209,27 @@ def test_a_run_goes_on_with_its_replay(tmp_path):
     assert len(new) == 100
     assert [each.name for each in (out / "replay").iterdir()] == ["100"]
     assert same(reverie.load(out).states, after.states)
+
+
+def test_a_run_that_may_not_go_on_stays_as_it_is(tmp_path):
+    """With other seeds, elsewhere, to fewer steps than it has made, or where its replay cannot be read."""
+    out = tmp_path / "run"
+    go_on = partial(fit_online, TinyExplorer(), steps=40, out=out, resume=True, **SHORT)
+    go_on(Aim)
+    config = (out / "config.json").read_bytes()
+    for how, message in (
+        ({"env": Aim, "seed": 1}, r"begun with seeds = \[0\] and not \[1\]"),
+        ({"env": Aim, "seeds": 2}, r"begun with seeds = \[0\] and not \[0, 1\]"),
+        ({"env": "Pendulum-v1"}, "begun with environment = None and not Pendulum-v1"),
+        ({"env": Aim, "steps": 30}, "at step 40, past steps=30"),
+    ):
+        with pytest.raises(RunError, match=message):
+            go_on(**how)
+        assert (out / "config.json").read_bytes() == config
+    (out / "replay" / "40" / "0.hdf5").write_bytes(b"")
+    with pytest.raises(ReverieError):
+        go_on(Aim, steps=60)
+    assert (out / "config.json").read_bytes() == config
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
@@ -199,11 +255,36 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         fit_online(SAC(**SMALL), Aim, **SHORT | settings)
 
 
+def test_a_misspelt_setting_is_refused():
+    known = [each.name for each in fields(Online) if each.name != "steps"]
+    with pytest.raises(RunError, match=f"fit_online has no setting 'utd'; it has {', '.join(known)}"):
+        fit_online(SAC(**SMALL), Aim, steps=100, utd=2, **SHORT)
+
+
 def test_methods_of_another_kind_are_refused():
     with pytest.raises(RunError, match="td3-bc learns from a data set; sac learns online"):
         fit_online(TD3BC(), Aim, steps=100, **SHORT)
     with pytest.raises(RunError, match="td3-bc is a baseline and generates no data; use synther"):
         fit_online(SAC(), Aim, steps=100, synthesizer=TD3BC(), **SHORT)
+
+
+def test_methods_of_several_stages_are_refused():
+    first, then = (Stage(lambda state, batch, key: (state, {}), updates) for updates in (5, None))
+
+    @dataclass(frozen=True)
+    class Staged(TinyExplorer):
+        name: ClassVar = "staged"
+        stages: ClassVar = (first, then)
+
+    @dataclass(frozen=True)
+    class StagedMarking(Marking):
+        name: ClassVar = "staged-marking"
+        stages: ClassVar = (first, then)
+
+    with pytest.raises(RunError, match="staged learns in 2 stages, for which data must be there at once; use `fit`"):
+        fit_online(Staged(), Aim, steps=100, **SHORT)
+    with pytest.raises(RunError, match="staged-marking learns in 2 stages"):
+        fit_online(TinyExplorer(), Aim, steps=100, synthesizer=StagedMarking(), **SHORT)
 
 
 def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):

@@ -83,6 +83,17 @@ def test_a_full_replay_of_several_environments_holds_the_newest_steps_of_each_af
         np.testing.assert_array_equal(np.sort(rows["rewards"][0]), np.sort(expected))
 
 
+def test_a_replay_that_was_not_full_at_the_stop_forgets_the_oldest_steps_of_each_environment_later(tmp_path):
+    """Room for 40, which 30 steps do not fill: at step 50 the first 5 of each of 2 environments are gone."""
+    settings = SETTINGS | {"envs": 2, "capacity": 40, "out": tmp_path}
+    fit_online(TinyExplorer(rows=40), Echo, steps=30, **settings)
+    run = fit_online(TinyExplorer(rows=40), Echo, steps=50, resume=True, **settings)
+    done = run.histories[0].dataset().rewards
+    with np.load(tmp_path / "replay" / "50" / "rows.npz") as rows:
+        expected = np.concatenate([done[5:15], done[20:]])
+        np.testing.assert_array_equal(np.sort(rows["rewards"][0]), np.sort(expected))
+
+
 @pytest.mark.parametrize("host_data", [False, True])
 def test_a_data_set_is_not_changed(tmp_path, host_data):
     with pytest.raises(RunError, match="nudging changes actions of the data it learns from, which only a replay keeps"):

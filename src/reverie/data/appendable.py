@@ -11,6 +11,7 @@ import numpy as np
 from reverie.data.checking import Attribute
 from reverie.data.dataset import Dataset
 from reverie.data.fields import Field, describe
+from reverie.data.schemes import BOUNDS
 from reverie.data.spec import Spec
 from reverie.errors import DataError
 from reverie.paths import replacing
@@ -55,12 +56,12 @@ class AppendableHDF5:
         self.file.close()
 
     def append(self, piece: Dataset) -> None:
-        """Fill in the next rows. Raises DataError where that fails, and the rows before stay."""
-        stop = self.written + len(piece)
+        """Fill in the next rows. Raises DataError where that fails, and where the piece has other arrays than the file
+        (infos or costs more, or rewards or next observations less); the rows before stay."""
+        stop, arrays = self.written + len(piece), self._same_arrays(piece)
         try:
-            for key, array in piece.arrays().items():
-                if key in self.file:
-                    self.file[key][self.written : stop] = array
+            for key, array in arrays.items():
+                self.file[key][self.written : stop] = array
             self.file.flush()
             self.file[WRITTEN][()] = stop
             self.file.flush()
@@ -70,6 +71,19 @@ class AppendableHDF5:
                 "command goes on."
             ) from error
         self.written = stop
+
+    def _same_arrays(self, piece: Dataset) -> dict[str, np.ndarray]:
+        """Of the piece, those of the file, which has the actions' bounds as attributes."""
+        arrays = {key: array for key, array in piece.arrays().items() if key not in BOUNDS}
+        wanted = self.file.keys() - {WRITTEN}
+        for other, word in ((arrays.keys() - wanted, "has"), (wanted - arrays.keys(), "lacks")):
+            if other:
+                raise DataError(
+                    f"The next rows of {str(self.target)!r} cannot be appended: their data {word} {min(other)!r}, and "
+                    f"row by row exactly {', '.join(sorted(wanted))} are written; make the rows in memory and save "
+                    "them."
+                )
+        return arrays
 
     def finish(self) -> None:
         """Give the file its name. Every row must have been written."""

@@ -77,10 +77,14 @@ def room(rows: Mapping[str, Any], capacity: int) -> Rows:
 
 @partial(jax.jit, donate_argnames="kept")
 def write(kept: Rows, count: Array, rows: Rows) -> Rows:
-    """`kept` (donated) `[S, capacity, ...]` with the rows `[S, n, ...]` after the `count` written before."""
+    """`kept` (donated) `[S, capacity, ...]` with the rows `[S, n, ...]` after the `count` written before: of more than
+    there is room for the last `capacity`, each in the place it would have."""
     capacity, n = (x["actions"].shape[1] for x in (kept, rows))
-    index = (count + jnp.arange(n)) % capacity
-    return jax.tree.map(lambda old, new: old.at[:, index].set(new), kept, {name: rows[name] for name in kept})
+    # No place is written twice in one scatter, whose order is not defined.
+    over = max(0, n - capacity)
+    index = (count + over + jnp.arange(n - over)) % capacity
+    last = {name: jax.tree.map(lambda x: x[:, over:], rows[name]) for name in kept}
+    return jax.tree.map(lambda old, new: old.at[:, index].set(new), kept, last)
 
 
 @jax.jit
@@ -101,8 +105,10 @@ class History:
         """Of the episodes that have ended, in the order of their ends."""
 
     def append(self, steps: dict[str, Any]) -> None:
-        """Further steps of all environments: `[T, E, ...]` each (observations may be several), with `timeouts`."""
-        self.parts.append(steps)
+        """Further steps of all environments: `[T, E, ...]` each (observations may be several), with `timeouts`. Their
+        `costs` are left out where those before were collected without."""
+        known = self.before is None or self.before.costs is not None
+        self.parts.append({name: x for name, x in steps.items() if known or name != "costs"})
 
     def __len__(self) -> int:
         return len(self.before or ()) + sum(part["rewards"].size for part in self.parts)

@@ -36,9 +36,9 @@ class Collector:
         makers = [partial(make, env)] * (len(seeds) * envs)
         self.all = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         space: Any = self.all.single_action_space
-        check_vectors(self.all.single_observation_space, space, str(env))
+        self.name = env if isinstance(env, str) else _name(self.all.envs[0])
+        check_vectors(self.all.single_observation_space, space, self.name)
         self.low, self.high = space.low, space.high
-        self.name = env if isinstance(env, str) else getattr(self.all.envs[0].spec, "id", "an environment")
         starts = [np.random.SeedSequence([s, e, entropy]).generate_state(1) for s in seeds for e in range(envs)]
         observations, _ = self.all.reset(seed=[int(start[0]) for start in starts])
         self.observations = self._by_seed(observations)
@@ -47,6 +47,8 @@ class Collector:
         """Whether the episode has ended with the last step, and another has begun: `[S, E]`."""
         self.feedback = {name: np.zeros((len(seeds), envs), np.float32) for name in signals}
         """What the last step brought, `[S, E]` each; 0 at an episode's start."""
+        self.has_costs: bool | None = None
+        """Whether steps have `costs`: where the first of all has info["cost"]."""
         self.ended: list[list[float]] = [[] for _ in seeds]
         """For every seed the returns of the episodes that have ended, in the order of their ends."""
 
@@ -56,7 +58,10 @@ class Collector:
 
     def step(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """One step of all environments with the actions `[S, E, action]`, clipped to their bounds: the transitions
-        `[S, E, ...]` as a data set has them."""
+        `[S, E, ...]` as a data set has them, with `costs` where the environment reports info["cost"].
+
+        Raises ReverieError where it does so, but not from the first step on.
+        """
         before = self.observations
         # A sample near a bound may round across it.
         actions = np.clip(np.asarray(actions, np.float32), self.low, self.high)
@@ -81,7 +86,25 @@ class Collector:
             "next_observations": after,
             "terminals": terminals,
             "timeouts": timeouts & ~terminals,
+            **self._costs(stepped[4], ends),
         }
+
+    def _costs(self, infos: dict[str, Any], ends: np.ndarray) -> dict[str, np.ndarray]:
+        """Float32 `[S, E]`; a step that reports none costs 0. That of an episode's last step is in "final_info", as
+        the other infos are of the next one's start."""
+        costs, found = np.zeros(ends.size, np.float32), np.zeros(ends.size, bool)
+        for each, there in ((infos, ~ends), (infos.get("final_info", {}), ends)):
+            if "cost" in each:
+                own = there.reshape(-1) & each["_cost"]
+                costs[own], found[own] = each["cost"][own], True
+        if self.has_costs is None:
+            self.has_costs = bool(found.any())
+        if found.any() and not self.has_costs:
+            raise ReverieError(
+                f"{self.name} reports info['cost'], but did not in its first step; report it in every step, with 0 "
+                "where there is none."
+            )
+        return {"costs": costs.reshape(ends.shape)} if self.has_costs else {}
 
     def steps(self, choose: Callable[[np.ndarray], np.ndarray], n: int) -> dict[str, np.ndarray]:
         """n steps of every environment, whose actions `choose(observations [S, E, ...])` gives: `[S, n, E, ...]`."""
@@ -101,6 +124,11 @@ class Collector:
 
     def close(self) -> None:
         self.all.close()
+
+
+def _name(env: Any) -> str:
+    """As it is registered, or its class's."""
+    return getattr(env.spec, "id", type(env.unwrapped).__name__)
 
 
 def check_vectors(observations: Any, actions: Any, name: str) -> None:

@@ -123,16 +123,16 @@ class RunPolicy:
         self._key = jax.random.key(self.seed)
 
     def act(self, observations: Observations, feedback: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        seeds = len(self.run.seeds)
-
-        n = len(jax.tree.leaves(observations)[0])
+        seeds, run = len(self.run.seeds), self.run
+        seen = as_input(run.algorithm, run.spec, observations, axes=1)
+        n = len(jax.tree.leaves(seen)[0])
         brought = {name: np.zeros(n, np.float32) for name in self.signals} | dict(feedback or {})
         inputs = jax.tree.map(
             lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),
-            (as_input(self.run.spec, observations), {name: brought[name] for name in self.signals}),
+            (seen, {name: brought[name] for name in self.signals}),
         )
         actions, self.carries, self._key = _act(
-            self.run.algorithm, self.run.states, self.run.spec, self.carries, *inputs, self._key
+            run.algorithm, run.states, run.spec, self.carries, *inputs, self._key
         )
         return np.asarray(actions).reshape(-1, *actions.shape[2:])
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Dataset, Spec
+from reverie.data.fields import Field, Space, describe
 from reverie.errors import RunError
 from reverie.protocols import Successor
 from reverie.training import folder, loop
@@ -40,11 +41,28 @@ def recorded(path: Path, config: dict[str, Any]) -> Run | None:
 def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:
     """View and specification; with the units of `spec`, or of a run of the same method, where there is one.
 
-    Networks that go on learning must see the data in the units that they know.
+    Networks that go on learning must see the data in the units that they know. Raises RunError where the run's
+    observations or actions are others than the data's.
     """
     if spec is None and run is not None and _same(algorithm, run):
+        check_spaces(run, data.observation_space, data.action_space, "the data")
         spec = run.spec
     return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
+
+
+def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> None:
+    """Raise RunError where the run to begin from has other observations or actions than those `where` it would learn:
+    those of a data set or of an environment."""
+    spec: Spec = run.spec
+    for what, known, found in (
+        ("observations", spec.observation_space, observations),
+        ("actions", spec.action, actions),
+    ):
+        if known != found:
+            raise RunError(
+                f"The run to begin from has {what} that are {describe(known)}, and those of {where} are "
+                f"{describe(found)}; give a run that was trained on the same."
+            )
 
 
 def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) -> Any:

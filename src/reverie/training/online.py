@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 
 from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
+from reverie.learning import stages_of
 from reverie.protocols import Explorer, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder
@@ -27,6 +28,18 @@ from reverie.training.run import Run, signals_of
 from reverie.training.settings import Online, Synthesis
 from reverie.training.store import Store
 from reverie.version import __version__
+
+
+class OnlineSettings(TypedDict, total=False):
+    """The fields of `Online` but for `steps`."""
+
+    envs: int
+    warmup: int
+    update_interval: int
+    utd_ratio: float
+    capacity: int | None
+    until: float | None
+    log_every: int
 
 
 def fit_online(
@@ -43,15 +56,16 @@ def fit_online(
     synthesis: Synthesis | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[OnlineSettings],
 ) -> Run:
     """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
 
     env: a name for `environments.make`, or a function that returns an environment.
     settings: further fields of `Online`: envs, warmup, update_interval, utd_ratio, capacity, until, log_every.
-    initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`.
-    synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns each seed's
-        replay; then `synthesis.ratio` of each batch is what it made.
+    initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
+        method acts in the warm-up, and its units stay; from one of another, training begins after a random warm-up.
+    synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
+        each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.
     out: the run's folder, where checkpoints and each seed's replay (`replay/`, in D4RL's layout) are kept. With
         `resume` the run there goes on: with the same networks and replay but in new episodes, as simulators cannot
@@ -61,10 +75,10 @@ def fit_online(
     since the last row, of the policy as it explores. A `Run` as from `fit`; `histories` of it hold the data collected.
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
-    if not isinstance(algorithm, Explorer):
-        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
-    if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
-        raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
+    _check_methods(algorithm, synthesizer)
+    known = OnlineSettings.__annotations__
+    if unknown := settings.keys() - known:
+        raise RunError(f"fit_online has no setting {min(unknown)!r}; it has {', '.join(known)}.")
     online = Online(steps=steps, **settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
@@ -75,10 +89,19 @@ def fit_online(
     path = Path(out)
     with folder.locked(path):
         training.settle(path, resume)
-        begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
-        folder.write_config(path, training.config | ({"initial": begun_from} if begun_from else {}))
         with closing(Store(path)) as store:
             return _train(training, store, progress)
+
+
+def _check_methods(algorithm: Any, synthesizer: Any) -> None:
+    if not isinstance(algorithm, Explorer):
+        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
+    if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
+        raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
+    methods: list[Any] = [each for each in (algorithm, synthesizer) if each is not None]
+    for each in methods:
+        if (count := len(stages_of(each))) > 1:
+            raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
 
 
 def _agents() -> list[str]:
@@ -150,16 +173,29 @@ class OnlineTraining:
             return
         if not resume:
             raise RunError(f"{str(path)!r} already holds a run; go on with it by --resume, or give another folder.")
-        recorded, config = folder.read_config(path), json.loads(json.dumps(self.config))
-        for key in ("algorithm", "synthesizer", "synthesis", "online"):
-            before, after = recorded.get(key), config[key]
-            if key == "online" and before:
-                before, after = ({**each, "steps": 0, "until": None} for each in (before, after))
-            if before != after:
+        recorded, wanted = (_decisive(each) for each in (folder.read_config(path), json.loads(json.dumps(self.config))))
+        for key, after in wanted.items():
+            if recorded[key] != after:
                 raise RunError(
-                    f"The run in {str(path)!r} was begun with another {key} ({before}) than {after}; give the same, or "
-                    "another folder."
+                    f"The run in {str(path)!r} was begun with {key} = {recorded[key]} and not {after}; give the same, "
+                    "or another folder."
                 )
+
+    def record(self, path: Path | None) -> None:
+        """Write config.json; where a run goes on, what it began from stays."""
+        if path is not None:
+            begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
+            folder.write_config(path, self.config | ({"initial": begun_from} if begun_from else {}))
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one in its folder."""
+    online = config.get("online")
+    return {key: config.get(key) for key in ("algorithm", "synthesizer", "synthesis")} | {
+        "online": online and online | {"steps": 0, "until": None},
+        "seeds": config["training"]["seeds"],
+        "environment": config["data"].get("attributes", {}).get("environment"),
+    }
 
 
 def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
@@ -169,7 +205,12 @@ def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
     signals = signals_of(training.algorithm)
     env = Collector(training.env, training.seeds, training.online.envs, entropy=done, signals=signals)
     with closing(env):
+        if not done:
+            training.record(store.path)
         agents = OnlineLoop(training, store, env, done)
+        if done:
+            # Only now that all of the run could be read: one that cannot go on stays as it is.
+            training.record(store.path)
         title = f"{training.algorithm.name} in {env.name}"
         bar = Progress(title, training.online.steps, agents.step, show=show, unit="steps", note="compiling")
         with bar, Interrupt(active=store.path is not None) as stop:

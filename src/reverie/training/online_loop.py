@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Dataset, Spec, concatenate
+from reverie.data.fields import field_of, space_of
 from reverie.data.readers import read
 from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
+from reverie.data.views import Transitions
 from reverie.environments.collector import Collector
-from reverie.errors import DivergenceError
+from reverie.errors import DivergenceError, RunError
 from reverie.protocols import Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 RETURNS = "returns.json"
 ROWS = "rows.npz"
 """The replay as it is on the device, where it cannot be made of the histories."""
-STORED = ("observations", "actions", "rewards", "next_observations", "terminals")
+STORED = ("observations", "actions", "rewards", "costs", "next_observations", "terminals")
+"""What the replay has of a step; costs where the environment reports them."""
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
 """Episodes that `until` looks back on."""
@@ -80,19 +83,23 @@ class OnlineLoop:
         self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
 
     def begin(self) -> None:
-        """The first steps, and the states that learn from then on."""
+        """The first steps, and the states that learn from then on: in the units of a run of the same method to begin
+        from, which acts in them; else in those of what was collected at random."""
         training, env = self.training, self.env
         online, algorithm = training.online, training.algorithm
         rounds, self.acts = online.warmup // online.envs, 0
-        if training.initial is None:
+        initial = training.initial
+        if initial is not None and type(initial.algorithm) is type(algorithm):
+            spaces = space_of(env.observations[0]), field_of(env.low[None])
+            beginning.check_spaces(initial, *spaces, env.name)
+            self.spec = initial.spec
+            self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
+            self.note(env.steps(self.explore, rounds))
+        else:
             rngs = [np.random.default_rng(seed) for seed in training.seeds]
             self.note(env.steps(lambda seen: env.random_actions(rngs), rounds))
             _, self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))
-            self.states = loop.initial_states(algorithm, self.keys, self.spec)
-        else:
-            self.spec = training.initial.spec
-            self.states = beginning.states(algorithm, self.spec, training.seeds, training.initial)
-            self.note(env.steps(self.explore, rounds))
+            self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
         if self.store.path:
             self.spec.save(self.store.path / folder.SPEC)
 
@@ -107,15 +114,14 @@ class OnlineLoop:
         rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
         capacity, n = self.training.online.capacity or self.training.online.steps, rows["actions"].shape[1]
         self.rows = self.rows or room(rows, capacity)
-        over = max(0, n - capacity)
-        rows = {name: x[:, over:] for name, x in rows.items()}
-        self.rows, self.count = write(self.rows, jnp.asarray(self.count + over), rows), self.count + n
+        self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + n
 
     @property
     def is_its_own(self) -> bool:
-        """Whether the replay is more than its histories tell: updates change it, or it has the newest steps alone of
-        several environments, whose order the histories, an episode after another, do not have."""
-        forgetful = self.count > self.rows["actions"].shape[1] and self.training.online.envs > 1
+        """Whether the replay is more than its histories tell: updates change it, or it forgets, now or later, the
+        oldest steps of several environments, whose order the histories, an environment after another, do not have."""
+        online = self.training.online
+        forgetful = online.capacity is not None and online.envs > 1
         return forgetful or bool(loop.written_columns(self.training.algorithm))
 
     def restore(self, done: int) -> None:
@@ -174,7 +180,8 @@ class OnlineLoop:
             return replay, self.rows
         synthesis = self.training.synthesis
         mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.ratio)
-        return mixed, {"first": self.rows, "second": self.synthetic}
+        # A batch has the columns that both have: most synthesizers make no costs.
+        return mixed, {"first": {name: self.rows[name] for name in self.synthetic}, "second": self.synthetic}
 
     def synthesize(self) -> dict[str, jax.Array]:
         """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""
@@ -184,21 +191,23 @@ class OnlineLoop:
     def synthesize_for(self, s: int) -> dict[str, np.ndarray]:
         synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
         view, spec = synthesizer.prepare(self.histories[s].dataset())
-        # Room for all that will come: a view of another size would be compiled anew.
-        rows = {name: x[None] for name, x in view.rows.items()}
-        kept = write(room(rows, self.rows["actions"].shape[1]), jnp.asarray(0), rows)
+        view, rows = roomy(view, self.rows["actions"].shape[1])
         key = jax.random.fold_in(self.keys[s], 2**31 + self.step)
         states = loop.initial_states(synthesizer, key[None], spec)
-        replay, start = Replay({}, jnp.asarray(len(view))), np.uint32(0)
         states, metrics, finite, _ = loop.advance(
-            synthesizer, states, key[None], start, replay, kept, length=synthesis.updates, seeds_by="map"
+            synthesizer, states, key[None], np.uint32(0), view, rows, length=synthesis.updates, seeds_by="map"
         )
         metrics, finite = jax.device_get((metrics, finite))
         if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):
             raise DivergenceError(f"The synthesizer's {fault} {self.store.kept()} {ADVICE}")
         state = jax.tree.map(lambda leaf: leaf[0], states)
         made = concatenate(*synthesizer.chunks(state, spec, key, synthesis.rows)).arrays()
-        return {name: made[name] for name in STORED}
+        if lacking := (self.rows.keys() - made.keys()) & set(self.training.algorithm.needs):
+            raise RunError(
+                f"{synthesizer.name} makes no {min(lacking)}, from which {self.training.algorithm.name} learns; choose "
+                "another synthesizer, or none."
+            )
+        return {name: made[name] for name in self.rows if name in made}
 
     @property
     def over(self) -> bool:
@@ -271,7 +280,16 @@ def _returns(store: Store, step: int) -> list[list[float]]:
 def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
     """Everything from the host, `[S, N, ...]`."""
     each = [history.dataset().with_next_observations().arrays() for history in histories]
-    return {name: np.stack([arrays[name] for arrays in each]) for name in STORED}
+    return {name: np.stack([arrays[name] for arrays in each]) for name in STORED if name in each[0]}
+
+
+def roomy(view: Any, capacity: int) -> tuple[Any, dict[str, Any] | None]:
+    """Transitions with room for all that will come, as a view without rows and these, `[1, capacity, ...]`: what grows
+    is compiled once. Another view, or one of more rows, is as it is, and compiled anew for every size."""
+    if not isinstance(view, Transitions) or len(view) > capacity:
+        return view, None
+    rows = {name: x[None] for name, x in view.rows.items()}
+    return Replay({}, jnp.asarray(len(view))), write(room(rows, capacity), jnp.asarray(0), rows)
 
 
 def fresh_carries(algorithm: Any, spec: Any, seeds: int, envs: int) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
+from reverie.data.fields import Field
 from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Synthesizer, Wishing
 from reverie.settings import acting_fields
@@ -146,7 +147,7 @@ class Policy:
         """
         given = feedback or {}
         brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
-        seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.spec, observation))
+        seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.algorithm, self.spec, observation))
         action, carry = self._step(self._arrays, carry, seen, brought)
         return np.asarray(action)[0], carry
 
@@ -172,18 +173,51 @@ class Policy:
         return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
-def as_input(spec: Spec, observation: Any) -> Any:
-    """An observation, or a batch of them, in the types of the data: images and token ids as such, all else as float32.
+def takes_goal(algorithm: Any, spec: Spec) -> bool:
+    """Whether the method acts on {"observation", "desired_goal"}: where it wants a goal beside the one vector that it
+    was trained on. A goal that is a part of the observations is one of a dictionary's, and no matter of the method."""
+    return getattr(algorithm, "goals", False) and isinstance(spec.observation_space, Field)
 
-    Raises ReverieError where a dictionary's part is missing, or the dictionary.
+
+def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> Any:
+    """An observation, or a batch with `axes` further axes in front, in the types of the data: images and token ids as
+    such, all else as float32.
+
+    Raises ReverieError where a dictionary's part is missing, or the dictionary, and for another size.
     """
     space = spec.observation_space
-    if not isinstance(space, dict):
-        return jax.tree.map(lambda leaf: np.asarray(leaf, space.dtype), observation)
-    if not isinstance(observation, Mapping) or (missing := [name for name in space if name not in observation]):
-        wrong = f"lacks {missing[0]!r}" if isinstance(observation, Mapping) else "is no dictionary"
-        raise ReverieError(f"The observation {wrong}; the run was trained on {', '.join(space)}.")
-    return {name: np.asarray(observation[name], field.dtype) for name, field in space.items()}
+    if takes_goal(algorithm, spec):
+        seen, goal = _parts(observation, ("observation", "desired_goal"), f"{algorithm.name} acts on")
+        seen = _array(seen, space, "The observation's 'observation'", axes)
+        return {"observation": seen, "desired_goal": np.asarray(goal, np.float32)}
+    if isinstance(space, Field):
+        if isinstance(observation, Mapping):
+            raise ReverieError(
+                f"The observation is a dictionary of {', '.join(observation)}; the run was trained on {space}."
+            )
+        return _array(observation, space, "The observation", axes)
+    parts = _parts(observation, tuple(space), "the run was trained on")
+    named = zip(space.items(), parts, strict=True)
+    return {name: _array(part, field, f"The observation's {name!r}", axes) for (name, field), part in named}
+
+
+def _parts(observation: Any, names: tuple[str, ...], wanted: str) -> list[Any]:
+    """Of a dictionary, in the order of the names."""
+    if not isinstance(observation, Mapping):
+        raise ReverieError(f"The observation is no dictionary; {wanted} {', '.join(names)}.")
+    if missing := [name for name in names if name not in observation]:
+        raise ReverieError(f"The observation lacks {missing[0]!r}; {wanted} {', '.join(names)}.")
+    return [observation[name] for name in names]
+
+
+def _array(part: Any, field: Field, what: str, axes: int) -> np.ndarray:
+    try:
+        array = np.asarray(part, field.dtype)
+    except (TypeError, ValueError):
+        raise ReverieError(f"{what} is {type(part).__name__} that is no array; the run was trained on {field}.") from None
+    if array.ndim != axes + len(field.shape) or array.shape[axes:] != field.shape:
+        raise ReverieError(f"{what} has shape {list(array.shape[axes:])}; the run was trained on {field}.")
+    return array
 
 
 @lru_cache(maxsize=64)
