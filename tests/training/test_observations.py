@@ -206,7 +206,10 @@ def test_a_goal_must_be_given_where_the_method_acts_on_one(vectors):
     for observation, sentence in [
         (np.zeros(3), f"The observation is no dictionary; {acts_on}"),
         ({"observation": np.zeros(3)}, f"The observation lacks 'desired_goal'; {acts_on}"),
-        ({"observation": np.zeros(4), "desired_goal": 0.0}, r"The observation's 'observation' has shape \[4\]; the run"),
+        (
+            {"observation": np.zeros(4), "desired_goal": 0.0},
+            r"The observation's 'observation' has shape \[4\]; the run",
+        ),
     ]:
         with pytest.raises(ReverieError, match=sentence):
             policy.act(observation, policy.reset())

@@ -131,9 +131,7 @@ class RunPolicy:
             lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),
             (seen, {name: brought[name] for name in self.signals}),
         )
-        actions, self.carries, self._key = _act(
-            run.algorithm, run.states, run.spec, self.carries, *inputs, self._key
-        )
+        actions, self.carries, self._key = _act(run.algorithm, run.states, run.spec, self.carries, *inputs, self._key)
         return np.asarray(actions).reshape(-1, *actions.shape[2:])
 
 

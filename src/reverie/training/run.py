@@ -214,7 +214,9 @@ def _array(part: Any, field: Field, what: str, axes: int) -> np.ndarray:
     try:
         array = np.asarray(part, field.dtype)
     except (TypeError, ValueError):
-        raise ReverieError(f"{what} is {type(part).__name__} that is no array; the run was trained on {field}.") from None
+        raise ReverieError(
+            f"{what} is {type(part).__name__} that is no array; the run was trained on {field}."
+        ) from None
     if array.ndim != axes + len(field.shape) or array.shape[axes:] != field.shape:
         raise ReverieError(f"{what} has shape {list(array.shape[axes:])}; the run was trained on {field}.")
     return array
