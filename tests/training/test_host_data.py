@@ -65,7 +65,9 @@ def test_derived_columns_need_the_device():
 
         @property
         def stages(self):
-            return (Stage(self.update, derive=lambda state, view, key: {}),)
+            later = Stage(self.update, derive=lambda state, view, key: {})
+            return Stage(self.update, 600_000), later
 
+    # In whatever stage, at once: not when the stage begins.
     with pytest.raises(RunError, match="deriving derives further columns of the data; keep them on the device"):
         fit(Deriving(), steps=5, host_data=True)

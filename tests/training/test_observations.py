@@ -182,7 +182,7 @@ def test_a_list_is_the_array_that_it_says(vectors):
     # A goal beside it too, and what else the environment tells is not looked at.
     aiming = replace(policy, algorithm=Aiming())
     seen = {"observation": [1.0, 0.5, 0.0], "desired_goal": [3.0, 4.0], "achieved_goal": [9.0]}
-    np.testing.assert_allclose(aiming.act(seen, aiming.reset())[0], as_array + [3, 4], rtol=1e-6)
+    np.testing.assert_allclose(aiming.act(seen, aiming.reset())[0], as_array + np.array([3, 4]), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

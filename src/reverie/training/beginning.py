@@ -67,7 +67,7 @@ def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> N
 
 
 def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) -> Any:
-    """Before the first update, every leaf `[S, ...]`: with the parameters of the run where it is of the same method, and
+    """Before the first update, leaves `[S, ...]`: with the parameters of the run where it is of the same method, and
     optimisers and counters that begin anew. Raises RunError where the run cannot be begun from."""
     if run is None:
         return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)

@@ -73,7 +73,7 @@ def fit(
         on an accelerator, map on a CPU.
     devices: over how many of JAX's devices each batch is split; parameters and data are on all of them.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
-        background. The updates are the same, bit for bit.
+        background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
     tensorboard: write the metrics as TensorBoard's files too (the extra `tensorboard`).
 
@@ -87,6 +87,8 @@ def fit(
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
     segments.check_writes_nothing(algorithm)
+    if host_data:
+        segments.check_derives_nothing(algorithm)
     training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
