@@ -1,6 +1,6 @@
 """Data in the host's memory: the same updates, bit for bit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -13,8 +13,10 @@ from reverie.catalogue import ALGORITHMS
 from reverie.data import Gaussian, Spec, windows
 from reverie.errors import RunError
 from reverie.learning.stages import Stage
+from reverie.synthesizers import MBPO
 
 DATA = synthetic()
+ENDLESS = replace(DATA, terminals_known=True)
 fit = partial(reverie.fit, data=DATA, segment=40, progress=False)  # 20 updates are gathered at once
 
 
@@ -51,6 +53,12 @@ def test_states_and_metrics_are_the_devices(algorithm, tmp_path):
     assert reverie.training.folder.read_config(path)["training"]["host_data"]
     for x, y in zip(leaves(resumed), leaves(device), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_views_that_draw_by_an_array_too():
+    method = MBPO(members=2, elites=1, hidden=(8,), policy_hidden=(8,), batch_size=4, kept_rows=20)
+    device, host = (fit(method, data=ENDLESS, steps=40, host_data=where) for where in (False, True))
+    assert all(map(np.array_equal, leaves(device), leaves(host)))
 
 
 def test_seeds_at_once_too():

@@ -65,7 +65,7 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
     """
     view = on_host(view)
     seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
-    # Of the view only its length is used: none of its arrays comes into the program.
+    # Only what the numbers of rows come from is in the program: the view's length, or what it draws by (bootstraps).
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
