@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces
 from reverie.terminal import Progress
-from reverie.training.run import Run, as_input, check_acts, signals_of
+from reverie.training.run import Run, as_input, check_acts, check_feedback, signals_of
 from reverie.wishes import resolve
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class RunPolicy:
         seeds, run = len(self.run.seeds), self.run
         seen = as_input(run.algorithm, run.spec, observations, axes=1)
         n = len(jax.tree.leaves(seen)[0])
+        check_feedback(run.algorithm, feedback or {})
         brought = {name: np.zeros(n, np.float32) for name in self.signals} | dict(feedback or {})
         inputs = jax.tree.map(
             lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),

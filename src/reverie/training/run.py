@@ -15,7 +15,7 @@ from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
 from reverie.data.fields import Field
 from reverie.errors import ReverieError, RunError
-from reverie.protocols import Actor, Synthesizer, Wishing
+from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating
 from reverie.training.loop import initial_states, seed_keys
@@ -125,6 +125,15 @@ def signals_of(algorithm: Any) -> tuple[str, ...]:
     return ("reward", "cost", *getattr(algorithm, "signals", ()))
 
 
+def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
+    """Raise ReverieError for a name that the method is told nothing of."""
+    known = signals_of(algorithm)
+    if unknown := [name for name in feedback if name not in known]:
+        raise ReverieError(
+            f"{unknown[0]!r} is no feedback that {algorithm.name} is told of; it can be told {', '.join(known)}."
+        )
+
+
 @dataclass(frozen=True)
 class Policy:
     """One seed acting in one environment. Pure: all that changes is in the carry, the random key as well."""
@@ -142,17 +151,27 @@ class Policy:
     def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
         """The action [act], in the environment's units, for one observation [obs] or a dict of such.
 
-        feedback: what the last step brought, "reward" and "cost"; 0 where it is not given. Methods that follow what
-        they have received, such as a return to go, need it.
+        feedback: what the last step brought, "reward", "cost" and the method's `signals`; 0 where it is not given.
+        Methods that follow what they have received, such as a return to go, need it.
+
+        Raises ReverieError for an observation unlike those of the training, and for a feedback of another name.
         """
         given = feedback or {}
+        check_feedback(self.algorithm, given)
         brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
         seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.algorithm, self.spec, observation))
         action, carry = self._step(self._arrays, carry, seen, brought)
         return np.asarray(action)[0], carry
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
-        """The carry once other things are asked for, in the middle of an episode."""
+        """The carry once other things are asked for, in the middle of an episode.
+
+        Raises ReverieError for what it cannot be asked for, and where the method has no `rewish`.
+        """
+        if not isinstance(self.algorithm, Rewishing):
+            raise ReverieError(
+                f"{self.algorithm.name} cannot change its wishes in the middle of an episode; ask in reset."
+            )
         key, own = carry
         check_known(self.algorithm.name, self._wishes, wishes)
         asked = resolve(self.algorithm.name, {name: self._wishes[name] for name in wishes}, wishes, 1)
