@@ -168,13 +168,12 @@ class Policy:
 
         Raises ReverieError for what it cannot be asked for, and where the method has no `rewish`.
         """
+        name = self.algorithm.name
         if not isinstance(self.algorithm, Rewishing):
-            raise ReverieError(
-                f"{self.algorithm.name} cannot change its wishes in the middle of an episode; ask in reset."
-            )
+            raise ReverieError(f"{name} cannot change its wishes in the middle of an episode; ask in reset.")
         key, own = carry
-        check_known(self.algorithm.name, self._wishes, wishes)
-        asked = resolve(self.algorithm.name, {name: self._wishes[name] for name in wishes}, wishes, 1)
+        check_known(name, self._wishes, wishes)
+        asked = resolve(name, {each: self._wishes[each] for each in wishes}, wishes, 1)
         return key, self.algorithm.rewish(own, asked)
 
     @cached_property
@@ -205,7 +204,7 @@ def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> 
     Raises ReverieError where a dictionary's part is missing, or the dictionary, and for another size.
     """
     space = spec.observation_space
-    if takes_goal(algorithm, spec):
+    if isinstance(space, Field) and takes_goal(algorithm, spec):
         seen, goal = _parts(observation, ("observation", "desired_goal"), f"{algorithm.name} acts on")
         seen = _array(seen, space, "The observation's 'observation'", axes)
         return {"observation": seen, "desired_goal": np.asarray(goal, np.float32)}
