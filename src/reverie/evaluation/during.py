@@ -19,8 +19,8 @@ from reverie.training.run import Run
 class Evaluate:
     """A callback of `fit`: every so many updates all seeds act, on the same starts each time.
 
-    Its columns are `eval_return`, and `eval_normalised`, `eval_success` (per cent) and `eval_cost` where known; empty in
-    the rows between. One object may serve several trainings, one after another. It keeps its environments from one
+    Its columns are `eval_return`, and `eval_normalised`, `eval_success` (per cent) and `eval_cost` where known; empty
+    in the rows between. One object may serve several trainings, one after another. It keeps its environments from one
     evaluation to the next, until `close`, the end of a `with` block, or its own.
     """
 
