@@ -12,6 +12,7 @@ from tiny_algorithm import TinyBC, TinyExplorer, leaves, synthetic
 import reverie
 from reverie import loading
 from reverie.catalogue import ALGORITHMS
+from reverie.cli import main
 from reverie.errors import DataError, RunError
 from reverie.training import fit_online
 
@@ -95,6 +96,25 @@ def test_an_online_run_goes_on_too(online):
     run = reverie.resume(online, steps=40, progress=False)
     assert run.step == 40 and len(run.histories[0]) == 40
     assert run.metrics()["step"].tolist() == [20, 30, 40]
+
+
+def test_an_online_run_takes_no_data(online):
+    with pytest.raises(RunError, match=r"The run in '.*' learns online, from its own replay: go on with it without"):
+        reverie.resume(online, synthetic(), steps=40, progress=False)
+
+
+def test_the_command_line_counts_its_environment_steps(online, capsys):
+    assert main(["train", "--resume", str(online), "--steps", "30"]) == 0
+    assert f"exploring: 30 environment steps of 1 seed(s) in {online}" in capsys.readouterr().out
+
+
+def test_a_run_of_another_version_says_so(tmp_path):
+    reverie.fit(TinyBC(), synthetic(), steps=1, out=tmp_path, progress=False)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["training"]["pace"] = "slow"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="where training had a setting 'pace' that it lacks"):
+        reverie.resume(tmp_path, synthetic(), progress=False)
 
 
 @pytest.mark.parametrize("part, setting", [("online", "every"), ("synthesis", "share")])

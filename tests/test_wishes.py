@@ -55,10 +55,10 @@ def environments():
 
 
 @dataclass(frozen=True)
-class ToGo:
+class Firm:
     """Its action is what remains of the return that it was asked for; the budget and the light are told beside."""
 
-    name: ClassVar = "to-go"
+    name: ClassVar = "firm"
     role: ClassVar = "policy"
     paper: ClassVar = "none"
     needs: ClassVar = ()
@@ -86,9 +86,6 @@ class ToGo:
         zeros = jnp.zeros(n)
         return {"left": jnp.asarray(wishes["target_return"]), "cost": zeros, "light": zeros}
 
-    def rewish(self, carry, wishes):
-        return {**carry, "left": jnp.asarray(wishes["target_return"])}
-
     def act(self, state, spec, observation, carry, feedback, key):
         left = carry["left"] - feedback["reward"]
         carry = {"left": left, "cost": carry["cost"] + feedback["cost"], "light": feedback["light"]}
@@ -97,6 +94,16 @@ class ToGo:
     @property
     def exploring(self):
         return self
+
+
+@dataclass(frozen=True)
+class ToGo(Firm):
+    """Can be asked for something else in the middle of an episode."""
+
+    name: ClassVar = "to-go"
+
+    def rewish(self, carry, wishes):
+        return {**carry, "left": jnp.asarray(wishes["target_return"])}
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,27 @@ def test_a_wish_may_change_in_mid_episode():
         policy.rewish(carry, budget=1.0)
 
 
+def test_wishes_alone_are_enough_to_be_asked():
+    run = run_of(Firm()).acting(target_return=7.0)
+    assert list(run.wishes) == ["target_return", "place"]
+    policy = run.policy()
+    carry = policy.reset()
+    assert float(policy.act(np.zeros(1), carry)[0][0]) == 7
+    with pytest.raises(ReverieError, match="firm cannot change its wishes in the middle of an episode; ask in reset"):
+        policy.rewish(carry, target_return=3.0)
+
+
+def test_feedback_of_another_name_is_refused():
+    sentence = "'rewards' is no feedback that to-go is told of; it can be told reward, cost, light"
+    policy = run_of().policy()
+    with pytest.raises(ReverieError, match=sentence):
+        policy.act(np.zeros(1), policy.reset(), {"rewards": 1.0})
+    together = RunPolicy(run_of())
+    together.reset(2)
+    with pytest.raises(ReverieError, match=sentence):
+        together.act(np.zeros((2, 1)), {"rewards": np.ones(2)})
+
+
 @pytest.mark.parametrize("envs", [1, 3])
 def test_online_every_environments_carry_goes_on_and_begins_anew_with_its_episode(envs):
     settings = {"warmup": 6 * envs, "update_interval": 6 * envs, "log_every": 6 * envs, "envs": envs}
@@ -230,6 +258,10 @@ def test_wishes_are_arrays_of_their_own():
         ({"place": 1.0}, r"place has shape \(\), and must be an array of shape \(2,\), or one for each"),
         ({"target_return": "much"}, "target_return = 'much' is str, and must be a number"),
         ({"place": {"x": 1}}, r"place = {'x': 1} is dict, and must be an array of shape \(2,\)"),
+        (
+            {"target_return": [1.0, np.nan, 3.0]},
+            r"target_return = \[1.0, nan, 3.0\] holds NaN, which nothing can reach",
+        ),
         ({"target_return": None}, None),
     ],
 )

@@ -1,5 +1,6 @@
 """What is loaded by a name: data sets from files, from Minari or made here, and runs to go on with."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from reverie.data.schemes import EXAMPLES
 from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
 from reverie.training import Run, beginning, fit, folder
+from reverie.training.callbacks import Callback
 from reverie.training.online import resume_online
+from reverie.training.settings import Training
 from reverie.version import __version__
 
 
@@ -46,18 +49,25 @@ def generated(name: str) -> Dataset:
 
 
 def resume(
-    path: str | Path, data: Dataset | None = None, steps: int | None = None, *, progress: bool = True, **more: Any
+    path: str | Path,
+    data: Dataset | None = None,
+    steps: int | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
 ) -> Run:
     """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
 
-    Without `data` they are loaded again from the source that the run recorded. `more` are further arguments of `fit`
-    that the result does not depend on: callbacks. Raises RunError when the folder holds no run, when no source is
-    recorded, or when the data are not those the run was started with.
+    Without `data` they are loaded again from the source that the run recorded. `callbacks` are those of `fit`. Raises
+    RunError when the folder holds no run, when no source is recorded, when the data are not those the run was started
+    with or the run is online and has none, and when another version wrote settings that this one lacks.
     """
     config = folder.read_config(Path(path))
     if "online" in config:
-        return resume_online(path, steps, progress=progress, **more)
-    recorded = config["training"]
+        if data is not None:
+            raise RunError(f"The run in {str(path)!r} learns online, from its own replay: go on with it without data.")
+        return resume_online(path, steps, callbacks=callbacks, progress=progress)
+    recorded = dict(folder.known_settings(config, "training", Training))
     numbers = recorded.pop("seeds")
     return fit(
         from_config(config["algorithm"], config["versions"]["reverie"]),
@@ -65,11 +75,11 @@ def resume(
         out=path,
         resume=True,
         initial=beginning.recorded(Path(path), config),
+        callbacks=callbacks,
         progress=progress,
         seed=numbers[0],
         seeds=len(numbers),
         **(recorded if steps is None else recorded | {"steps": steps}),
-        **more,
     )
 
 

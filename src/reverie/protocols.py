@@ -82,8 +82,13 @@ class Wishing(Actor, Protocol):
     def wishes(self, spec: Spec) -> Mapping[str, Wish]:
         """What it can be asked for."""
 
+
+@runtime_checkable
+class Rewishing(Wishing, Protocol):
+    """An actor that can be asked for something else in the middle of an episode."""
+
     def rewish(self, carry: Any, wishes: Wishes) -> Any:
-        """The carry once other things are asked for, in the middle of an episode."""
+        """The carry once other things are asked for."""
 
 
 @runtime_checkable

@@ -39,8 +39,8 @@ class Wish:
 def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any], n: int) -> dict[str, np.ndarray]:
     """Every declared wish for n environments, `[n, *shape]`: as asked for (one for all, or one each), or its default.
 
-    Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number, and
-    where something must be asked for and is not. Warns of values outside the range seen in training.
+    Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number or
+    NaN, and where something must be asked for and is not. Warns of values outside the range seen in training.
     """
     check_known(method, declared, asked)
     return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
@@ -64,6 +64,8 @@ def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndar
         raise ReverieError(
             f"{name} has shape {array.shape}, and must be {_shape(wish)}, or one for each of the {n} environments."
         )
+    if np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any():
+        raise ReverieError(f"{name} = {value!r} holds NaN, which nothing can reach; give numbers, or leave it out.")
     _warn_of_range(name, wish, array)
     return np.array(np.broadcast_to(array, (n, *wish.shape)))
 

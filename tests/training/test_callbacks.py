@@ -1,8 +1,11 @@
 """Columns that callbacks bring into the metrics, and evaluation while training."""
 
+import gc
+from dataclasses import replace
 from functools import partial
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from tiny_algorithm import TinyBC, TinyExplorer, leaves, synthetic
@@ -11,7 +14,7 @@ import reverie
 from reverie.cli import main
 from reverie.data import Dataset
 from reverie.errors import ReverieError, RunError
-from reverie.evaluation import Evaluate
+from reverie.evaluation import Evaluate, Reference, during
 from reverie.training import fit_online
 
 DATA = synthetic()
@@ -92,6 +95,64 @@ def test_evaluations_are_columns_with_the_numbers_of_evaluate():
     assert len(set(metrics["eval_return"][rows])) == 2
     for name in ("eval_return", "eval_success"):
         np.testing.assert_array_equal(np.isnan(metrics[name]), metrics["step"] % 10 != 0)
+
+
+class Toll(Wandering):
+    """Has a cost of one a step; counts the open ones."""
+
+    open = 0
+
+    def __init__(self):
+        super().__init__()
+        Toll.open += 1
+
+    def step(self, action):
+        return *super().step(action)[:4], {"cost": 1.0}
+
+    def close(self):
+        Toll.open -= 1
+
+
+def test_one_object_serves_runs_of_other_seeds_and_closes_what_it_made():
+    """Two seeds, one, then three: as many environments as they need, and the numbers of a fresh evaluation."""
+    Toll.open = 0
+    three = fit(seeds=3, steps=5)
+
+    def of(n):
+        return replace(three, seeds=three.seeds[:n], states=jax.tree.map(lambda leaf: leaf[:n], three.states))
+
+    runs = [of(2), of(1), three]
+    with Evaluate(Toll, every=5, episodes=2) as evaluate:
+        for run, seeds in zip(runs, (2, 1, 3), strict=True):
+            found = evaluate.scores(run)
+            assert Toll.open == 2 * seeds
+            np.testing.assert_array_equal(
+                found["eval_return"], Evaluate(Toll, 5, episodes=2).scores(run)["eval_return"]
+            )
+            assert found["eval_cost"].tolist() == [3.0] * seeds
+        other = replace(three, spec=replace(three.spec, observation=4))
+        with pytest.raises(ReverieError, match=r"vectors float32 \[4\], and those of Toll are vectors float32 \[3\]"):
+            evaluate.scores(other)
+    assert Toll.open == 0
+    assert evaluate.scores(runs[1])["eval_cost"].tolist() == [3.0] and Toll.open == 2
+    del evaluate
+    gc.collect()
+    assert Toll.open == 0
+
+
+def test_the_reference_of_a_maze_is_measured_once(monkeypatch):
+    measured = []
+
+    def measure(name, envs, *rest):
+        measured.append(len(envs))
+        return Reference(0.0, 50.0, "as measured")
+
+    monkeypatch.setattr(during, "reference_of", measure)
+    evaluate, run = Evaluate(Wandering, every=5, **HOW), fit(steps=5)
+    for _ in range(2):
+        found = evaluate.scores(run)
+        np.testing.assert_allclose(found["eval_normalised"], 2 * found["eval_return"])
+    assert measured == [3]
 
 
 @pytest.mark.parametrize("every, expected", [(1, [5, 10, 15, 20]), (7, [10, 15]), (15, [15])])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -208,6 +209,16 @@ def test_divergence_names_the_first_update_and_its_seed():
     assert divergence(metrics, good, (4, 5, 6), 100) == "b became -inf at update 102 of seed 6."
     found = divergence({"a": np.zeros((3, 5))}, np.array([True, False, True]), (4, 5, 6), 100)
     assert found.startswith("The state of seed 5 holds NaN or infinity after update 105")
+
+
+def test_an_update_without_metrics_may_diverge_too():
+    @dataclass(frozen=True)
+    class Silent(TinyBC):
+        def update(self, state, batch, key):
+            return super().update(state, batch, key)[0], {}
+
+    with pytest.raises(DivergenceError, match="seed 0 holds NaN or infinity in the segment that follows update 3"):
+        fit(Silent(breaks="parameters", breaks_at=5), DATA, steps=6, segment=3)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from tiny_algorithm import TinyBC, TinyExplorer, leaves, synthetic
 import reverie
 from reverie.cli import main
 from reverie.errors import RunError
-from reverie.learning import Optimised
-from reverie.training import fit_online
+from reverie.learning import Optimised, Stage, ema, optimiser
+from reverie.training import beginning, fit_online
 from reverie.training.store import Store
 
 FIRST, OTHER = synthetic(), synthetic(200, seed=1)
@@ -57,10 +57,63 @@ def test_fine_tuning_goes_on_in_the_units_of_the_first_run(single):
     assert same(jax.tree.leaves(tuned.spec), jax.tree.leaves(single.spec))
     view, _ = TinyBC().prepare(OTHER, single.spec)
     draw, now = jax.random.split(jax.random.fold_in(jax.random.key(5), 1))
-    expected, _ = jax.jit(TinyBC().update)(single.state(), view.draw(draw, 32), now)
+    known = single.state()
+    begun = replace(known, actor=Optimised.create(known.actor.params, TinyBC().optimiser()), made=jax.numpy.int32(0))
+    expected, _ = jax.jit(TinyBC().update)(begun, view.draw(draw, 32), now)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(tuned.state()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert int(tuned.state().made) == 21 and tuned.step == 1
+    assert int(tuned.state().made) == tuned.step == 1
+
+
+@dataclass(frozen=True)
+class Decaying(TinyBC):
+    """With a learning rate that falls to nothing."""
+
+    name: ClassVar[str] = "decaying"
+    decay: int = 0
+
+    def optimiser(self):
+        return optimiser(1e-2, clip=1.0, schedule="cosine", steps=self.decay) if self.decay else optimiser(1e-2)
+
+
+def test_a_rate_that_has_decayed_begins_anew_whatever_the_schedules_are():
+    method = Decaying(decay=10)
+    first = fit(method, FIRST, steps=10, segment=5)
+    tuned = fit(method, OTHER, steps=5, segment=5, initial=first)
+    before, after = (jax.tree.leaves(run.state().actor.params) for run in (first, tuned))
+    assert all(abs(a - b).max() > 1e-3 for a, b in zip(before, after, strict=True))
+    assert int(tuned.state().made) == 5
+    begun = beginning.states(Decaying(), first.spec, (0,), first)  # of moments of another structure
+    assert same(jax.tree.leaves(begun.actor.params), jax.tree.leaves(first.states.actor.params))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(begun.actor.moments))
+
+
+@dataclass(frozen=True)
+class TwoStages(TinyBC):
+    """One update of the actor, then the average's alone, which begins from nothing."""
+
+    name: ClassVar[str] = "two-stages"
+
+    @property
+    def stages(self):
+        def begin(state, key):
+            return replace(state, ema=jax.tree.map(lambda leaf: 0 * leaf, state.ema))
+
+        def follow(state, batch, key):
+            average = ema(state.ema, state.actor.params, 0.5)
+            return replace(state, ema=average, made=state.made + 1), {"made": state.made}
+
+        return Stage(self.update, 1), Stage(follow, begin=begin)
+
+
+def test_a_method_of_stages_goes_through_them_again_from_what_it_has_learned():
+    first = fit(TwoStages(), FIRST, steps=2, segment=1)
+    tuned = fit(TwoStages(), OTHER, steps=3, segment=1, initial=first)
+    assert not same(jax.tree.leaves(first.states.actor.params), jax.tree.leaves(tuned.states.actor.params))
+    for average, param in zip(*map(jax.tree.leaves, (tuned.states.ema, tuned.states.actor.params)), strict=True):
+        np.testing.assert_allclose(average, 0.75 * param)
+    assert np.isnan(tuned.metrics()["loss"]).tolist() == [False, True, True]
+    np.testing.assert_array_equal(tuned.metrics()["made"], [np.nan, 1, 2])
 
 
 def test_each_seed_begins_from_its_own_or_all_from_the_only_one(first, single):
@@ -76,7 +129,7 @@ def test_each_seed_begins_from_its_own_or_all_from_the_only_one(first, single):
 @pytest.mark.parametrize(
     "algorithm, seeds, message",
     [
-        (TinyBC(widths=(8,)), 2, "have other sizes than those of this tiny-bc; give it the settings of that run"),
+        (TinyBC(widths=(8,)), 2, "The parameters .* have other sizes than those of this tiny-bc; give it that run's"),
         (TinyBC(), 3, "has 2 seeds and this training 3; give 1 or as many"),
     ],
 )
@@ -88,8 +141,14 @@ def test_what_does_not_fit_is_refused(first, algorithm, seeds, message):
 @pytest.mark.parametrize(
     "wider, message",
     [
-        ("observations", r"observations that are vectors float32 \[3\], and those of the data are vectors float32 \[4\]"),
-        ("actions", r"actions that are vectors float32 \[2\], and those of the data are vectors float32 \[3\]; give a run"),
+        (
+            "observations",
+            r"observations that are vectors float32 \[3\], and those of the data are vectors float32 \[4\]",
+        ),
+        (
+            "actions",
+            r"actions that are vectors float32 \[2\], and those of the data are vectors float32 \[3\]; give a run",
+        ),
     ],
 )
 def test_data_of_other_sizes_are_refused(single, wider, message):

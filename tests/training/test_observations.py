@@ -157,6 +157,58 @@ def test_an_environment_of_another_kind_is_refused(run):
         reverie.evaluate(run, Blind, episodes=1, progress=False)
 
 
+class Reaching(gymnasium.Env):
+    """A goal environment: where it is, where it should be, and where it was. Pays what the first action is."""
+
+    observation_space = Dict({key: Box(-99, 99, (2,), np.float32) for key in ("observation", "desired_goal")})
+    action_space = Box(-99, 99, (2,), np.float32)
+
+    def __init__(self):
+        self.observation_space = Dict({**Reaching.observation_space, "achieved_goal": Box(-99, 99, (1,), np.float32)})
+
+    def reset(self, *, seed=None, options=None):
+        seen = {"observation": np.ones(2), "desired_goal": 2 * np.ones(2), "achieved_goal": 4 * np.ones(1)}
+        return {name: part.astype(np.float32) for name, part in seen.items()}, {}
+
+    def step(self, action):
+        return self.reset()[0], float(action[0]), True, False, {}
+
+
+@dataclass(frozen=True)
+class Summing(Looking):
+    """Acts by the sum of all that it sees."""
+
+    def init(self, key, spec):
+        return jnp.zeros(())
+
+    def update(self, state, batch, key):
+        return state, {"loss": state}
+
+    def act(self, state, spec, observation, carry, feedback, key):
+        total = sum(part.sum(-1) for part in observation.values())
+        return jnp.stack([total, total], -1), carry
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_dictionary_with_a_goal_is_one_of_data_and_of_a_goal_environment(told):
+    parts = {"observation": 2, "desired_goal": 2} | ({"achieved_goal": 1} if told else {})
+    observations = {name: np.zeros((6, size), np.float32) for name, size in parts.items()}
+    trained = Dataset.from_arrays(observations, np.zeros((6, 2)), np.zeros(6), timeouts=np.arange(6) % 3 == 2)
+    run = reverie.fit(Summing(batch_size=2), trained, steps=1, progress=False)
+    scores = reverie.evaluate(run, Reaching, episodes=2, progress=False)
+    assert scores.returns.tolist() == [[2 + 4 + 4 * told] * 2]
+
+
+def test_a_goal_environment_that_lacks_a_part_is_refused():
+    observations = {name: np.zeros((6, 2), np.float32) for name in ("observation", "desired_goal", "wind")}
+    trained = Dataset.from_arrays(observations, np.zeros((6, 2)), np.zeros(6), timeouts=np.arange(6) % 3 == 2)
+    run = reverie.fit(Summing(batch_size=2), trained, steps=1, progress=False)
+    with pytest.raises(
+        ReverieError, match=r"wind \(vectors .* and those of Reaching are a dictionary of desired_goal \("
+    ):
+        reverie.evaluate(run, Reaching, episodes=1, progress=False)
+
+
 @dataclass(frozen=True)
 class Aiming(TinyBC):
     """Acts on a goal too, which it adds to the action."""
@@ -182,7 +234,7 @@ def test_a_list_is_the_array_that_it_says(vectors):
     # A goal beside it too, and what else the environment tells is not looked at.
     aiming = replace(policy, algorithm=Aiming())
     seen = {"observation": [1.0, 0.5, 0.0], "desired_goal": [3.0, 4.0], "achieved_goal": [9.0]}
-    np.testing.assert_allclose(aiming.act(seen, aiming.reset())[0], as_array + [3, 4], rtol=1e-6)
+    np.testing.assert_allclose(aiming.act(seen, aiming.reset())[0], as_array + np.array([3, 4]), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +258,10 @@ def test_a_goal_must_be_given_where_the_method_acts_on_one(vectors):
     for observation, sentence in [
         (np.zeros(3), f"The observation is no dictionary; {acts_on}"),
         ({"observation": np.zeros(3)}, f"The observation lacks 'desired_goal'; {acts_on}"),
-        ({"observation": np.zeros(4), "desired_goal": 0.0}, r"The observation's 'observation' has shape \[4\]; the run"),
+        (
+            {"observation": np.zeros(4), "desired_goal": 0.0},
+            r"The observation's 'observation' has shape \[4\]; the run",
+        ),
     ]:
         with pytest.raises(ReverieError, match=sentence):
             policy.act(observation, policy.reset())

@@ -112,7 +112,7 @@ def go_on(
     Args:
         resume: the run's folder.
         data: source of the data, where the recorded one has moved.
-        steps: updates to end at, where more are wanted than were first asked for.
+        steps: updates (online: environment steps) to end at, where more are wanted than were first asked for.
         env: where to evaluate while training.
         evaluation: while training.
     """
@@ -121,7 +121,8 @@ def go_on(
 
 
 def _finish(run: Any) -> None:
-    print(f"{run.algorithm.name}: {run.step} updates of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
+    unit = "environment steps" if run.histories else "updates"
+    print(f"{run.algorithm.name}: {run.step} {unit} of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def online(arguments: Sequence[str]) -> None:
         callbacks=evaluation.callbacks(options.env),
         **vars(collecting),
     )
-    print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
+    _finish(run)
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:

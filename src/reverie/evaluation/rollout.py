@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces
 from reverie.terminal import Progress
-from reverie.training.run import Run, as_input, check_acts, signals_of
+from reverie.training.run import Run, as_input, check_acts, check_feedback, signals_of
 from reverie.wishes import resolve
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ class RunPolicy:
         """`seed` is of the randomness in acting. Raises RunError when the run's algorithm does not act."""
         check_acts(run)
         self.run, self.seed, self.name, self.signals = run, seed, run.name, signals_of(run.algorithm)
+        space = run.spec.observation_space
+        self.parts = tuple(space) if isinstance(space, dict) else None
+        """Which of a dictionary's observations it acts on; None for a vector, and for a goal beside one."""
 
     def reset(self, n: int) -> None:
         """n environments start anew. What the run is asked for is one for all, or one for each of a seed's."""
@@ -126,14 +129,13 @@ class RunPolicy:
         seeds, run = len(self.run.seeds), self.run
         seen = as_input(run.algorithm, run.spec, observations, axes=1)
         n = len(jax.tree.leaves(seen)[0])
+        check_feedback(run.algorithm, feedback or {})
         brought = {name: np.zeros(n, np.float32) for name in self.signals} | dict(feedback or {})
         inputs = jax.tree.map(
             lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),
             (seen, {name: brought[name] for name in self.signals}),
         )
-        actions, self.carries, self._key = _act(
-            run.algorithm, run.states, run.spec, self.carries, *inputs, self._key
-        )
+        actions, self.carries, self._key = _act(run.algorithm, run.states, run.spec, self.carries, *inputs, self._key)
         return np.asarray(actions).reshape(-1, *actions.shape[2:])
 
 
@@ -192,7 +194,8 @@ def play(
 ) -> Played:
     """One episode in each environment, reset with its seed. A label shows a bar on the terminal."""
     played, running = Played.of(len(envs), getattr(policy, "signals", SIGNALS)), np.ones(len(envs), bool)
-    observations = stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+    seen = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+    observations = stack(seen, getattr(policy, "parts", None))
     policy.reset(len(envs))
     with Progress(label or "", _limit(envs[0], max_steps), show=label is not None, unit="steps") as bar:
         while running.any():
@@ -234,11 +237,12 @@ def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
     return seen, terminated or truncated
 
 
-def stack(observations: list) -> Observations:
-    """Of all environments, `[n, ...]`; of a goal environment what it is and what is wanted, not what it was told."""
+def stack(observations: list, parts: Sequence[str] | None = None) -> Observations:
+    """Of all environments, `[n, ...]`: of dictionaries the `parts`, or all where none are given; of a goal environment
+    then what it is and what is wanted, not what it was told."""
     if not isinstance(observations[0], dict):
         return np.stack(observations)
-    names = GOAL_KEYS if is_goal_environment(observations[0]) else sorted(observations[0])
+    names = parts or (GOAL_KEYS if is_goal_environment(observations[0]) else sorted(observations[0]))
     return {name: np.stack([one[name] for one in observations]) for name in names}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from reverie.data.fields import Field, describe
 from reverie.data.schemes import is_goal_environment
 from reverie.errors import ReverieError
-from reverie.training.run import Run
+from reverie.training.run import Run, takes_goal
 
 
 def check_spaces(env: Any, name: str, run: Run | None) -> None:
@@ -21,13 +21,13 @@ def check_spaces(env: Any, name: str, run: Run | None) -> None:
     if run is None:
         return
     goals = isinstance(env.observation_space, Dict) and is_goal_environment(env.observation_space.spaces)
-    if goals != getattr(run.algorithm, "goals", False):
+    if isinstance(run.spec.observation_space, Field) and goals != takes_goal(run.algorithm, run.spec):
         kinds = ("observations without a goal", "an observation with a desired goal")
         raise ReverieError(
             f"{run.algorithm.name} acts on {kinds[not goals]} and {name} gives {kinds[goals]}; `reverie list` shows "
             "what each algorithm needs."
         )
-    here = observed["observation"] if goals else observed
+    here = _shown(observed, run.spec.observation_space) if goals else observed
     for what, trained, found in (
         ("observations", run.spec.observation_space, here),
         (
@@ -41,6 +41,12 @@ def check_spaces(env: Any, name: str, run: Run | None) -> None:
                 f"The run has {what} that are {describe(trained)}, and those of {name} are {describe(found)}; "
                 "evaluate it in the environment of its data."
             )
+
+
+def _shown(observed: dict[str, Any], trained: Any) -> Any:
+    """What a run is shown of a goal environment: the state, with the goal beside it; or, where it was trained on a
+    dictionary, the parts that this had."""
+    return observed["observation"] if isinstance(trained, Field) else {k: observed[k] for k in observed if k in trained}
 
 
 def observation_fields(space: Any, name: str, inside: bool = False) -> Any:

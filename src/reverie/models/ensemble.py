@@ -107,7 +107,7 @@ class Bootstraps(View):
         """Rows of each member's own: int32 `[batch_size, E]`, and so is the first of every batch's axes."""
         members, m = self.drawn.shape
         place = jax.random.randint(key, (batch_size, members), 0, m)
-        return self.drawn[jnp.arange(members), place]
+        return jnp.asarray(self.drawn)[jnp.arange(members), place]
 
     def take(self, index) -> dict[str, jax.Array]:
         return self.rows.take(index)

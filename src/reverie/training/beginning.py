@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from reverie.data import Dataset, Spec
 from reverie.data.fields import Field, Space, describe
 from reverie.errors import RunError
+from reverie.learning import Optimised
 from reverie.protocols import Successor
 from reverie.training import folder, loop
-from reverie.training.run import Run, load, state_shapes
+from reverie.training.run import Run, load
 
 
 def provenance(run: Run | None) -> dict[str, Any] | None:
@@ -66,7 +67,8 @@ def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> N
 
 
 def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) -> Any:
-    """Before the first update, every leaf `[S, ...]`. Raises RunError where the run cannot be begun from."""
+    """Before the first update, leaves `[S, ...]`: with the parameters of the run where it is of the same method, and
+    optimisers and counters that begin anew. Raises RunError where the run cannot be begun from."""
     if run is None:
         return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
     before = _one_each(run, len(seeds))
@@ -80,15 +82,51 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
             for key, state in zip(loop.seed_keys(seeds), before, strict=True)
         ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    found = jax.tree.map(lambda *leaves: jnp.stack(leaves), *before)
-    wanted = state_shapes(algorithm, spec, seeds)
-    shapes, others = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (wanted, found))
-    if shapes != others:
+    fresh = loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
+    return grafted(algorithm.name, fresh, jax.tree.map(lambda *leaves: jnp.stack(leaves), *before))
+
+
+def grafted(name: str, fresh: Any, found: Any) -> Any:
+    """The state `fresh` with what `found`, another of its method, has learned: its parameters, and all else that is of
+    floats, such as their averages. Optimisers (their moments and rates' schedules) and counters are those of `fresh`.
+
+    Raises RunError where parameters have other sizes.
+    """
+    nodes, structure = jax.tree.flatten(fresh, is_leaf=_is_optimised)
+    others = jax.tree.leaves(found, is_leaf=_is_optimised)
+    if _sizes(nodes) != _sizes(others):
         raise RunError(
-            f"The networks of the run to begin from have other sizes than those of this {algorithm.name}; give it the "
-            "settings of that run."
+            f"The parameters of the run to begin from have other sizes than those of this {name}; give it that run's "
+            "settings of the networks."
         )
-    return jax.tree.unflatten(jax.tree.structure(wanted), jax.tree.leaves(found))
+    return jax.tree.unflatten(structure, map(_graft, nodes, others))
+
+
+def _graft(fresh: Any, found: Any) -> Any:
+    if _is_optimised(fresh):
+        params = jax.tree.unflatten(jax.tree.structure(fresh.params), jax.tree.leaves(found.params))
+        return type(fresh)(params, fresh.moments)
+    return found if _learned(fresh) else fresh
+
+
+def _is_optimised(node: Any) -> bool:
+    return isinstance(node, Optimised)
+
+
+def _learned(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _sizes(nodes: list[Any]) -> list[Any]:
+    """The shapes of what is taken over, a list for each set of parameters; None for a counter."""
+    return [
+        [leaf.shape for leaf in jax.tree.leaves(node.params)]
+        if _is_optimised(node)
+        else node.shape
+        if _learned(node)
+        else None
+        for node in nodes
+    ]
 
 
 def _same(algorithm: Any, run: Run) -> bool:

@@ -59,9 +59,12 @@ def fit(
 
     out: the run's folder. One that holds a run is refused, unless `resume`: then that run goes on from its last
         checkpoint, to `steps` (a folder without a run starts one). Configuration and data must be the same.
-    initial: the run to begin from, fine-tuning for instance: of the same algorithm, whose states and units are taken
-        over, or of another where the algorithm has `init_from`. Of one seed for all, or of as many. A run that is gone
-        on with has states of its own.
+    initial: the run to begin from, fine-tuning for instance: of the same algorithm, or of another where the algorithm
+        has `init_from`. Of one seed for all, or of as many. Of the same algorithm its parameters, their averages and
+        its units are taken over, so that the data's observations and actions must be as its own. Optimisers and
+        counters begin anew: a learning rate's warm-up and decay, an average's `ema_start` (until then the average is a
+        copy of the parameters again), and the stages of a method that learns in such, all of which are gone through
+        once more, from these parameters. A run that is gone on with has states of its own.
     segment: updates in one compiled scan, between two looks from the host, and in one row of the metrics. By
         default the largest divisor of `steps` up to 1000 and a twentieth of them, if it is not too small.
     checkpoint_every: updates between two checkpoints, taken at the ends of segments. By default one after the
@@ -70,7 +73,7 @@ def fit(
         on an accelerator, map on a CPU.
     devices: over how many of JAX's devices each batch is split; parameters and data are on all of them.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
-        background. The updates are the same, bit for bit.
+        background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
     tensorboard: write the metrics as TensorBoard's files too (the extra `tensorboard`).
 
@@ -84,6 +87,8 @@ def fit(
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
     segments.check_writes_nothing(algorithm)
+    if host_data:
+        segments.check_derives_nothing(algorithm)
     training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)

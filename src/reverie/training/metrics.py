@@ -133,11 +133,11 @@ def divergence(metrics: dict[str, np.ndarray], finite: np.ndarray, seeds: tuple[
         return f"{name} became {metrics[name][s, offset]} at update {done + offset + 1} of seed {seeds[s]}."
     if finite.all():
         return None
+    broken = f"The state of seed {seeds[int(np.argmin(finite))]} holds NaN or infinity"
+    if not metrics:  # an update need not tell any, and how many there were is not known here then
+        return f"{broken} in the segment that follows update {done}."
     length = next(iter(metrics.values())).shape[1]
-    return (
-        f"The state of seed {seeds[int(np.argmin(finite))]} holds NaN or infinity after update {done + length}, "
-        "with every metric still finite."
-    )
+    return f"{broken} after update {done + length}, with every metric still finite."
 
 
 class TensorBoard:

@@ -15,7 +15,7 @@ from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
 from reverie.data.fields import Field
 from reverie.errors import ReverieError, RunError
-from reverie.protocols import Actor, Synthesizer, Wishing
+from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating
 from reverie.training.loop import initial_states, seed_keys
@@ -125,6 +125,15 @@ def signals_of(algorithm: Any) -> tuple[str, ...]:
     return ("reward", "cost", *getattr(algorithm, "signals", ()))
 
 
+def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
+    """Raise ReverieError for a name that the method is told nothing of."""
+    known = signals_of(algorithm)
+    if unknown := [name for name in feedback if name not in known]:
+        raise ReverieError(
+            f"{unknown[0]!r} is no feedback that {algorithm.name} is told of; it can be told {', '.join(known)}."
+        )
+
+
 @dataclass(frozen=True)
 class Policy:
     """One seed acting in one environment. Pure: all that changes is in the carry, the random key as well."""
@@ -142,20 +151,29 @@ class Policy:
     def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
         """The action [act], in the environment's units, for one observation [obs] or a dict of such.
 
-        feedback: what the last step brought, "reward" and "cost"; 0 where it is not given. Methods that follow what
-        they have received, such as a return to go, need it.
+        feedback: what the last step brought, "reward", "cost" and the method's `signals`; 0 where it is not given.
+        Methods that follow what they have received, such as a return to go, need it.
+
+        Raises ReverieError for an observation unlike those of the training, and for a feedback of another name.
         """
         given = feedback or {}
+        check_feedback(self.algorithm, given)
         brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
         seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.algorithm, self.spec, observation))
         action, carry = self._step(self._arrays, carry, seen, brought)
         return np.asarray(action)[0], carry
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
-        """The carry once other things are asked for, in the middle of an episode."""
+        """The carry once other things are asked for, in the middle of an episode.
+
+        Raises ReverieError for what it cannot be asked for, and where the method has no `rewish`.
+        """
+        name = self.algorithm.name
+        if not isinstance(self.algorithm, Rewishing):
+            raise ReverieError(f"{name} cannot change its wishes in the middle of an episode; ask in reset.")
         key, own = carry
-        check_known(self.algorithm.name, self._wishes, wishes)
-        asked = resolve(self.algorithm.name, {name: self._wishes[name] for name in wishes}, wishes, 1)
+        check_known(name, self._wishes, wishes)
+        asked = resolve(name, {each: self._wishes[each] for each in wishes}, wishes, 1)
         return key, self.algorithm.rewish(own, asked)
 
     @cached_property
@@ -186,7 +204,7 @@ def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> 
     Raises ReverieError where a dictionary's part is missing, or the dictionary, and for another size.
     """
     space = spec.observation_space
-    if takes_goal(algorithm, spec):
+    if isinstance(space, Field) and takes_goal(algorithm, spec):
         seen, goal = _parts(observation, ("observation", "desired_goal"), f"{algorithm.name} acts on")
         seen = _array(seen, space, "The observation's 'observation'", axes)
         return {"observation": seen, "desired_goal": np.asarray(goal, np.float32)}
@@ -214,7 +232,9 @@ def _array(part: Any, field: Field, what: str, axes: int) -> np.ndarray:
     try:
         array = np.asarray(part, field.dtype)
     except (TypeError, ValueError):
-        raise ReverieError(f"{what} is {type(part).__name__} that is no array; the run was trained on {field}.") from None
+        raise ReverieError(
+            f"{what} is {type(part).__name__} that is no array; the run was trained on {field}."
+        ) from None
     if array.ndim != axes + len(field.shape) or array.shape[axes:] != field.shape:
         raise ReverieError(f"{what} has shape {list(array.shape[axes:])}; the run was trained on {field}.")
     return array

@@ -32,6 +32,13 @@ def check_writes_nothing(algorithm: Any) -> None:
         )
 
 
+def check_derives_nothing(algorithm: Any) -> None:
+    """Raise RunError for a method that derives further columns of the data in any of its stages: only the device has
+    room for what every seed has of its own."""
+    if any(stage.derive is not None for stage in stages_of(algorithm)):
+        raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
+
+
 def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """One compiled program a segment, batches drawn where the data lie."""
     view = loop.replicated(view, mesh)
@@ -54,16 +61,14 @@ def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
 def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """The same updates, bit for bit, on batches that are gathered in the host's memory in the background.
 
-    Raises RunError in a stage that derives further columns of the data.
+    For methods that `check_derives_nothing` lets pass.
     """
     view = on_host(view)
     seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
-    # Of the view only its length is used: none of its arrays comes into the program.
+    # Only what the numbers of rows come from is in the program: the view's length, or what it draws by (bootstraps).
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
-        if stages_of(algorithm)[stage].derive is not None:
-            raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
         pieces = list(_pieces(done, length))
         numbers = (np.asarray(drawn(keys, np.uint32(at), length=n)) for at, n in pieces)
         parts = []
