@@ -202,9 +202,10 @@ Encoder = MLP | ImageEncoder | TokenEncoder | None
 class ObservationEncoder(eqx.Module):
     """An observation, one part or a mapping of parts by name, as one vector `[..., dim]`.
 
-    The description may be a `Spec`'s `observation_space`. Parts have any leading shape that broadcasts together, such as [batch, history]. Their features lie side by side in
-    the order of their sorted names. A single vector is returned as it is, without a parameter. Raises ReverieError for
-    a kind that does not exist, and for an observation that lacks a part or has one of another shape.
+    The description may be a `Spec`'s `observation_space`. Parts have any leading shape that broadcasts together, such
+    as [batch, history]. Their features lie side by side in the order of their sorted names. A single vector is returned
+    as it is, without a parameter. Raises ReverieError for a kind that does not exist, and for an observation that lacks
+    a part or has one of another shape.
     """
 
     encoders: tuple[Encoder, ...]
