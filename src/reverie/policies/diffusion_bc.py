@@ -8,7 +8,7 @@ import equinox as eqx
 from reverie.data import Dataset, Spec, pairs
 from reverie.learning import Optimised
 from reverie.networks import DenoisingMLP, LayerNormResNet
-from reverie.rl import DiffusionActor
+from reverie.rl import DiscreteDiffusionActor
 
 
 class State(eqx.Module):
@@ -16,7 +16,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class DiffusionBC(DiffusionActor):
+class DiffusionBC(DiscreteDiffusionActor):
     """Behaviour cloning by diffusion: all of the data's ways to act, in their proportions."""
 
     name: ClassVar = "diffusion-bc"

@@ -4,7 +4,7 @@ from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNor
 from .behaviour import BehaviourModel, map_rows, tilted_mean
 from .candidates import Selection, best, select, take
 from .critics import ActorCritic, Critic, QNetwork, minimum
-from .diffusion_actor import DiffusionActor
+from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
 from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
 from .regression import advantage_weighted_loss
@@ -18,6 +18,7 @@ __all__ = [
     "Critic",
     "DeterministicActor",
     "DiffusionActor",
+    "DiscreteDiffusionActor",
     "ImplicitCritic",
     "ImplicitQ",
     "Normal",

@@ -11,7 +11,7 @@ from reverie.configs import SampleOptions, SolverName
 from reverie.data import Spec
 from reverie.diffusion import Process, vp_linear
 from reverie.networks import UMLP
-from reverie.settings import Acting, Count, Natural
+from reverie.settings import Acting, Count
 
 from .diffusion_actor import DiffusionActor
 
@@ -21,7 +21,7 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class BehaviourModel(DiffusionActor):
-    """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of NFE 15 (SfBC's released code has order 3)."""
+    """SfBC's and QGPO's: VP in continuous time with betas 0.1 to 20, DPM-Solver++ of NFE 15 (SfBC's code: order 3)."""
 
     # With an NFE of 15 at uniform times DPM-Solver++ overshoots narrow modes by many of their standard deviations (the
     # noise falls from 0.24 to 0.01 in one step). Uniform in log-SNR, exact samples have the modes' width.
@@ -36,9 +36,7 @@ class BehaviourModel(DiffusionActor):
     time_scale: float = 30.0
     """Standard deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 resolves
     hundredths; 1 is smooth, and enough for a short training."""
-    diffusion_steps: Natural = 0
-    """0: the time is continuous."""
-    nfe: Acting[Natural] = 15
+    nfe: Acting[Count] = 15
     """Network function evaluations (NFE) for one action."""
     solver: Acting[SolverName] = "dpm++2m"
     """How actions are denoised: a name from reverie.diffusion.SOLVERS."""
