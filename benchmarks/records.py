@@ -61,7 +61,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "idql-implicit": ("idql", {"selection": "implicit"}),
     "one-step-bcq": ("one-step", {"improvement": "easy-bcq"}),
     "one-step-kl": ("one-step", {"improvement": "reverse-kl"}),
-    "diffusion-bc-resnet": ("diffusion-bc", {"backbone": "resnet"}),
+    "diffusion-bc-resnet": ("diffusion-bc", {"backbone": "resnet", "hidden": (16, 16, 16)}),
     "diffuser-cold": ("diffuser", {"warm_start_steps": 0}),
 }
 

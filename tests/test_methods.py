@@ -38,7 +38,7 @@ TINY = {
     "width": 8,
     "blocks": 1,
     "widths": (8, 8),
-    "averaged": 2,
+    "averaged_actions": 2,
     "backup_actions": 2,
     "sampled_actions": 2,
     "behaviour_updates": 1,

@@ -3,9 +3,9 @@
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
 from .behaviour import BehaviourModel, map_rows, tilted_mean
 from .candidates import Selection, best, select, take
-from .critics import ActorCritic, Critic, QNetwork, minimum
+from .critics import ActorCritic, Critic, QNetwork, WithCritics, minimum
 from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
-from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
+from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
 from .policy import REWARDS, StepPolicy
 from .regression import advantage_weighted_loss
 from .soft import SoftActor, SoftActorCritic
@@ -15,6 +15,7 @@ __all__ = [
     "REWARDS",
     "ActorCritic",
     "BehaviourModel",
+    "ChosenStatistic",
     "Critic",
     "DeterministicActor",
     "DiffusionActor",
@@ -30,6 +31,7 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "WithCritics",
     "advantage_weighted_loss",
     "best",
     "map_rows",
