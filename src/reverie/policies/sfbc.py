@@ -14,8 +14,8 @@ import numpy as np
 
 from reverie.data import Dataset, Spec, rewards_to_go, transitions
 from reverie.errors import ReverieError
-from reverie.learning import Optimised, Stage, optimiser
-from reverie.rl import BehaviourModel, QNetwork, WithCritics, best, map_rows, tilted_mean
+from reverie.learning import Optimised, Stage, map_rows, optimiser
+from reverie.rl import BehaviourModel, QNetwork, WithCritics, best, tilted_mean
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
 
 

@@ -1,6 +1,5 @@
-"""A diffusion model of the behaviour in continuous time, trained first; and its samples for every row of the data."""
+"""A diffusion model of the behaviour in continuous time, which is trained first."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,9 +13,6 @@ from reverie.networks import UMLP
 from reverie.settings import Acting, Count
 
 from .diffusion_actor import DiffusionActor
-
-ROWS = 2048
-"""Observations in one piece of the sampling for all rows: what one call of the network takes at once."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,3 @@ class BehaviourModel(DiffusionActor):
 def tilted_mean(q, alpha: float) -> jax.Array:
     """The mean of Q `[..., support]` under the behaviour tilted by exp(alpha Q): `[...]`."""
     return (jax.nn.softmax(alpha * q) * q).sum(-1)
-
-
-def map_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
-    """`function(observations [B, ...], key) -> [B, ...]` for all rows of the data `[M, ...]`, a piece after another."""
-    count = -(-len(observations) // ROWS)
-    padded = jnp.pad(observations, ((0, count * ROWS - len(observations)), (0, 0)))
-    pieces = (padded.reshape(count, ROWS, -1), jax.random.split(key, count))
-    done = jax.lax.map(lambda piece: function(*piece), pieces)
-    return done.reshape(-1, *done.shape[2:])[: len(observations)]

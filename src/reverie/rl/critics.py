@@ -13,7 +13,8 @@ from reverie.networks import MLP, apply_ensemble, ensemble, mish
 from reverie.networks.layers import Activation, concatenate
 from reverie.settings import Fraction, Limit
 
-from .policy import REWARDS, Rewards, StepPolicy
+from .policy import StepPolicy
+from .rewards import REWARDS, Rewards
 
 
 class QNetwork(eqx.Module):
