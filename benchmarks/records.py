@@ -51,8 +51,6 @@ SMALL: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {
     "diffuser": {"warm_start_steps": 2},
     "diffuser-maze": {"stride": 2, "replan_interval": 2, "warm_start_steps": 2},
-    "sfbc": {"diffusion_steps": 0},
-    "qgpo": {"diffusion_steps": 0},
     "synther": {"nfe": 7},
     "mbpo": {"horizon": 3},
     "morel": {"horizon": 3, "threshold": 10.0},
@@ -63,7 +61,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "idql-implicit": ("idql", {"selection": "implicit"}),
     "one-step-bcq": ("one-step", {"improvement": "easy-bcq"}),
     "one-step-kl": ("one-step", {"improvement": "reverse-kl"}),
-    "diffusion-bc-resnet": ("diffusion-bc", {"backbone": "resnet"}),
+    "diffusion-bc-resnet": ("diffusion-bc", {"backbone": "resnet", "hidden": (16, 16, 16)}),
     "diffuser-cold": ("diffuser", {"warm_start_steps": 0}),
 }
 

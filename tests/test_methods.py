@@ -38,7 +38,7 @@ TINY = {
     "width": 8,
     "blocks": 1,
     "widths": (8, 8),
-    "averaged": 2,
+    "averaged_actions": 2,
     "backup_actions": 2,
     "sampled_actions": 2,
     "behaviour_updates": 1,
@@ -48,8 +48,6 @@ TINY = {
     "nfe": 2,
     "flow_steps": 2,
 }
-# Where that is not what the method is about.
-CHANGED = {"sfbc": {"diffusion_steps": 0}, "qgpo": {"diffusion_steps": 0}}
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
 
@@ -57,7 +55,7 @@ LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
 def tiny(name, **changed):
     kind = OURS[name]
     known = {field.name for field in fields(kind)}
-    return kind(**{key: value for key, value in (TINY | CHANGED.get(name, {}) | changed).items() if key in known})
+    return kind(**{key: value for key, value in (TINY | changed).items() if key in known})
 
 
 def data(**changed) -> Dataset:

@@ -73,6 +73,12 @@ def test_xqls_v_is_the_soft_maximum():
         np.testing.assert_allclose(fitted(jnp.zeros(())), wanted, atol=2e-3)
 
 
+def test_xqls_statistic_is_no_expectile():
+    for field in ("expectile", "implicit_loss"):
+        with pytest.raises(TypeError, match=field):
+            XQL(**{field: 0.7})
+
+
 def test_xqls_loss_is_bounded_far_from_the_minimum():
     for u in (-1e4, 1e4):
         value, slope = jax.value_and_grad(XQL().v_loss)(jnp.full(4, u))

@@ -86,6 +86,14 @@ def test_what_cannot_be_measured_is_refused(hopper):
         fidelity(gaussian(300), gaussian(900), "Pendulum-v1", rows=100)
 
 
+def test_dictionaries_are_refused_in_a_sentence_about_the_comparison():
+    plain = gaussian(20)
+    parts = {"at": plain.observations}
+    other = Dataset.from_arrays(parts, plain.actions, plain.rewards, plain.terminals, plain.timeouts)
+    with pytest.raises(DataError, match=r"dictionary of at .*; the comparison of columns needs .*such observations\.$"):
+        fidelity(other, other, rows=5)
+
+
 def test_the_command_line_shows_the_table_and_draws(tmp_path, capsys):
     for name, seed in (("real", 0), ("made", 1)):
         gaussian(500, seed=seed).save(f"d4rl:{tmp_path / name}.hdf5")

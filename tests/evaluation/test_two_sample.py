@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reverie.data import Dataset, Spec
-from reverie.errors import ReverieError
+from reverie.errors import DataError, ReverieError
 from reverie.evaluation import two_sample
 from reverie.training import Run
 
@@ -58,3 +58,23 @@ def test_a_gaussian_and_a_wrong_dependence_are(kind, least):
 def test_too_many_rows_are_refused():
     with pytest.raises(ReverieError, match="rows = 3000: 12000 steps are needed and the data has 8000"):
         two_sample(None, data(), rows=3000)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (
+            {"observations": {"at": np.zeros((8, 2))}},
+            r"observations are a dictionary .*; the two-sample test needs",
+        ),
+        (
+            {"observations": np.zeros((8, 2, 3))},
+            "observations are several agents' .*; the two-sample test needs",
+        ),
+        ({"actions": np.zeros((8, 2, 1))}, r"The actions are several agents.*: give such actions\.$"),
+    ],
+)
+def test_what_is_no_vector_is_refused_in_a_sentence_about_the_test(other, sentence):
+    arrays = {"observations": np.zeros((8, 2)), "actions": np.zeros((8, 1))} | other
+    with pytest.raises(DataError, match=sentence):
+        two_sample(None, Dataset.from_arrays(**arrays, timeouts=np.arange(8) == 7), rows=2)

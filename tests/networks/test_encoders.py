@@ -1,6 +1,7 @@
 """Encoders: places in images, crops, padding, and observations of several parts."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,23 @@ def test_a_single_vector_is_itself():
     ]:
         assert net(seen) is x
         assert net.dim == 3 and not jax.tree.leaves(net)
+
+
+class Described(NamedTuple):
+    """As a data set says what its observations are: in an order of its own, with more than is needed."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str
+
+
+def test_a_description_may_say_kind_and_shape_by_name():
+    described = {name: Described(shape, "any", kind) for name, (kind, shape) in PARTS.items()}
+    net = ObservationEncoder(KEY, described, SMALL)
+    assert net.parts == observer().parts
+    for ours, theirs in zip(jax.tree.leaves(net), jax.tree.leaves(observer()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert ObservationEncoder(KEY, Described((3,), "float32", "vector")).dim == 3
 
 
 def test_parts_lie_in_the_order_of_their_names():

@@ -140,5 +140,10 @@ def test_the_critic_starts_anew_at_every_stage(trained):
 
 
 def test_more_are_averaged_than_drawn_is_refused():
-    with pytest.raises(ReverieError, match="averaged = 40 exceeds candidates = 32"):
-        SfBC(averaged=40)
+    with pytest.raises(ReverieError, match="averaged_actions = 40 exceeds candidates = 32"):
+        SfBC(averaged_actions=40)
+
+
+def test_without_target_critics_there_is_no_tau():
+    with pytest.raises(TypeError, match="tau"):
+        SfBC(tau=0.01)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.rl import IMPLICIT_LOSSES, ImplicitQ
+from reverie.rl import IMPLICIT_LOSSES, ChosenStatistic
 
 Q = jnp.array([-1.0, 0.2, 0.5, 1.5, 3.0])
 WEIGHTS = jnp.array([0.1, 0.4, 0.2, 0.2, 0.1])
@@ -99,11 +99,11 @@ def test_v_is_the_value_of_the_policy_that_the_weights_imply(name, p):
 )
 def test_parameters_without_a_statistic_are_refused(fields, sentence):
     with pytest.raises(ReverieError, match=sentence):
-        ImplicitQ(**fields)
+        ChosenStatistic(**fields)
 
 
 def test_beta_is_a_temperature_and_the_loss_takes_its_inverse():
     """Which may exceed one; the expectile is not asked then, and beta is not elsewhere."""
-    assert ImplicitQ(implicit_loss="exponential", beta=0.2, expectile=0.9).statistic == 5
-    assert ImplicitQ(implicit_loss="quantile", beta=0.2, expectile=0.9).statistic == 0.9
-    assert ImplicitQ(beta=0.2, expectile=0.8).statistic == 0.8
+    assert ChosenStatistic(implicit_loss="exponential", beta=0.2, expectile=0.9).statistic == 5
+    assert ChosenStatistic(implicit_loss="quantile", beta=0.2, expectile=0.9).statistic == 0.9
+    assert ChosenStatistic(beta=0.2, expectile=0.8).statistic == 0.8

@@ -9,7 +9,7 @@ import jax
 from reverie.configs import Hidden
 from reverie.data import Spec
 from reverie.learning import Optimised
-from reverie.rl import ImplicitCritic, ImplicitQ, NormalActor, advantage_weighted_loss
+from reverie.rl import ChosenStatistic, ImplicitCritic, ImplicitQ, NormalActor, advantage_weighted_loss
 from reverie.settings import NonNegative
 
 
@@ -19,12 +19,10 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class IQL(Hidden, ImplicitQ):
-    """IQL: an expectile of Q over the data's actions, and a Gaussian by advantage-weighted regression."""
+class ImplicitRegression(Hidden, ImplicitQ):
+    """Implicit Q-learning with a Gaussian by advantage-weighted regression, whatever statistic V is."""
 
-    name: ClassVar = "iql"
     role: ClassVar = "baseline"
-    paper: ClassVar = "Kostrikov et al. 2022"
 
     inverse_temperature: NonNegative = 3.0
     """How strongly the advantage weighs the actions in the regression."""
@@ -49,3 +47,11 @@ class IQL(Hidden, ImplicitQ):
 
     def choose(self, state, spec, observation, key):
         return state.actor.params(observation).mode
+
+
+@dataclass(frozen=True)
+class IQL(ChosenStatistic, ImplicitRegression):
+    """IQL: an expectile of Q over the data's actions, and a Gaussian by advantage-weighted regression."""
+
+    name: ClassVar = "iql"
+    paper: ClassVar = "Kostrikov et al. 2022"

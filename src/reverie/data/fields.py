@@ -53,13 +53,13 @@ def describe(space: Space) -> str:
     return "a dictionary of " + ", ".join(f"{name} ({field})" for name, field in space.items())
 
 
-def dimension(what: str, space: Space) -> int:
-    """The length of a vector. Raises DataError, naming `what`, where a step is anything else."""
+def dimension(what: str, space: Space, who: str = "this method") -> int:
+    """The length of a vector. Raises DataError, naming `what` and `who` needs one, where a step is anything else."""
     if isinstance(space, Field) and space.kind == "vector":
         return space.shape[0]
+    or_else = ", or choose a method that takes these" if who == "this method" else ""
     raise DataError(
-        f"The {what} are {describe(space)}; this method needs one vector, [steps, dim] of floats: give such {what}, or "
-        "choose a method that takes these."
+        f"The {what} are {describe(space)}; {who} needs one vector, [steps, dim] of floats: give such {what}{or_else}."
     )
 
 

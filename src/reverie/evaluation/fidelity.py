@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reverie.data import Dataset
+from reverie.data.fields import dimension
 from reverie.environments.registry import make
 from reverie.errors import DataError, ReverieError
 
@@ -76,14 +77,15 @@ def fidelity(made: Dataset, real: Dataset, env: Any = None, rows: int = 2000, se
     env: the data's environment, one of MuJoCo's whose observation is its positions but the first few, then its
         velocities (Hopper, HalfCheetah, Walker2d, Swimmer, InvertedPendulum); then dynamics are measured too.
 
-    Raises DataError where either has fewer rows than needed or no rewards, and ReverieError for an environment that
-    cannot be put into a state.
+    Raises DataError where either has fewer rows than needed or no rewards, or observations or actions that are not
+    vectors, and ReverieError for an environment that cannot be put into a state.
     """
     made, real = (data.with_next_observations() for data in (made, real))
-    if made.observation_dim != real.observation_dim or made.action_dim != real.action_dim:
+    sizes, real_sizes = _columns(made), _columns(real)
+    if sizes != real_sizes:
         raise DataError(
-            f"The synthetic data has {made.observation_dim} + {made.action_dim} columns of observations and actions, "
-            f"the real {real.observation_dim} + {real.action_dim}; compare data of one task."
+            f"The synthetic data has {sizes[0]} + {sizes[1]} columns of observations and actions, the real "
+            f"{real_sizes[0]} + {real_sizes[1]}; compare data of one task."
         )
     for name, data, needed in (("synthetic", made, rows), ("real", real, 2 * rows)):
         if len(data) < needed:
@@ -100,6 +102,12 @@ def fidelity(made: Dataset, real: Dataset, env: Any = None, rows: int = 2000, se
         nearest=_each(sides, lambda side: _nearest(side.table, others.table)),
         dynamics=None if env is None else _dynamics(*sides, others, env, rng),
     )
+
+
+def _columns(data: Dataset) -> tuple[int, int]:
+    """Of observations and of actions."""
+    who = "the comparison of columns"
+    return dimension("observations", data.observation_space, who), dimension("actions", data.action_space, who)
 
 
 def _each(sides: "tuple[_Rows, _Rows]", measure: Any) -> tuple[float, float]:

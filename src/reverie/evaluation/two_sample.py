@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Dataset
+from reverie.data.fields import dimension
 from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.evaluation.scores import Interval, bootstrap
@@ -49,8 +50,11 @@ def two_sample(
     that has a mean and a spread must be asked for samples (`run.acting(stochastic=True)`). Noise on both, of standard
     deviation `blur` (in the actions' units), hides what is finer, such as actions of exactly 1 where data were clipped.
 
-    Raises ReverieError where the data has fewer than 4 `rows`, or rows < 1.
+    Raises ReverieError where the data has fewer than 4 `rows`, or rows < 1, and DataError where its observations or
+    actions are not vectors.
     """
+    for what, space in (("observations", data.observation_space), ("actions", data.action_space)):
+        dimension(what, space, "the two-sample test")
     if rows < 1 or 4 * rows > len(data):
         raise ReverieError(f"rows = {rows}: {4 * rows} steps are needed and the data has {len(data)}; give fewer rows")
     policy = RunPolicy(run, seed)

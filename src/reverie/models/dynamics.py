@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import optax
 
 from reverie.data import Spec
+from reverie.learning import map_rows
 from reverie.models.ensemble import Ensemble, outcome, states
 from reverie.networks import MLP
 from reverie.networks.layers import concatenate
-from reverie.rl import NormalActor, map_rows
+from reverie.rl import NormalActor
 
 Rows = dict[str, jax.Array]
 

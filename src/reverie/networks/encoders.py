@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -17,8 +17,19 @@ from .layers import Draw, Key, Linear, concatenate
 from .mlp import MLP
 from .transformer import Transformer
 
-Part = tuple[str, tuple[int, ...]]
-"""(kind, shape of one observation). Kinds: "vector" (n,), "image" (H, W, C), "tokens" (L,), "agents" (agents, n)."""
+
+class Described(Protocol):
+    """Anything that says its kind and its shape, such as `reverie.data.Field`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Part = tuple[str, tuple[int, ...]] | Described
+"""(kind, shape) of one observation. Kinds: "vector" (n,), "image" (H, W, C), "tokens" (L,), "agents" (agents, n)."""
 
 Description = Part | Mapping[str, Part]
 """What an observation is: one part, or several by name."""
@@ -191,9 +202,10 @@ Encoder = MLP | ImageEncoder | TokenEncoder | None
 class ObservationEncoder(eqx.Module):
     """An observation, one part or a mapping of parts by name, as one vector `[..., dim]`.
 
-    Parts have any leading shape that broadcasts together, such as [batch, history]. Their features lie side by side in
-    the order of their sorted names. A single vector is returned as it is, without a parameter. Raises ReverieError for
-    a kind that does not exist, and for an observation that lacks a part or has one of another shape.
+    The description may be a `Spec`'s `observation_space`. Parts have any leading shape that broadcasts together, such
+    as [batch, history]. Their features lie side by side in the order of their sorted names. A single vector is returned
+    as it is, without a parameter. Raises ReverieError for a kind that does not exist, and for an observation that lacks
+    a part or has one of another shape.
     """
 
     encoders: tuple[Encoder, ...]
@@ -203,7 +215,7 @@ class ObservationEncoder(eqx.Module):
     def __init__(self, key: Key, description: Description, encoding: Encoding = Encoding()):
         draw = Draw.of(key)
         named = sorted(description.items()) if isinstance(description, Mapping) else [(None, description)]
-        self.parts = tuple((name, kind, tuple(shape)) for name, (kind, shape) in named)
+        self.parts = tuple((name, *kind_and_shape(part)) for name, part in named)
         self.encoders = tuple(make_encoder(draw, kind, shape, encoding) for _, kind, shape in self.parts)
         self.dim = sum(features(kind, shape, encoding) for _, kind, shape in self.parts)
 
@@ -215,6 +227,12 @@ class ObservationEncoder(eqx.Module):
             for encoder, (name, kind, shape), part_key in zip(self.encoders, self.parts, keys, strict=True)
         ]
         return read[0] if len(read) == 1 else concatenate(*read)
+
+
+def kind_and_shape(part: Any) -> tuple[str, tuple[int, ...]]:
+    """Of a pair, or of what says them by name."""
+    kind, shape = (part.kind, part.shape) if hasattr(part, "kind") else part
+    return kind, tuple(shape)
 
 
 def make_encoder(draw: Draw, kind: str, shape: tuple[int, ...], encoding: Encoding) -> Encoder:

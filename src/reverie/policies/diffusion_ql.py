@@ -15,7 +15,7 @@ from reverie.configs import EMA
 from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.networks import DenoisingMLP, mish
-from reverie.rl import ActorCritic, Critic, DiffusionActor, Selection, select
+from reverie.rl import ActorCritic, Critic, DiscreteDiffusionActor, Selection, select
 from reverie.settings import Acting, Count, Natural, NonNegative
 
 
@@ -28,7 +28,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class DiffusionQL(EMA, DiffusionActor, ActorCritic):
+class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     """Diffusion-QL: a diffusion policy improved by Q-learning."""
 
     name: ClassVar = "diffusion-ql"

@@ -15,7 +15,7 @@ from reverie.configs import SolverName
 from reverie.data import Spec
 from reverie.learning import Optimised, ema
 from reverie.networks import LayerNormResNet
-from reverie.rl import IMPLICIT_LOSSES, DiffusionActor, ImplicitCritic, ImplicitQ, select, take
+from reverie.rl import IMPLICIT_LOSSES, ChosenStatistic, DiscreteDiffusionActor, ImplicitCritic, select, take
 from reverie.settings import Acting, Count, Fraction, Limit
 
 
@@ -27,7 +27,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class IDQL(DiffusionActor, ImplicitQ):
+class IDQL(DiscreteDiffusionActor, ChosenStatistic):
     """IDQL: the behaviour, sampled often, and the sample that implicit Q-learning likes best."""
 
     name: ClassVar = "idql"

@@ -12,11 +12,11 @@ import jax
 
 from reverie.data import Spec
 from reverie.diffusion import energy
-from reverie.learning import Optimised, Stage
+from reverie.learning import Optimised, Stage, map_rows
 from reverie.networks import MLP, UMLP, TimeMLP
 from reverie.networks.embeddings import Fourier
 from reverie.networks.layers import Draw, concatenate
-from reverie.rl import ActorCritic, BehaviourModel, Critic, map_rows, tilted_mean
+from reverie.rl import ActorCritic, BehaviourModel, Critic, tilted_mean
 from reverie.settings import Acting, Count, NonNegative
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from reverie.data import Dataset, Spec, rewards_to_go, transitions
 from reverie.errors import ReverieError
-from reverie.learning import Optimised, Stage, optimiser
-from reverie.rl import ActorCritic, BehaviourModel, QNetwork, best, map_rows, tilted_mean
+from reverie.learning import Optimised, Stage, map_rows, optimiser
+from reverie.rl import BehaviourModel, QNetwork, WithCritics, best, tilted_mean
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
 
 
@@ -27,7 +27,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class SfBC(BehaviourModel, ActorCritic):
+class SfBC(BehaviourModel, WithCritics):
     """SfBC: the behaviour, sampled often; the samples of the largest planned return by a critic."""
 
     name: ClassVar = "sfbc"
@@ -50,13 +50,13 @@ class SfBC(BehaviourModel, ActorCritic):
     """Inverse temperature of the planner's choice among the support, Q in standard units."""
     candidates: Acting[Count] = 32
     """Actions drawn to act."""
-    averaged: Acting[Count] = 1
+    averaged_actions: Acting[Count] = 1
     """How many of the best are averaged; the paper's runs in locomotion average 4."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.averaged > self.candidates:
-            raise ReverieError(f"averaged = {self.averaged} exceeds candidates = {self.candidates}")
+        if self.averaged_actions > self.candidates:
+            raise ReverieError(f"averaged_actions = {self.averaged_actions} exceeds candidates = {self.candidates}")
 
     @property
     def critic_optimiser(self):
@@ -91,7 +91,7 @@ class SfBC(BehaviourModel, ActorCritic):
 
     def init(self, key, spec: Spec) -> State:
         behaviour_key, critic_key = jax.random.split(key)
-        critic = self.init_critic(critic_key, spec).online
+        critic = Optimised.create(self.q_network(critic_key, spec), self.critic_optimiser)
         return State(Optimised.create(self.network(behaviour_key, spec), self.optimiser), critic, critic.params)
 
     def renew(self, state: State, key) -> State:
@@ -126,7 +126,7 @@ class SfBC(BehaviourModel, ActorCritic):
             return jnp.square(q(batch["observations"], batch["actions"]) - batch["targets"]).mean(-1).sum()
 
         critic, error = state.critic.minimise(loss, self.critic_optimiser)
-        return replace(state, critic=critic), {"q_loss": error, "planned_return": batch["targets"].mean()}
+        return replace(state, critic=critic), {"q_loss": error, "target_mean": batch["targets"].mean()}
 
     def choose(self, state, spec, observation, key):
         size = spec.action_dim
@@ -134,4 +134,4 @@ class SfBC(BehaviourModel, ActorCritic):
             self.sample_candidates(state.behaviour.params, observation, key, self.candidates, size), -1, 1
         )
         value = state.critic.params(observation[:, None], actions).min(0)
-        return best(actions, value, self.averaged).mean(1)
+        return best(actions, value, self.averaged_actions).mean(1)

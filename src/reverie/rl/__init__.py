@@ -1,13 +1,14 @@
 """What the methods that learn from transitions share: policies of one step, critics, actors."""
 
 from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
-from .behaviour import BehaviourModel, map_rows, tilted_mean
+from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
-from .critics import ActorCritic, Critic, QNetwork, minimum
-from .diffusion_actor import DiffusionActor
-from .implicit import IMPLICIT_LOSSES, ImplicitCritic, ImplicitQ
-from .policy import REWARDS, StepPolicy
+from .critics import ActorCritic, Critic, QNetwork, WithCritics, minimum
+from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
+from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
+from .policy import StepPolicy
 from .regression import advantage_weighted_loss
+from .rewards import REWARDS
 from .soft import SoftActor, SoftActorCritic
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "REWARDS",
     "ActorCritic",
     "BehaviourModel",
+    "ChosenStatistic",
     "Critic",
     "DeterministicActor",
     "DiffusionActor",
+    "DiscreteDiffusionActor",
     "ImplicitCritic",
     "ImplicitQ",
     "Normal",
@@ -29,9 +32,9 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "WithCritics",
     "advantage_weighted_loss",
     "best",
-    "map_rows",
     "minimum",
     "select",
     "take",

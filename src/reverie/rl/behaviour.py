@@ -1,6 +1,5 @@
-"""A diffusion model of the behaviour in continuous time, trained first; and its samples for every row of the data."""
+"""A diffusion model of the behaviour in continuous time, which is trained first."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,17 +10,14 @@ from reverie.configs import SampleOptions, SolverName
 from reverie.data import Spec
 from reverie.diffusion import Process, vp_linear
 from reverie.networks import UMLP
-from reverie.settings import Acting, Count, Natural
+from reverie.settings import Acting, Count
 
 from .diffusion_actor import DiffusionActor
-
-ROWS = 2048
-"""Observations in one piece of the sampling for all rows: what one call of the network takes at once."""
 
 
 @dataclass(frozen=True)
 class BehaviourModel(DiffusionActor):
-    """SfBC's and QGPO's: VP with betas 0.1 to 20, DPM-Solver++ of NFE 15 (SfBC's released code has order 3)."""
+    """SfBC's and QGPO's: VP in continuous time with betas 0.1 to 20, DPM-Solver++ of NFE 15 (SfBC's code: order 3)."""
 
     # With an NFE of 15 at uniform times DPM-Solver++ overshoots narrow modes by many of their standard deviations (the
     # noise falls from 0.24 to 0.01 in one step). Uniform in log-SNR, exact samples have the modes' width.
@@ -36,9 +32,7 @@ class BehaviourModel(DiffusionActor):
     time_scale: float = 30.0
     """Standard deviation of the frequencies with which the networks see the time in [0, 1]. The paper's 30 resolves
     hundredths; 1 is smooth, and enough for a short training."""
-    diffusion_steps: Natural = 0
-    """0: the time is continuous."""
-    nfe: Acting[Natural] = 15
+    nfe: Acting[Count] = 15
     """Network function evaluations (NFE) for one action."""
     solver: Acting[SolverName] = "dpm++2m"
     """How actions are denoised: a name from reverie.diffusion.SOLVERS."""
@@ -65,12 +59,3 @@ class BehaviourModel(DiffusionActor):
 def tilted_mean(q, alpha: float) -> jax.Array:
     """The mean of Q `[..., support]` under the behaviour tilted by exp(alpha Q): `[...]`."""
     return (jax.nn.softmax(alpha * q) * q).sum(-1)
-
-
-def map_rows(function: Callable[[jax.Array, jax.Array], jax.Array], observations, key) -> jax.Array:
-    """`function(observations [B, ...], key) -> [B, ...]` for all rows of the data `[M, ...]`, a piece after another."""
-    count = -(-len(observations) // ROWS)
-    padded = jnp.pad(observations, ((0, count * ROWS - len(observations)), (0, 0)))
-    pieces = (padded.reshape(count, ROWS, -1), jax.random.split(key, count))
-    done = jax.lax.map(lambda piece: function(*piece), pieces)
-    return done.reshape(-1, *done.shape[2:])[: len(observations)]

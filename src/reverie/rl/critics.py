@@ -13,7 +13,8 @@ from reverie.networks import MLP, apply_ensemble, ensemble, mish
 from reverie.networks.layers import Activation, concatenate
 from reverie.settings import Fraction, Limit
 
-from .policy import REWARDS, Rewards, StepPolicy
+from .policy import StepPolicy
+from .rewards import REWARDS, Rewards
 
 
 class QNetwork(eqx.Module):
@@ -60,8 +61,8 @@ class Critic(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ActorCritic(StepPolicy):
-    """A policy with critics."""
+class WithCritics(StepPolicy):
+    """A policy with Q networks, however they learn."""
 
     needs: ClassVar = ("rewards", "terminals")
     activation: ClassVar[Any] = staticmethod(jax.nn.relu)
@@ -75,8 +76,6 @@ class ActorCritic(StepPolicy):
     """Widths of the critics' hidden layers."""
     discount: Fraction = 0.99
     """Of a reward one step later."""
-    tau: Fraction = 0.005
-    """How far the target critics move towards the critics in an update."""
     rewards: Rewards = "raw"
     """Their scale: raw, standard (mean 0, standard deviation 1), returns (episodes' returns span 1000), minus-one
     (r - 1), antmaze (4 (r - 1/2))."""
@@ -93,14 +92,25 @@ class ActorCritic(StepPolicy):
         rewards = Gaussian(jnp.full(1, mean, jnp.float32), jnp.full(1, scale, jnp.float32))
         return replace(spec, normalisers=spec.normalisers | {"rewards": rewards})
 
-    def init_critic(self, key, spec: Spec) -> Critic:
-        net = QNetwork(
+    def q_network(self, key, spec: Spec) -> QNetwork:
+        return QNetwork(
             *(key, spec.observation_dim, spec.action_dim),
             n=self.critics,
             hidden=self.critic_hidden,
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
         )
+
+
+@dataclass(frozen=True)
+class ActorCritic(WithCritics):
+    """A policy whose critics learn by bootstrapping from target critics."""
+
+    tau: Fraction = 0.005
+    """How far the target critics move towards the critics in an update."""
+
+    def init_critic(self, key, spec: Spec) -> Critic:
+        net = self.q_network(key, spec)
         return Critic(Optimised.create(net, self.critic_optimiser), net)
 
     def learn_q(self, critic: Critic, batch, next_value, penalty=None) -> tuple[Critic, dict[str, jax.Array]]:

@@ -8,24 +8,17 @@ import jax
 from reverie.configs import SampleOptions, Sampling
 from reverie.data import Spec
 from reverie.diffusion import Process, sample, vp_diffusion_ql
-from reverie.settings import Natural
+from reverie.settings import Count
 
 from .policy import StepPolicy
 
 
 @dataclass(frozen=True)
 class DiffusionActor(Sampling, StepPolicy):
-    """The process, its denoising loss and its samples; Diffusion-QL's by default (Wang et al. 2023)."""
+    """The process, its denoising loss and its samples. An algorithm adds `process` and `network`."""
 
     sampling: ClassVar[SampleOptions] = {"clip_x0": (-1.0, 1.0)}
     """Further options of the sampler: what it keeps within the bounds, mostly."""
-
-    diffusion_steps: Natural = 5
-    """Noise levels."""
-
-    @property
-    def process(self) -> Process:
-        return vp_diffusion_ql(self.diffusion_steps)
 
     def network(self, key, spec: Spec) -> Any:
         """The denoising network `(x, t, observation) -> [..., action]`."""
@@ -41,9 +34,21 @@ class DiffusionActor(Sampling, StepPolicy):
 
     def denoise(self, denoiser, key, shape: tuple[int, ...]) -> jax.Array:
         """Actions of `shape` by a denoiser (x_t, t) -> x0_hat."""
-        nfe = self.nfe or self.diffusion_steps
+        nfe = self.nfe or self.process.steps or 0
         return sample(self.process, denoiser, key, shape, nfe=nfe, solver=self.solver, **self.sampling)
 
     def sample_candidates(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
         """n actions for each observation `[..., observation]`: `[..., n, action]`."""
         return self.sample(net, observation[..., None, :], key, (*observation.shape[:-1], n, action_dim))
+
+
+@dataclass(frozen=True)
+class DiscreteDiffusionActor(DiffusionActor):
+    """With a fixed number of noise levels; Diffusion-QL's (Wang et al. 2023)."""
+
+    diffusion_steps: Count = 5
+    """Noise levels."""
+
+    @property
+    def process(self) -> Process:
+        return vp_diffusion_ql(self.diffusion_steps)

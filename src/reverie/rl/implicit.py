@@ -67,7 +67,32 @@ class ImplicitCritic(eqx.Module):
 
 @dataclass(frozen=True)
 class ImplicitQ(ActorCritic):
-    """The critics of implicit Q-learning."""
+    """The critics of implicit Q-learning. An algorithm adds `v_loss`, or takes `ChosenStatistic`'s."""
+
+    def init_implicit(self, key, spec: Spec) -> ImplicitCritic:
+        q_key, v_key = jax.random.split(key)
+        v = MLP(v_key, spec.observation_dim, 1, hidden=self.critic_hidden, activation=self.activation)
+        return ImplicitCritic(self.init_critic(q_key, spec), Optimised.create(v, self.critic_optimiser))
+
+    def v_loss(self, u) -> jax.Array:
+        """Of u = Q - V `[B]`: a scalar."""
+        raise NotImplementedError
+
+    def learn_v(self, critic: ImplicitCritic, batch) -> tuple[ImplicitCritic, dict[str, Any]]:
+        """V towards the statistic of the target Q (eq. 5)."""
+        s, q = batch["observations"], critic.q.target(batch["observations"], batch["actions"]).min(0)
+        v, error = critic.v.minimise(lambda v: self.v_loss(q - v(s)[..., 0]), self.critic_optimiser)
+        return ImplicitCritic(critic.q, v), {"v_loss": error}
+
+    def learn_implicit_q(self, critic: ImplicitCritic, batch) -> tuple[ImplicitCritic, dict[str, Any]]:
+        """Q towards r + discount V(s') (eq. 6)."""
+        q, metrics = self.learn_q(critic.q, batch, critic.v.params(batch["next_observations"])[..., 0])
+        return ImplicitCritic(q, critic.v), metrics
+
+
+@dataclass(frozen=True)
+class ChosenStatistic(ImplicitQ):
+    """Implicit Q-learning with a choice of the statistic that V is."""
 
     implicit_loss: Literal["expectile", "quantile", "exponential"] = "expectile"
     """Which statistic of Q over the data's actions V is."""
@@ -81,22 +106,6 @@ class ImplicitQ(ActorCritic):
         """The parameter p of the loss."""
         return 1 / self.beta if self.implicit_loss == "exponential" else self.expectile
 
-    def init_implicit(self, key, spec: Spec) -> ImplicitCritic:
-        q_key, v_key = jax.random.split(key)
-        v = MLP(v_key, spec.observation_dim, 1, hidden=self.critic_hidden, activation=self.activation)
-        return ImplicitCritic(self.init_critic(q_key, spec), Optimised.create(v, self.critic_optimiser))
-
     def v_loss(self, u) -> jax.Array:
         """Of u = Q - V `[B]`: a scalar."""
         return IMPLICIT_LOSSES[self.implicit_loss].loss(u, self.statistic).mean()
-
-    def learn_v(self, critic: ImplicitCritic, batch) -> tuple[ImplicitCritic, dict[str, Any]]:
-        """V towards the statistic of the target Q (eq. 5)."""
-        s, q = batch["observations"], critic.q.target(batch["observations"], batch["actions"]).min(0)
-        v, error = critic.v.minimise(lambda v: self.v_loss(q - v(s)[..., 0]), self.critic_optimiser)
-        return ImplicitCritic(critic.q, v), {"v_loss": error}
-
-    def learn_implicit_q(self, critic: ImplicitCritic, batch) -> tuple[ImplicitCritic, dict[str, Any]]:
-        """Q towards r + discount V(s') (eq. 6)."""
-        q, metrics = self.learn_q(critic.q, batch, critic.v.params(batch["next_observations"])[..., 0])
-        return ImplicitCritic(q, critic.v), metrics
