@@ -12,7 +12,7 @@ from tiny_algorithm import TinyBC, synthetic
 
 import reverie
 from reverie.baselines import BC
-from reverie.catalogue import ALGORITHMS, find, from_config, name_of, to_config
+from reverie.catalogue import ALGORITHMS, check, find, from_config, name_of, to_config
 from reverie.cli import main
 from reverie.data import Dataset
 from reverie.errors import RunError
@@ -72,7 +72,7 @@ class Nothing:
 
 
 class Bare:
-    name = role = paper = needs = prepare = init = None
+    name = role = paper = needs = prepare = init = update = None
 
 
 helper = 3
@@ -142,16 +142,19 @@ def test_a_class_and_its_configuration_survive(package):
     [
         ("difuser", "There is no algorithm 'difuser'; did you mean one of: diffuser"),
         ("mean", "One of your own is named as package.module:Class"),
-        ("nowhere.at_all:Mean", r"'nowhere.at_all:Mean' cannot be imported \(No module named 'nowhere'\); name it as"),
+        (
+            "nowhere.at_all:Mean",
+            r"'nowhere.at_all:Mean' cannot be imported \(No module named 'nowhere'\); start in the folder",
+        ),
         ("mine.broken:Mean", r"cannot be imported \(No module named 'nowhere_to_be_found'\)"),
         (":Mean", r"':Mean' cannot be imported \(Empty module name\)"),
         ("mine.method:Meen", "The module 'mine.method' has no 'Meen'; name it as package.module:Class"),
         ("mine.method:", "The module 'mine.method' has no ''"),
         (
             "mine.method:helper",
-            "'mine.method:helper' is no algorithm: it lacks name, role, paper, needs, prepare, init;",
+            "'mine.method:helper' is no algorithm: it lacks name, role, paper, needs, prepare, init, update",
         ),
-        ("mine.method:Nothing", "is no algorithm: it lacks role, paper, needs, prepare, init; see 'Write your own"),
+        ("mine.method:Nothing", "is no algorithm: it lacks role, paper, needs, prepare, init, update"),
         ("mine.method:Bare", "is no algorithm: it is no dataclass"),
     ],
 )
@@ -207,3 +210,21 @@ def test_a_field_that_is_gone_says_which_version_had_it(tmp_path):
         reverie.load(tmp_path)
     with pytest.raises(RunError, match=sentence):
         reverie.resume(tmp_path, synthetic(), progress=False)
+
+
+def test_what_is_no_algorithm_is_refused_in_python_too():
+    @dataclass(frozen=True)
+    class Halfway:
+        name: ClassVar = "halfway"
+        role: ClassVar = "policy"
+        paper: ClassVar = "none"
+        needs: ClassVar = ()
+
+        def prepare(self, data, spec=None): ...
+        def init(self, key, spec): ...
+        def act(self, state, spec, observation, carry, feedback, key): ...
+
+    with pytest.raises(RunError, match=r"Halfway is no algorithm: it lacks update \(or stages\), reset; see"):
+        check(Halfway())
+    with pytest.raises(RunError, match=r"Halfway is a class; give an instance of it, Halfway\(\)"):
+        check(Halfway)

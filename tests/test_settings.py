@@ -135,3 +135,13 @@ def test_a_new_default_without_its_type_is_refused_when_the_class_is_made():
 
         class Derived(Base):
             count = 3
+
+
+def test_widths_are_several():
+    @dataclass(frozen=True)
+    class Wide(Settings):
+        hidden: tuple[int, ...] = (8,)
+
+    assert Wide(hidden=(3, 4)).hidden == (3, 4)
+    with pytest.raises(ReverieError, match=r"hidden = 64, but it must be several, such as \(64,\)"):
+        Wide(hidden=64)

@@ -45,14 +45,33 @@ def _imported(name: str) -> Any:
     try:
         cls = getattr(import_module("__main__" if module == _script() else module), attribute)
     except (ImportError, ValueError) as error:  # ValueError: no name before the colon
-        raise RunError(f"{name!r} cannot be imported ({error}); name it as package.module:Class.") from error
+        raise RunError(
+            f"{name!r} cannot be imported ({error}); start in the folder that holds {module or 'it'}, or put that on "
+            "PYTHONPATH, and name the class as package.module:Class."
+        ) from error
     except AttributeError:
         raise RunError(f"The module {module!r} has no {attribute!r}; name it as package.module:Class.") from None
-    missing = [each for each in ("name", "role", "paper", "needs", "prepare", "init") if not hasattr(cls, each)]
+    _check(cls, repr(name))
+    return cls
+
+
+def check(algorithm: Any) -> None:
+    """Raise RunError for what is no algorithm, and say what it lacks."""
+    if isinstance(algorithm, type):
+        raise RunError(f"{algorithm.__name__} is a class; give an instance of it, {algorithm.__name__}().")
+    _check(type(algorithm), type(algorithm).__name__)
+
+
+def _check(cls: Any, name: str) -> None:
+    wanted = ("name", "role", "paper", "needs", "prepare", "init")
+    missing = [each for each in wanted if not hasattr(cls, each)]
+    if not (hasattr(cls, "update") or hasattr(cls, "stages")):
+        missing.append("update (or stages)")
+    if hasattr(cls, "act") != hasattr(cls, "reset"):
+        missing.append("reset" if hasattr(cls, "act") else "act")
     if not dataclasses.is_dataclass(cls) or missing:
         what = f"it lacks {', '.join(missing)}" if missing else "it is no dataclass"
-        raise RunError(f"{name!r} is no algorithm: {what}; see 'Write your own method' in the documentation.")
-    return cls
+        raise RunError(f"{name} is no algorithm: {what}; see 'Write your own method' in the documentation.")
 
 
 def name_of(algorithm: Any) -> str:

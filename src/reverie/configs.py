@@ -81,10 +81,14 @@ class Sampling(Settings):
 
     @property
     def process(self) -> Process:
-        raise NotImplementedError
+        """The noising process that is sampled; to be given by the method."""
+        raise NotImplementedError(f"{type(self).__name__} has no property `process`, which says what is sampled.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         steps = self.process.steps
         if steps is not None and self.nfe > steps:
             raise ReverieError(f"nfe = {self.nfe} exceeds diffusion_steps = {steps}")
+
+
+__all__ = ["EMA", "Adam", "Hidden", "SampleOptions", "Sampling", "SolverName"]

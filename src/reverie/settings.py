@@ -56,7 +56,8 @@ class Settings:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
+        bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
+        inherited = {field.name for base in bases for field in dataclasses.fields(base)}
         for name in inherited & vars(cls).keys() - vars(cls).get("__annotations__", {}).keys():
             if not isinstance(vars(cls)[name], property):
                 raise ReverieError(
@@ -137,6 +138,8 @@ def _check(field: Annotation, value: Any) -> None:
         raise ReverieError(f"{field.name} {value!r} is unknown; choose one of {choices}")
     if field.limit is not None:
         _check_number(field.name, value, field.kind is int, field.limit)
+    if get_origin(field.kind) is tuple and not isinstance(value, tuple | list):
+        raise ReverieError(f"{field.name} = {value!r}, but it must be several, such as ({value!r},)")
 
 
 def _check_number(name: str, value: Any, whole: bool, limit: Limit) -> None:

@@ -179,3 +179,11 @@ def test_what_does_not_fit_is_named():
         net({"a": jnp.ones((2, 4))})
     with pytest.raises(ReverieError, match="no part 'a'; it is ArrayImpl"):
         net(jnp.ones(3))
+
+
+def test_an_image_of_which_one_place_is_left_is_refused():
+    """The softmax over a single place is the same for every image."""
+    encoder = ImageEncoder(jax.random.key(0), 3)
+    with pytest.raises(ReverieError, match="Of images of 8 x 8 pixels a single place is left"):
+        encoder(jnp.zeros((8, 8, 3), jnp.uint8))
+    assert encoder(jnp.zeros((10, 10, 3), jnp.uint8)).shape == (64,)

@@ -86,7 +86,8 @@ def train(arguments: Sequence[str]) -> None:
     def parse(options: TrainOptions, evaluation: Evaluation, algorithm: cls) -> tuple:  # type: ignore[valid-type]
         return options, evaluation, algorithm
 
-    parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {', '.join(cls.needs)}."
+    needs = ", ".join(cls.needs) or "actions alone"
+    parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {needs}."
     options, evaluation, algorithm = tyro.cli(parse, args=arguments[1:], prog=f"reverie train {arguments[0]}")
     out = options.out or Path("runs") / f"{cls.name}-{Path(options.data.split(':')[-1]).stem}"
     run = reverie.fit(

@@ -85,7 +85,8 @@ class ImageEncoder(eqx.Module):
 
     As in Diffusion Policy: group norm, because batch norm's statistics and an EMA of the parameters disagree (Chi et
     al., 2023); the spatial softmax (Levine et al., 2016) says where each of `keypoints` features is. An image of uint8
-    is scaled to [-1, 1] here, one of floats is taken as it is. H and W are free. Raises ReverieError below `crop`.
+    is scaled to [-1, 1] here, one of floats is taken as it is. H and W are free, but for two limits that raise a
+    ReverieError: not below `crop`, and enough for more than one place in the last features, of which the softmax tells.
     """
 
     stem: ImageConv
@@ -126,6 +127,11 @@ class ImageEncoder(eqx.Module):
         h = jax.nn.relu(self.norm(self.stem(h)))
         for block in self.blocks:
             h = block(h)
+        if h.shape[0] * h.shape[1] == 1:
+            raise ReverieError(
+                f"Of images of {image.shape[-3]} x {image.shape[-2]} pixels a single place is left, which says "
+                "nothing of where things are; give larger images, or an encoder of fewer image_widths."
+            )
         features = self.out(spatial_softmax(self.keypoints(h)))
         return features.reshape(*image.shape[:-3], -1)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from reverie.catalogue import to_config
+from reverie.catalogue import check, to_config
 from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
 from reverie.errors import DivergenceError, RunError
@@ -86,6 +86,7 @@ def fit(
         raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
+    check(algorithm)
     segments.check_writes_nothing(algorithm)
     if host_data:
         segments.check_derives_nothing(algorithm)

@@ -98,6 +98,7 @@ def advance(
             batch = _sharded(now.draw(draw_key, algorithm.batch_size), split)
             columns: Any
             state, metrics, *columns = make_update(state, batch, update_key)
+            _check_metrics(metrics)
             return (state, now.written(batch["index"], columns[0]) if writes else None), metrics
 
         first = (state, rows if writes else None)
@@ -105,6 +106,13 @@ def advance(
         return state, metrics, _finite(state), _columns(changed, writes)
 
     return _over_seeds(train, seeds_by)(states, keys, derived or {})
+
+
+def _check_metrics(metrics: dict[str, jax.Array]) -> None:
+    """Raise RunError, when the update is compiled, for a metric that is no number."""
+    for name, value in metrics.items():
+        if jnp.shape(value):
+            raise RunError(f"The metric {name!r} has shape {list(jnp.shape(value))}; give a number, such as its mean.")
 
 
 def written_columns(algorithm: Any) -> tuple[str, ...]:

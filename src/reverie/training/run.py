@@ -23,7 +23,7 @@ from reverie.training.metrics import Table
 from reverie.wishes import Wish, check_known, resolve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """What `fit` returns and `load` reads.
 
@@ -40,11 +40,15 @@ class Run:
     step: int
     seeds: tuple[int, ...]
     path: Path | None = None
-    table: Table = field(default_factory=Table, repr=False)
-    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    table: Table = field(default_factory=Table)
+    data: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[tuple[str, Any], ...] = ()
-    histories: tuple[Any, ...] = field(default=(), repr=False)
+    histories: tuple[Any, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        where = "" if self.path is None else f", in {str(self.path)!r}"
+        return f"Run({self.name}, step {self.step}, seeds {', '.join(map(str, self.seeds))}{where})"
 
     @property
     def name(self) -> str:
@@ -161,6 +165,11 @@ class Policy:
         brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
         seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.algorithm, self.spec, observation))
         action, carry = self._step(self._arrays, carry, seen, brought)
+        if action.shape != (1, *self.spec.action.shape):
+            raise ReverieError(
+                f"{self.algorithm.name}'s act gave actions of shape {list(action.shape)} for one environment; they "
+                f"must have {[1, *self.spec.action.shape]}."
+            )
         return np.asarray(action)[0], carry
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
@@ -229,6 +238,8 @@ def _parts(observation: Any, names: tuple[str, ...], wanted: str) -> list[Any]:
 
 
 def _array(part: Any, field: Field, what: str, axes: int) -> np.ndarray:
+    if field.kind == "image" and np.asarray(part).dtype.kind not in "ui":
+        raise ReverieError(f"{what} has type {np.asarray(part).dtype}; give images as uint8, 0 to 255, as in training.")
     try:
         array = np.asarray(part, field.dtype)
     except (TypeError, ValueError):
