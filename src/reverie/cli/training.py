@@ -180,7 +180,7 @@ def online(arguments: Sequence[str]) -> None:
         callbacks=evaluation.callbacks(options.env),
         **vars(collecting),
     )
-    _finish(run)
+    print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
