@@ -99,6 +99,32 @@ def test_value_learns_the_return_in_the_data_s_units(sided):
     assert np.corrcoef(values, returns)[0, 1] > 0.97
 
 
+class Turned(Diffuser):
+    """Observations before actions."""
+
+    parts = ("observations", "actions")
+
+
+@pytest.mark.parametrize("kind", [Diffuser, Turned])
+def test_blocks_may_lie_in_any_order(kind):
+    """Of a network that answers 0 the action is the data's mean, whatever is observed; and that is held."""
+    algorithm = kind(**SMALL | {"diffusion_steps": 2}, candidates=2, guidance_steps=0)
+    data = two_ways(4)
+    spec = algorithm.prepare(data)[1]
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(algorithm.init, jax.random.key(0), spec))
+    seen, carry = jnp.full((3, 1), 0.4), algorithm.reset(spec, 3, {})
+
+    @jax.jit
+    def acted_and_planned(key):
+        action, _ = algorithm.act(state, spec, seen, carry, {}, key)
+        return action, algorithm.plan(state, spec, seen, carry, key)
+
+    action, plan = acted_and_planned(jax.random.key(0))
+    np.testing.assert_allclose(action, np.full((3, 1), data.actions.mean()), atol=1e-5)
+    place = kind.parts.index("observations")
+    np.testing.assert_array_equal(plan[:, 0, place], spec.normalise("observations", seen)[:, 0])
+
+
 def test_warm_start_stays_on_the_way_that_was_begun(sided):
     """Noised by 3 of 10 levels, a plan keeps its side; planned anew, half of them change it."""
 

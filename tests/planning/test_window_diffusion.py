@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.data import Dataset, Spec
+from reverie.data import Dataset, MinMax, Spec
 from reverie.errors import ReverieError
 from reverie.planners import Diffuser
 from reverie.planning import WindowDiffusion
@@ -52,6 +52,30 @@ def test_blocks_are_the_parts_in_order():
     assert SMALL.blocks(SPEC).widths == (("actions", 1), ("observations", 2))
     assert States(horizon=H, multipliers=(1,)).blocks(SPEC).widths == (("observations", 2),)
     np.testing.assert_array_equal(MASK, np.pad([[False, True, True]], ((0, H - 1), (0, 0))))
+
+
+@dataclass(frozen=True)
+class Turned(Windows):
+    """Observations first."""
+
+    parts: ClassVar = ("observations", "actions")
+
+
+UNITS = Spec.fit(
+    Dataset.from_arrays(5 + 2 * np.eye(8)[:, :2], 3 * np.eye(8)[:, 2:3], timeouts=np.arange(8) == 7),
+    observations=MinMax,
+    actions=MinMax,
+)  # observations of 5 to 7, actions of 0 to 3
+
+
+@pytest.mark.parametrize(("kind", "states", "actions"), [(Windows, [1, 2], [0]), (Turned, [0, 1], [2])])
+def test_an_observation_goes_into_the_first_row_and_an_action_comes_out_of_it(kind, states, actions):
+    algorithm = kind(horizon=H, multipliers=(1,))
+    rows = np.zeros((3, H, D), np.float32)
+    rows[:, 0, states] = [-1, 0.5]
+    np.testing.assert_allclose(algorithm.observed(UNITS, jnp.tile(jnp.array([5.0, 6.5]), (3, 1))), rows, atol=1e-6)
+    rows[:, 0, actions] = 1 / 3
+    np.testing.assert_allclose(algorithm.first_action(UNITS, jnp.asarray(rows)), np.full((3, 1), 2.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "ddim"])

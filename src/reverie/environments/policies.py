@@ -58,13 +58,13 @@ class WaypointPolicy:
 class StraightLinePolicy:
     """Goes straight from start to goal at constant speed, through any wall it can: the planner that knows no maze.
 
-    The plan is made at the first observation after a reset and then tracked like any other (`controllers.track`).
+    The plan is made at the first observation after a reset and then tracked like any other (`control.track`).
     """
 
     name = "straight line"
 
     def __init__(self, speed: float = 2.0, dt: float = 0.01, kp: float = KP, kd: float = KD):
-        """`speed` in m/s, `dt` in seconds per environment step, gains as in `controllers.track`."""
+        """`speed` in m/s, `dt` in seconds per environment step, gains as in `control.track`."""
         self.speed, self.dt, self.kp, self.kd = speed, dt, kp, kd
         self._plan: np.ndarray | None = None
         self._row = 0

@@ -1,4 +1,8 @@
-"""Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape."""
+"""Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape.
+
+The transformers with their attention, the recurrent cell and the encoders of observations are used by no method of the
+catalogue yet: they wait for Decision Transformer, Diffusion Policy and imitation from images, and for your own.
+"""
 
 from .attention import CrossAttention, SelfAttention
 from .conditioning import AdaptiveNorm, Condition, FiLM, flatten_condition, modulate

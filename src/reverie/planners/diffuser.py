@@ -125,14 +125,12 @@ class Diffuser(WindowDiffusion):
     def act(self, state: State, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
         """The first action of the best of several plans."""
         rows = self.plan(state, spec, observation, carry, key)
-        return spec.denormalise("actions", rows[:, 0, : spec.action_dim]), Plan(rows, carry.step).shifted()
+        return self.first_action(spec, rows), Plan(rows, carry.step).shifted()
 
     def plan(self, state: State, spec: Spec, observation, last: Plan, key) -> jax.Array:
         """The best plans `[n, H, D]`, in network units, for observations `[n, observation]`."""
-        n, horizon, size = last.rows.shape
-        observed = spec.normalise("observations", observation)[:, None, None]
-        values = jnp.zeros((n, self.candidates, horizon, size)).at[..., spec.action_dim :].set(observed)
-        mask = self.inpaint_mask(horizon, self.blocks(spec))
+        values = jnp.repeat(self.observed(spec, observation)[:, None], self.candidates, 1)
+        mask = self.inpaint_mask(self.horizon, self.blocks(spec))
         units: Any = spec.normalisers["returns"]
         scale = self.guidance_scale * units.std[0]
         stop = (self.guidance_stop + 0.5) / self.diffusion_steps

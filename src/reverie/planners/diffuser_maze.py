@@ -104,7 +104,7 @@ class DiffuserMaze(WindowDiffusion):
     def act(self, state: State, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
         """Track the plan, made at the first step from {"observation" `[n, 2 d]`, "desired_goal" `[n, d]`}."""
         plan = self.plan(state, spec, observation, carry, key)
-        states = spec.denormalise("observations", plan[..., spec.action_dim :])
+        states = spec.denormalise("observations", plan[..., self.blocks(spec).slice("observations")])
         # Whatever velocity the plan ends in, the goal is held at rest.
         d = spec.observation_dim // 2
         path = densify(states, self.stride).at[:, -1, d:].set(0.0)
@@ -122,13 +122,14 @@ class DiffuserMaze(WindowDiffusion):
         the arrival off forever.)
         """
         plan, step = carry
-        rows, d = plan.shape[1], spec.action_dim
+        rows, blocks = plan.shape[1], self.blocks(spec)
+        states = blocks.slice("observations")
         row = jnp.minimum(step // self.stride, rows - 1)
         goal = observation["desired_goal"]
         goal = spec.normalise("observations", jnp.concatenate([goal, jnp.zeros_like(goal)], -1))
         seen = spec.normalise("observations", observation["observation"])
-        marked = plan.at[jnp.arange(len(plan)), row, d:].set(seen).at[:, -1, d:].set(goal)
-        mask = self.held(jnp.arange(rows) <= row[:, None], self.blocks(spec))
+        marked = plan.at[jnp.arange(len(plan)), row, states].set(seen).at[:, -1, states].set(goal)
+        mask = self.held(jnp.arange(rows) <= row[:, None], blocks)
 
         denoiser = self.process.denoiser(state.denoiser_ema)
 

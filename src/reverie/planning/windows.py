@@ -89,6 +89,17 @@ class WindowDiffusion(EMA, Sampling, Adam, Actor):
             weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
         return self.process.loss(net, x, key, condition, weight=weight, project=inpaint(mask, x)).mean()
 
+    def observed(self, spec: Spec, observation) -> jax.Array:
+        """Windows `[n, H, D]`, in network units, whose first row has the observations `[n, observation]`, which are in
+        the environment's; the rest is 0. With an `inpaint_mask`, what `denoise` is given."""
+        blocks = self.blocks(spec)
+        rows = jnp.zeros((len(observation), self.horizon, blocks.size))
+        return rows.at[:, 0, blocks.slice("observations")].set(spec.normalise("observations", observation))
+
+    def first_action(self, spec: Spec, rows) -> jax.Array:
+        """Of plans `[n, H, D]` in network units: `[n, action]` in the environment's units."""
+        return spec.denormalise("actions", rows[:, 0, self.blocks(spec).slice("actions")])
+
     def denoise(
         self,
         denoiser: Callable,
