@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from benchmarks import cleandiffuser, peers, scaling, schedules, steps, timing
+from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
-from benchmarks.peers import Counts, Plan, Row, Side, UnequalError
 from benchmarks.workloads import Prepared, SizedDiffusionQL, counted, evaluations_of, hopper_like
 
 from reverie.planners import DiffuserMaze
@@ -83,16 +83,16 @@ def test_unequal_work_is_refused():
         row = Row("plan", Side(print, 1, 104.0, {"denoiser": [4, 4]}), {"theirs": Side(print, 1, **theirs)})
         return Plan([Counts("network", 105, 100)], [row])
 
-    peers.check(plan())
+    check(plan())
     for unequal, word in (({"nfe": {"denoiser": [4]}}, "examples"), ({"flops": 50.0}, "one side only")):
         with pytest.raises(UnequalError, match=word):
-            peers.check(plan(**unequal))
+            check(plan(**unequal))
     with pytest.raises(UnequalError, match="110 against 100"):
-        peers.check(Plan([Counts("network", 110, 100)], []))
-    peers.check_moves("a chain", [0.5, 0.1], 2)
+        check(Plan([Counts("network", 110, 100)], []))
+    check_moves("a chain", [0.5, 0.1], 2)
     for moves in ([0.5], [0.5, 1e-5]):
         with pytest.raises(UnequalError, match="a chain: of 2 network evaluations"):
-            peers.check_moves("a chain", moves, 2)
+            check_moves("a chain", moves, 2)
 
 
 def test_history_of_the_peers_sampler_gives_the_moves_of_each_evaluation():
