@@ -42,3 +42,13 @@ def optimised():
             jax.config.update("jax_disable_most_optimizations", before)
 
     return context
+
+
+TRAINING = {"sided", "crossing", "trained"}
+"""Fixtures that train for ten seconds and more: what uses them is slow."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if TRAINING & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)

@@ -60,6 +60,7 @@ def test_a_gaussian_lands_in_the_middle():
     assert fractions(act(replace(algorithm, stochastic=True), state, spec)).sum() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMPROVING)
 def test_the_best_way_is_found_and_kept_to(name, trained):
     """Over 95 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next
@@ -70,6 +71,7 @@ def test_the_best_way_is_found_and_kept_to(name, trained):
     assert (spread(actions) < 2.5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, smallest", [("diffusion-ql", 0.9), ("diffusion-ql one-step", 0.35)])
 def test_the_actor_itself_has_improved(name, smallest, trained):
     """Without a choice among candidates; the behaviour's own actions are best in a quarter of the cases."""

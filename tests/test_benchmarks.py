@@ -123,6 +123,7 @@ def test_both_halves_are_found_equal(tmp_path):
     assert row["ratio"]["CleanDiffuser"]["median"] > 0
 
 
+@pytest.mark.slow
 def test_scaling_writes_every_part(tmp_path):
     parts = ["seeds", "acting", "generating"]
     words = ["--quick", "--repeats", "1", "--least", "0.01", "--latencies", "3", "--parts", *parts]
@@ -135,6 +136,7 @@ def test_scaling_writes_every_part(tmp_path):
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_steps_score_every_solver_at_every_nfe(tmp_path):
     source = f"d4rl:{tmp_path / 'data.hdf5'}"
     hopper_like(rows=1000, episode=100).save(source)

@@ -10,7 +10,7 @@ import pytest
 from reverie.cli import main
 from reverie.data import Dataset
 
-TINY = ["--horizon", "8", "--width", "16", "--multipliers", "1", "2", "--diffusion-steps", "4", "--batch-size", "4"]
+TINY = ["--horizon", "8", "--width", "16", "--multipliers", "2", "--diffusion-steps", "4", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,7 @@ def test_the_penalty_of_a_constant_q_is_the_volume_of_the_actions():
     np.testing.assert_allclose(found, 2 * (2 * math.log(2) + math.log(10)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_cqls_q_is_lower_off_the_data():
     data = bandit(rewards=[1.0, 1.0, 1.0, 1.0])
     options = WIDTHS | {"learning_rate": 3e-3, "sampled_actions": 4}

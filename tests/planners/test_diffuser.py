@@ -173,6 +173,7 @@ def test_environments_at_different_steps_act_as_in_lockstep(warm_start_steps):
     np.testing.assert_array_equal(mixed[1].step, [1, 2, 3, 6])
 
 
+@pytest.mark.slow
 def test_value_stops_training_when_asked():
     algorithm = Diffuser(**SMALL, value_updates=3)
     view, spec = algorithm.prepare(two_ways(20))

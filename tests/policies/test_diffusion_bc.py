@@ -20,6 +20,6 @@ def test_the_resnet_has_a_block_for_every_width():
 
 
 def test_a_resnet_of_several_widths_is_refused():
-    with pytest.raises(ReverieError, match=r"hidden = \(8, 16\), but the resnet's blocks have one width"):
+    with pytest.raises(ReverieError, match=r"hidden = \(8, 16\), but the resnet's blocks are of one width"):
         DiffusionBC(backbone="resnet", hidden=(8, 16))
     assert DiffusionBC(hidden=(8, 16)).hidden == (8, 16)

@@ -76,6 +76,7 @@ def test_the_exact_energy_reweights_the_modes_and_the_mean_of_q_does_not():
     assert np.abs(mean - WANTED).max() > 0.06
 
 
+@pytest.mark.slow
 def test_the_contrastive_loss_learns_the_exact_energy_and_not_the_mean_of_q():
     algorithm = QGPO(alpha=ALPHA, time_scale=1.0)
     function, process = learned(algorithm), algorithm.process

@@ -287,6 +287,7 @@ def test_methods_of_several_stages_are_refused():
         fit_online(TinyExplorer(), Aim, steps=100, synthesizer=StagedMarking(), **SHORT)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     """With a synthesizer, whose own fields have its name before them."""
     out = str(tmp_path / "run")
