@@ -160,10 +160,12 @@ class Policy:
 
         Raises ReverieError for an observation unlike those of the training, and for a feedback of another name.
         """
-        given = feedback or {}
-        check_feedback(self.algorithm, given)
-        brought = {name: np.array([given.get(name, 0.0)], np.float32) for name in signals_of(self.algorithm)}
-        seen = jax.tree.map(lambda leaf: leaf[None], as_input(self.algorithm, self.spec, observation))
+        brought = self._nothing
+        if feedback:
+            check_feedback(self.algorithm, feedback)
+            brought = brought | {name: np.array([value], np.float32) for name, value in feedback.items()}
+        seen = as_input(self.algorithm, self.spec, observation)
+        seen = seen[None] if isinstance(seen, np.ndarray) else {name: part[None] for name, part in seen.items()}
         action, carry = self._step(self._arrays, carry, seen, brought)
         if action.shape != (1, *self.spec.action.shape):
             raise ReverieError(
@@ -194,6 +196,11 @@ class Policy:
     @cached_property
     def _arrays(self) -> list[jax.Array]:
         return jax.tree.leaves((self.state, self.spec))
+
+    @cached_property
+    def _nothing(self) -> dict[str, Any]:
+        """The feedback of a step that brought nothing."""
+        return {name: np.zeros(1, np.float32) for name in signals_of(self.algorithm)}
 
     @cached_property
     def _step(self) -> Callable:
