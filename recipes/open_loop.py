@@ -23,10 +23,8 @@ from reverie.data import Dataset, Gaussian, Spec, windows
 from reverie.data.blocks import Blocks
 from reverie.errors import ReverieError
 from reverie.evaluation.plots import error_by_horizon, save
-from reverie.learning import Optimised
 from reverie.models.ensemble import Ensemble, outcome
 from reverie.networks.layers import parameter_count
-from reverie.planners.diffuser_maze import State
 from reverie.planning import WindowDiffusion
 from reverie.synthesizers import MBPO
 
@@ -47,15 +45,6 @@ class WindowDynamics(WindowDiffusion):
 
     def inpaint_mask(self, horizon: int, blocks: Blocks) -> jax.Array:
         return (jnp.arange(horizon)[:, None] == 0) | blocks.mask("actions")
-
-    def init(self, key, spec: Spec) -> State:
-        net = self.network(key, spec)
-        return State(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
-
-    def update(self, state: State, batch, key):
-        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
-        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        return State(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
 
 
 def main() -> None:

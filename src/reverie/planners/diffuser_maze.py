@@ -7,7 +7,6 @@ the planned states, and holds the goal after the last.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -15,21 +14,11 @@ from reverie.control import KD, KP, densify, track
 from reverie.data import Dataset, MinMax, Spec, windows
 from reverie.data.blocks import Blocks
 from reverie.errors import DataError
-from reverie.learning import Optimised
-from reverie.networks import TemporalUNet
 from reverie.networks.unet import check_horizon
-from reverie.planning import Plan, WindowDiffusion, replan
+from reverie.planning import DenoiserState, Plan, WindowDiffusion, replan
 from reverie.protocols import Feedback
 from reverie.settings import Acting, Count, Natural, NonNegative
 from reverie.wishes import Wishes
-
-
-class State(eqx.Module):
-    """The denoiser in training, and its average, which plans."""
-
-    denoiser: Optimised
-    denoiser_ema: TemporalUNet
-    step: jax.Array
 
 
 @dataclass(frozen=True)
@@ -89,19 +78,10 @@ class DiffuserMaze(WindowDiffusion):
         last = jnp.arange(seen.shape[-1]) == seen.shape[-1] - 1
         return (seen[..., None] & observed) | (last[:, None] & goal)
 
-    def init(self, key, spec: Spec) -> State:
-        net = self.network(key, spec)
-        return State(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
-
-    def update(self, state: State, batch, key):
-        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
-        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        return State(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
-
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Plan:
         return Plan.none(n, self.plan_horizon or self.horizon, self.blocks(spec).size)
 
-    def act(self, state: State, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
+    def act(self, state: DenoiserState, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
         """Track the plan, made at the first step from {"observation" `[n, 2 d]`, "desired_goal" `[n, d]`}."""
         plan = self.plan(state, spec, observation, carry, key)
         states = spec.denormalise("observations", plan[..., self.blocks(spec).slice("observations")])
@@ -114,7 +94,7 @@ class DiffuserMaze(WindowDiffusion):
         action = track(target, observation["observation"], kp=self.kp, kd=self.kd, **limits)
         return action, Plan(plan, carry.step + 1)
 
-    def plan(self, state: State, spec: Spec, observation, carry: Plan, key) -> jax.Array:
+    def plan(self, state: DenoiserState, spec: Spec, observation, carry: Plan, key) -> jax.Array:
         """Plans `[n, H, D]` in network units: the last ones, or new ones where it is time for them.
 
         A new plan keeps the window that was begun: its rows up to now are in-painted with what was seen, so that the

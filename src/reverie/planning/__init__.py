@@ -3,6 +3,6 @@
 from reverie.planning.inverse_dynamics import InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.values import noisy_value_loss, return_units
-from reverie.planning.windows import WindowDiffusion
+from reverie.planning.windows import DenoiserState, WindowDiffusion
 
-__all__ = ["InverseDynamics", "Plan", "WindowDiffusion", "noisy_value_loss", "replan", "return_units"]
+__all__ = ["DenoiserState", "InverseDynamics", "Plan", "WindowDiffusion", "noisy_value_loss", "replan", "return_units"]

@@ -6,8 +6,9 @@ observation or a goal, is in-painted, in training as in planning.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -16,10 +17,19 @@ from reverie.data import Spec
 from reverie.data.blocks import Blocks
 from reverie.diffusion import Process, inpaint, sample, vp_cosine
 from reverie.errors import ReverieError
+from reverie.learning import Optimised
 from reverie.networks import TemporalUNet
 from reverie.networks.unet import check_horizon
 from reverie.protocols import Actor
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
+
+
+class DenoiserState(eqx.Module):
+    """The denoiser in training, and its moving average, which plans."""
+
+    denoiser: Optimised
+    denoiser_ema: TemporalUNet
+    step: jax.Array
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,15 @@ class WindowDiffusion(EMA, Sampling, Adam, Actor):
     def first_action(self, spec: Spec, rows) -> jax.Array:
         """Of plans `[n, H, D]` in network units: `[n, action]` in the environment's units."""
         return spec.denormalise("actions", rows[:, 0, self.blocks(spec).slice("actions")])
+
+    def init(self, key, spec: Spec) -> Any:
+        net = self.network(key, spec)
+        return DenoiserState(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
+
+    def update(self, state: Any, batch, key):
+        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
+        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
+        return DenoiserState(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
 
     def denoise(
         self,
