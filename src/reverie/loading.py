@@ -7,7 +7,7 @@ from typing import Any
 
 from reverie.catalogue import from_config
 from reverie.collection import DATASETS
-from reverie.collection.datasets import making
+from reverie.collection.datasets import making, nearest
 from reverie.collection.parts import cores
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
@@ -40,8 +40,7 @@ def generated(name: str) -> Dataset:
     if name not in DATASETS:
         examples = ", ".join(f"'{scheme}:{what}'" for scheme, what in EXAMPLES.items())
         raise DataError(
-            f"{name!r} is no data set that Reverie generates ({', '.join(sorted(DATASETS))}); for data of your own "
-            f"write {examples}."
+            f"{name!r} is no data set that Reverie generates: {nearest(name)} For data of your own write {examples}."
         )
     path = cache_folder() / "datasets" / f"{name}-{__version__}.hdf5"
     if not path.exists():

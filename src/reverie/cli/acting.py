@@ -24,7 +24,8 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        env: a Gymnasium id such as Hopper-v5, or pointmaze-umaze, pointmaze-medium, pointmaze-large.
+        env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
+            metaworld-TASK.
         episodes: for each seed.
         seed: of the starts.
         max_steps: cut episodes after so many steps.

@@ -1,5 +1,8 @@
 """The verbs of data: list, info, make."""
 
+import re
+from pathlib import Path
+
 import tyro
 
 import reverie
@@ -7,6 +10,10 @@ from reverie.cli.show import in_words, show, table
 from reverie.collection.datasets import SUITES, making
 from reverie.collection.parts import cores
 from reverie.data.writers import check_target
+from reverie.errors import ReverieError
+from reverie.paths import cache_folder, replacing
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def data_list() -> None:
@@ -19,9 +26,10 @@ def data_list() -> None:
     ]
     show(table(("source", "what it is"), kinds))
     for suite in SUITES:
+        listed = {suite.as_one: next(iter(suite.entries.values()))} if suite.as_one else suite.entries
         rows = [
             (name, f"{entry.steps:,}", f"{entry.megabytes:.0f}", _minutes(entry.minutes), entry.description)
-            for name, entry in suite.entries.items()
+            for name, entry in listed.items()
         ]
         made = table(("", "steps", "MB", "minutes", ""), rows)
         made.title, made.title_justify = f"{suite.title}\n[dim]{suite.simulator}", "left"
@@ -34,15 +42,33 @@ def _minutes(minutes: float) -> str:
     return f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
 
 
-def data_info(source: tyro.conf.Positional[str]) -> None:
-    """Sizes, returns and attributes of a data set.
+def data_info(source: tyro.conf.Positional[str], out: str | None = None) -> None:
+    """Sizes, returns and attributes of a data set, and a picture of its states, returns, lengths and actions.
 
     Args:
         source: as `reverie data list` shows.
+        out: the picture's file (.png, .svg or .pdf); in $REVERIE_CACHE/pictures if not given.
     """
-    summary = reverie.load_dataset(source).summary()
+    from reverie.evaluation.data_pictures import draw_data
+
+    path = _picture_file(source, out)
+    data = reverie.load_dataset(source)
+    summary = data.summary()
     attributes = summary.pop("attributes", {})
     show(table((source, ""), [(key, in_words(value)) for key, value in (summary | attributes).items()]))
+    figure = draw_data(data, f"{source}: {len(data):,} steps")
+    with replacing(str(path)) as unfinished:
+        figure.savefig(unfinished, dpi=150, format=path.suffix[1:].lower())
+    print(f"Its picture is {path}")
+
+
+def _picture_file(source: str, out: str | None) -> Path:
+    """Raises ReverieError where a picture cannot be of the name's kind."""
+    if out is None:
+        return cache_folder() / "pictures" / f"{re.sub('[^A-Za-z0-9.+-]+', '-', source)[-120:]}.png"
+    if Path(out).suffix.lower() not in PICTURES:
+        raise ReverieError(f"{out!r} is no name of a picture; end it in {', '.join(PICTURES)}.")
+    return Path(out).expanduser()
 
 
 def data_make(

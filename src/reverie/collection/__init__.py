@@ -1,4 +1,4 @@
-"""Data that is collected here: trained agents in locomotion, a controller in the point mazes."""
+"""Data that is collected here: trained agents in locomotion, a controller in the point mazes, Meta-World's policies."""
 
 from reverie.collection.datasets import DATASETS, make_dataset
 

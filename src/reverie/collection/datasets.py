@@ -1,9 +1,10 @@
 """Data sets that are collected here, by name."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reverie.collection import locomotion, pointmaze
+from reverie.collection import locomotion, metaworld, pointmaze
 from reverie.collection.parts import collecting
 from reverie.collection.recipe import Entry, Suite
 from reverie.data import Dataset
@@ -36,12 +37,18 @@ def making(
 ) -> Iterator[Dataset]:
     """As `make_dataset`; what was collected is kept until the body is done, such as saving it."""
     if name not in DATASETS:
-        raise DataError(f"No data set {name!r} can be generated; there are {', '.join(DATASETS)}.")
+        raise DataError(f"No data set {name!r} can be generated; {nearest(name)}")
     entry = DATASETS[name]
     steps = entry.steps if steps is None else steps
     with collecting(entry.recipe, name, steps=steps, seed=seed, jobs=jobs, progress=progress) as data:
         yield data
 
 
-SUITES: list[Suite] = [pointmaze.suite(), locomotion.suite()]
+def nearest(name: str) -> str:
+    """What to say to a name that no data set has."""
+    near = difflib.get_close_matches(name, DATASETS, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "`reverie data list` shows those that can."
+
+
+SUITES: list[Suite] = [pointmaze.suite(), locomotion.suite(), metaworld.suite()]
 DATASETS: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.entries.items()}

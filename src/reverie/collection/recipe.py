@@ -70,3 +70,5 @@ class Suite:
     """And its licence. The data themselves are under the library's, Apache-2.0."""
     entries: dict[str, Entry]
     """By name."""
+    as_one: str = ""
+    """What stands for all their names in a list, where they are too many and differ in nothing else."""

@@ -4,12 +4,18 @@ The simulator is gymnasium-robotics' `PointMaze_*-v3`: a ball of radius 0.1 m an
 pushed by a force of at most 100 N in each direction (action 1), sampled every 0.01 s. The observation is (x, y, vx, vy)
 in m and m/s, a cell is 1 m wide and the goal counts as reached within 0.45 m of it.
 
+The mazes are D4RL's, cell by cell (its maps U_MAZE, MEDIUM_MAZE and LARGE_MAZE), turned by a right angle: D4RL's
+first coordinate counts rows and its second columns, so that its cell (i, j) is `Maze.centre((i, j))` here. In its
+single tasks (maze2d-umaze, -medium, -large) the goal is always the cell (1, 1), (6, 6) or (7, 9); those are the mazes
+named `-single`. Its "multi-task" variant in Diffuser's paper (Janner et al. 2022, section 5.1) draws another goal every
+episode, as the mazes without that name do.
+
 Data are collected in them by `reverie.collection.pointmaze`.
 """
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +47,8 @@ class Maze:
     """Steps after which the environment truncates an episode."""
     rows: tuple[str, ...]
     """`#` is a wall, anything else is free."""
+    goal: Cell | None = None
+    """The cell in whose centre the goal always is; None where every episode draws one."""
 
     @cached_property
     def walls(self) -> np.ndarray:
@@ -89,7 +97,7 @@ class Maze:
         return path
 
 
-MAZES = {
+MULTI = {
     maze.name: maze
     for maze in (
         Maze("pointmaze-umaze", "PointMaze_UMaze-v3", 300, ("#####", "#   #", "### #", "#   #", "#####")),
@@ -116,6 +124,14 @@ MAZES = {
             ),
         ),
     )
+}
+"""Those in which every episode has another goal."""
+
+GOALS = {"pointmaze-umaze": (1, 1), "pointmaze-medium": (6, 6), "pointmaze-large": (7, 9)}
+"""The cells of D4RL's single tasks."""
+
+MAZES = MULTI | {
+    f"{name}-single": replace(MULTI[name], name=f"{name}-single", goal=goal) for name, goal in GOALS.items()
 }
 
 

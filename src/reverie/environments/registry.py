@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from reverie.environments.pointmaze import MAZES
+import numpy as np
+
+from reverie.environments import metaworld
+from reverie.environments.pointmaze import MAZES, Maze
 from reverie.errors import ReverieError
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 _LOCOMOTION = "random|medium|expert|medium-replay|medium-expert|full-replay"
 RETIRED = (
-    (r"maze2d-(umaze|medium|large)(-dense)?-v\d", "pointmaze-{0}"),
+    (r"maze2d-(umaze|medium|large)(-dense)?-v\d", "pointmaze-{0}-single"),
     (rf"halfcheetah-({_LOCOMOTION})-v\d", "HalfCheetah-v5"),
     (rf"hopper-({_LOCOMOTION})-v\d", "Hopper-v5"),
     (rf"walker2d-({_LOCOMOTION})-v\d", "Walker2d-v5"),
@@ -39,8 +42,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
     Args:
         name: "pointmaze-umaze", "pointmaze-medium" or "pointmaze-large" (goal environments with random starts and
             goals in free cells; the goal stays where it is and the episode goes on when it is reached, up to the
-            limit of 300, 600 and 800 steps); any id that gymnasium knows, such as "Hopper-v5"; or a function without
-            arguments that returns an environment of your own.
+            limit of 300, 600 and 800 steps); the same with "-single" behind (the goal of D4RL's single task, random
+            starts outside its cell); "metaworld-TASK", such as "metaworld-coffee-push", with one of Meta-World's 50
+            tasks (objects and goal drawn anew each episode); any id that gymnasium knows, such as "Hopper-v5"; or a
+            function without arguments that returns an environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -49,15 +54,36 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
     if callable(name):
         return name()
     if name in MAZES:
-        return _make_maze(name)
+        return _make_maze(MAZES[name])
+    if name in metaworld.NAMES:
+        return metaworld.make_metaworld(name)
     return _make_registered(name)
 
 
-def _make_maze(name: str) -> "gymnasium.Env":
-    env = _make_registered(MAZES[name].environment, continuing_task=True, reset_target=False)
+def _make_maze(maze: Maze) -> "gymnasium.Env":
+    env = _make_registered(maze.environment, continuing_task=True, reset_target=False)
     with suppress(OSError):  # the simulator has read this file already and would leave it behind
         os.unlink(env.unwrapped.tmp_xml_file_path)  # type: ignore[attr-defined]
-    return env
+    return env if maze.goal is None else _with_goal(env, maze)
+
+
+def _with_goal(env: "gymnasium.Env", maze: Maze) -> "gymnasium.Env":
+    """The maze with its one goal, exactly in its cell's centre, where the environment would draw it around there."""
+    from gymnasium import Wrapper
+
+    cell = np.array(maze.goal)
+    goal = np.array(maze.centre(tuple(cell.tolist())))
+
+    class OneGoal(Wrapper):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            # Starts are in other cells than the goal's, so that none has reached it already.
+            observation, info = self.env.reset(seed=seed, options={**(options or {}), "goal_cell": cell})
+            inner: Any = self.unwrapped
+            inner.goal = goal.copy()
+            inner.update_target_site_pos()
+            return {**observation, "desired_goal": goal.copy()}, info
+
+    return OneGoal(env)
 
 
 def _make_registered(name: str, **options) -> "gymnasium.Env":
@@ -105,6 +131,6 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"

@@ -37,7 +37,7 @@ def draw_maze(
     height, width = maze.walls.shape
     cell = max(0.42, 3.2 / height)
     with panels(1, width=cell * width + 0.8, height=cell * height + 0.3) as (figure, axes):
-        _maze(axes[0], maze, paths, start, goal)
+        draw_walls(axes[0], maze, paths, start, goal)
         axes[0].set_title(title)
         if len(paths):
             _time_bar(figure, axes, "time along the path")
@@ -69,7 +69,7 @@ def draw_denoising(
     cell = max(0.27, 1.9 / height)
     with panels(len(plans), width=cell * width, height=cell * height + 0.35) as (figure, axes):
         for ax, plan, level in zip(axes, plans, levels, strict=True):
-            _maze(ax, maze, [plan], start, goal, dots=True)
+            draw_walls(ax, maze, [plan], start, goal, dots=True)
             ax.set_title(f"t = {level:.2f}")
         _time_bar(figure, axes, "time along the plan")
     return figure
@@ -88,14 +88,14 @@ def draw_driven(maze: str | Maze, plans: Sequence[np.ndarray], paths: Sequence[n
     cell = max(0.3, 2.3 / height)
     with panels(len(plans), width=cell * width, height=cell * height + 0.1) as (figure, axes):
         for ax, plan, path in zip(axes, plans, paths, strict=True):
-            _maze(ax, maze, [path], plan[0], plan[-1])
+            draw_walls(ax, maze, [path], plan[0], plan[-1])
             ax.scatter(plan[:, 0], plan[:, 1], s=12, facecolor="white", edgecolor=INK, linewidths=0.7, zorder=3)
         _time_bar(figure, axes, "time along the path")
         figure.supxlabel("dots: the plan; line: the path driven", x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
 
 
-def _maze(ax: "Axes", maze: Maze, paths, start, goal, dots: bool = False) -> None:
+def draw_walls(ax: "Axes", maze: Maze, paths=(), start=None, goal=None, dots: bool = False) -> None:
     """Walls (the outer ones at half their width), then paths, then start and goal on top."""
     from matplotlib.patches import Rectangle
 

@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a919c",
     "axes.labelcolor": "#3b4149",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#eceef1",
     "xtick.color": "#5c636d",
     "ytick.color": "#5c636d",
@@ -227,14 +228,20 @@ def draw_marginals(real: Dataset, made: Dataset, bins: int = 60) -> "Figure":
 @contextmanager
 def panels(count: int, width: float, height: float) -> Iterator[tuple["Figure", list[Any]]]:
     """A figure of `count` panels of that size in inches, in rows no wider than a page, in this package's style."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     columns = max(1, min(count, int(PAGE / width)))
     rows = -(-count // columns)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    with page(columns * width, rows * height) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for spare in axes[count:]:
             spare.remove()
         yield figure, list(axes[:count])
+
+
+@contextmanager
+def page(width: float, height: float) -> Iterator["Figure"]:
+    """An empty figure of that size in inches, in this package's style."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")

@@ -162,7 +162,8 @@ class Played:
     returns: np.ndarray
     lengths: np.ndarray
     terminated: np.ndarray
-    succeeded: np.ndarray
+    arrivals: np.ndarray
+    """Steps until the first success; NaN before it."""
     reports_success: bool = False
     costs: np.ndarray | None = None
     """Undiscounted sums; None where the environment reports none."""
@@ -174,11 +175,15 @@ class Played:
     @classmethod
     def of(cls, n: int, signals: Sequence[str]) -> "Played":
         feedback = {name: np.zeros(n, np.float32) for name in signals}
-        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n, bool), feedback=feedback)
+        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.full(n, np.nan), feedback=feedback)
+
+    @property
+    def succeeded(self) -> np.ndarray:
+        return ~np.isnan(self.arrivals)
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"returns": self.returns, "lengths": self.lengths, "terminated": self.terminated}
-        found |= {"successes": self.succeeded} if self.reports_success else {}
+        found |= {"successes": self.succeeded, "arrivals": self.arrivals} if self.reports_success else {}
         return found | ({} if self.costs is None else {"costs": self.costs})
 
     @property
@@ -233,7 +238,8 @@ def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
     for key in SUCCESS_KEYS:
         if key in info:
             played.reports_success = True
-            played.succeeded[i] |= bool(info[key])
+            if info[key] and np.isnan(played.arrivals[i]):
+                played.arrivals[i] = played.lengths[i]
     return seen, terminated or truncated
 
 

@@ -96,6 +96,12 @@ def estimate(values: ArrayLike) -> Estimate:
     return Estimate(float(values.mean()), bootstrap(values.mean(axis=0)), bootstrap(values.mean(axis=1)))
 
 
+def estimate_known(values: ArrayLike) -> Estimate:
+    """As `estimate`, of [S, E] of which those that are NaN do not count; at least one must be known."""
+    known = np.ma.masked_invalid(np.asarray(values, np.float64))
+    return Estimate(float(known.mean()), *(bootstrap(known.mean(axis=axis).compressed()) for axis in (0, 1)))
+
+
 @dataclass(frozen=True)
 class Latency:
     """Milliseconds that one call of the policy took, for all environments together."""
@@ -129,6 +135,8 @@ class Scores:
     latency: Latency
     successes: np.ndarray | None = None
     """True where the environment reported success at any step; None where it never reports any."""
+    arrivals: np.ndarray | None = None
+    """Steps until the first success, float; NaN where there is none; None where the environment never reports any."""
     costs: np.ndarray | None = None
     """Sums of what the environment reported as "cost"; None where it never reports any."""
     reference: Reference | None = None
@@ -142,7 +150,8 @@ class Scores:
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent) and "cost" where known."""
+        """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent), "arrival" (steps, of the
+        episodes that succeed) and "cost" where known."""
         measured = {
             "return": self.returns,
             "normalised": self.normalised,
@@ -150,7 +159,10 @@ class Scores:
             "cost": self.costs,
             "length": self.lengths,
         }
-        return {name: estimate(values) for name, values in measured.items() if values is not None}
+        found = {name: estimate(values) for name, values in measured.items() if values is not None}
+        if self.arrivals is not None and not np.isnan(self.arrivals).all():
+            found["arrival"] = estimate_known(self.arrivals)
+        return found
 
     def table(self) -> "Table":
         """For the terminal: one line a quantity, with both intervals."""
@@ -160,7 +172,7 @@ class Scores:
         table = Table(title=f"{self.policy} in {self.environment}", title_justify="left", caption=self._caption())
         for heading in ("", "mean", f"95 % over {_count(episodes, 'episode')}", f"95 % over {_count(seeds, 'seed')}"):
             table.add_column(heading, justify="left" if not heading else "right")
-        units = {"normalised": " %", "success": " %"}
+        units = {"normalised": " %", "success": " %", "arrival": " (steps)"}
         for name, found in self.estimates.items():
             table.add_row(name + units.get(name, ""), f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
         return table
@@ -191,6 +203,7 @@ class Scores:
             "latency": vars(self.latency),
             "reference": None if self.reference is None else vars(self.reference),
             **{key: None if value is None else value.tolist() for key, value in arrays.items()},
+            "arrivals": _plain(self.arrivals),
         }
         estimates = {
             name: {"mean": found.mean, "episodes": vars(found.episodes), "seeds": vars(found.seeds)}
@@ -217,6 +230,11 @@ class Scores:
             fresh = path.with_name(f"{path.name}.tmp")
             fresh.write_text(json.dumps(found) + "\n")
             os.replace(fresh, path)
+
+
+def _plain(values: np.ndarray | None) -> list | None:
+    """[S, E] as lists, with None for NaN, which JSON lacks."""
+    return None if values is None else [[None if np.isnan(x) else float(x) for x in row] for row in values]
 
 
 def _count(n: int, what: str) -> str:
