@@ -74,13 +74,21 @@ def test_resume_goes_on_to_more_steps(folder, capsys):
 
 def test_list_and_data_list(capsys):
     assert "diffuser-maze" in answer(capsys, "list")[1]
-    assert "pointmaze-large" in answer(capsys, "data", "list")[1]
+    listed = answer(capsys, "data", "list")[1]
+    assert "pointmaze-large" in listed and "coffee-push" in listed
+    assert listed.count("metaworld-") == 1
 
 
-def test_data_info_and_make(folder, capsys):
-    status, said = answer(capsys, "data", "info", f"d4rl:{folder}/pendulum.hdf5")
+def test_data_info_and_make(folder, capsys, monkeypatch):
+    monkeypatch.setenv("REVERIE_CACHE", str(folder / "cache"))
+    source = f"d4rl:{folder}/pendulum.hdf5"
+    status, said = answer(capsys, "data", "info", source)
     assert status == 0
     assert "160" in said and "mean " in said and "{" not in said
+    [picture] = (folder / "cache" / "pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.name in "".join(said.split())
+    assert answer(capsys, "data", "info", source, "--out", folder / "new" / "it.svg")[0] == 0
+    assert "<svg" in (folder / "new" / "it.svg").read_text()
     pytest.importorskip("gymnasium_robotics")
     made = f"d4rl:{folder}/umaze.hdf5"
     assert answer(capsys, "data", "make", "pointmaze-umaze", "--steps", 500, "--out", made)[0] == 0
@@ -109,6 +117,7 @@ def test_help_lists_every_field_with_its_text(capsys):
         (["train", "--resume", "nowhere"], "nowhere"),
         (["eval", "nowhere", "--env", "Pendulum-v1"], "nowhere"),
         (["data", "make", "pointmaze-tiny", "--out", "d4rl:x.hdf5"], "pointmaze-tiny"),
+        (["data", "info", "d4rl:x.hdf5", "--out", "x.bmp"], "'x.bmp' is no name of a picture; end it in .png"),
     ],
 )
 def test_a_mistake_gets_a_sentence_and_a_status(arguments, sentence, capsys):

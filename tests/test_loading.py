@@ -45,12 +45,11 @@ def test_a_generated_set_may_be_one_of_several(tmp_path, monkeypatch):
     assert len(both) == 250 and both.attributes["source"] == f"line+d4rl:{tmp_path}/more.hdf5"
 
 
-def test_an_unknown_name_gets_the_names(monkeypatch):
-    monkeypatch.setattr(loading, "DATASETS", {"line": "", "circle": ""})
-    with pytest.raises(
-        DataError, match=r"'hopper' is no data set that Reverie generates \(circle, line\); .*'d4rl:PATH"
-    ):
-        reverie.load_dataset("hopper")
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(DataError, match=r"'hoper-expert' is no data set .* did you mean hopper-.*\? .*'d4rl:PATH"):
+        reverie.load_dataset("hoper-expert")
+    with pytest.raises(DataError, match=r"'zzz' is no data set .* `reverie data list` shows .*'d4rl:PATH"):
+        reverie.load_dataset("zzz")
 
 
 def test_a_run_goes_on_from_the_source_of_its_data_with_its_own_settings(tmp_path):

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from reverie.environments import MAZES
+from reverie.environments.pointmaze import MULTI
 from reverie.errors import ReverieError
 from reverie.evaluation import mazes, plots
 
 
-@pytest.mark.parametrize("name", MAZES)
+@pytest.mark.parametrize("name", MULTI)
 def test_a_maze_has_its_walls_and_equal_sides(name, tmp_path):
     maze = MAZES[name]
     path = np.array([maze.centre(cell) for cell in maze.path(maze.free[0], maze.free[-1])])

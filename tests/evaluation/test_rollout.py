@@ -125,6 +125,7 @@ def test_returns_lengths_and_ends_are_exact():
     np.testing.assert_allclose(scores.returns[0], 0.5 * lengths)
     np.testing.assert_array_equal(scores.terminated[0], lengths % 2 == 1)
     np.testing.assert_array_equal(scores.successes[0], lengths > 4)
+    np.testing.assert_array_equal(scores.arrivals[0], np.where(lengths > 4, 2, np.nan))
     assert (scores.environment, scores.policy, scores.seeds, scores.step) == ("Countdown", "constant", (0,), None)
 
 
@@ -277,9 +278,18 @@ def test_a_maze_is_normalised_by_what_is_measured_beside_it():
     assert scores.successes.all()
     assert scores.reference.high == scores.returns.mean() > scores.reference.low
     assert scores.normalised.mean() == pytest.approx(100)
+    assert (scores.arrivals < scores.lengths).all()
     run = replace(Fake(), name="goal fake", goals=True)
     run = evaluate(_run((0.0, 0.5), 4, 2, run), "pointmaze-umaze", episodes=3, max_steps=20, progress=False)
     assert run.lengths.tolist() == [[20] * 3] * 2
+
+
+def test_a_single_task_is_normalised_likewise():
+    pytest.importorskip("gymnasium_robotics")
+    name = "pointmaze-umaze-single"
+    scores = evaluate(WaypointPolicy(name), name, episodes=3, progress=False)
+    assert scores.environment == name and scores.successes.all()
+    assert scores.normalised.mean() == pytest.approx(100)
 
 
 def test_goals_and_plain_observations_are_not_mixed_up():

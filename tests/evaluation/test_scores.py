@@ -109,6 +109,20 @@ def test_json_has_every_number():
     assert found["latency"]["first"] == 30.0
 
 
+def test_arrivals_are_of_the_episodes_that_succeed():
+    nan = np.nan
+    scores = _scores(arrivals=np.array([[4.0, nan, 6.0], [8.0, nan, nan]]))
+    found = scores.estimates["arrival"]
+    assert found.mean == 6.0
+    assert (found.episodes.count, found.seeds.count) == (2, 2)
+    # Means of the episodes 6 and 6, of the seeds 5 and 8.
+    assert (found.episodes.low, found.episodes.high) == (6.0, 6.0) and (found.seeds.low, found.seeds.high) == (5, 8)
+    written = json.loads(scores.to_json(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    assert written["arrivals"] == [[4.0, None, 6.0], [8.0, None, None]]
+    never = _scores(arrivals=np.full((2, 3), nan))
+    assert "arrival" not in never.estimates and json.loads(never.to_json())["arrivals"] == [[None] * 3] * 2
+
+
 def test_saving_appends_and_keeps_what_is_there(tmp_path):
     path = tmp_path / "evaluation.json"
     _scores().save(path)

@@ -97,6 +97,6 @@ def suite() -> Suite:
     return Suite(
         "Meta-World's tasks by its scripted policies with noise, each episode with another goal",
         "metaworld (MIT), MuJoCo (Apache-2.0)",
-        {name: Entry(Scripted(name), 200 * LIMIT, about, 18, 3) for name in NAMES},
+        {name: Entry(Scripted(name), 200 * LIMIT, about, 16, 1.5) for name in NAMES},
         as_one="metaworld-TASK",
     )
