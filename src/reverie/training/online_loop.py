@@ -30,7 +30,7 @@ from reverie.training import beginning, folder, loop
 from reverie.training.callbacks import add_columns
 from reverie.training.fitting import ADVICE
 from reverie.training.metrics import divergence, segment_rows
-from reverie.training.run import Run, state_shapes
+from reverie.training.run import Run
 from reverie.training.store import Store
 from reverie.wishes import resolve
 
@@ -65,7 +65,7 @@ class OnlineLoop:
         """Of every environment, `[S, E, ...]`; `fresh` is what each begins an episode with."""
         if store.path and store.checkpoints and done:
             self.spec = Spec.load(store.path / folder.SPEC)
-            shapes = state_shapes(algorithm, self.spec, training.seeds)
+            shapes = loop.state_shapes(algorithm, self.spec, training.seeds)
             self.states = jax.device_put(store.checkpoints.restore(done, shapes))
         else:
             self.begin()
