@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -114,7 +115,7 @@ class Spec(eqx.Module):
     @classmethod
     def of_parts(cls, plain: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Spec":
         """What `parts` gave. Raises KeyError or ValueError where something is missing or is none of it."""
-        arrays = {key: jnp.asarray(x) for key, x in arrays.items()}
+        arrays = jax.device_put(dict(arrays))
         normalisers = {
             key: KINDS[kind](*(arrays[f"{key}/{name}"] for name in _names(KINDS[kind])))
             for key, kind in plain["normalisers"].items()

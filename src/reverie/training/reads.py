@@ -35,10 +35,8 @@ def reads(algorithm: Any, spec: Spec) -> frozenset[int]:
     found: set[int] = set()
     if isinstance(algorithm, Actor):
         carry = algorithm.reset(spec, 1, _wishes(algorithm, spec))
-        seen, brought = (
-            blank_input(algorithm, spec, 1),
-            {name: np.zeros(1, np.float32) for name in signals_of(algorithm)},
-        )
+        seen = blank_input(algorithm, spec, 1)
+        brought: Any = {name: np.zeros(1, np.float32) for name in signals_of(algorithm)}
         found |= set(used(lambda state: algorithm.act(state, spec, seen, carry, brought, jax.random.key(0))))
     if isinstance(algorithm, Computed):
         found |= set(used(lambda state: algorithm.computed(state, spec, jax.random.key(0))))
