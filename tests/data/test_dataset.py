@@ -8,6 +8,7 @@ import pytest
 from data_sets import arrays, broken, camera, three_episodes
 
 from reverie.data import Dataset, Field, concatenate
+from reverie.data.readers import read
 from reverie.errors import DataError
 
 
@@ -319,3 +320,36 @@ def test_dictionaries_of_different_things_are_not_joined():
 
 def test_a_data_sets_observations_are_a_tree_for_jax():
     assert [leaf.dtype for leaf in jax.tree.leaves(camera().observations)] == [np.uint8, np.int32, np.float32]
+
+
+def solved(**further):
+    """Two trajectories of three steps; the first is solved at its second step, and goes on."""
+    terminals, ends = np.array([0, 1, 0, 0, 0, 1]), np.array([0, 0, 1, 0, 0, 1])
+    observations = np.arange(6, dtype=np.float32)[:, None]
+    rewards = np.arange(6, dtype=np.float32)
+    return Dataset.from_arrays(observations, np.zeros((6, 1)), rewards, terminals, ends=ends, **further)
+
+
+def test_an_episode_may_go_on_after_a_terminal_where_the_source_says_where_it_ends():
+    data = solved()
+    np.testing.assert_array_equal(data.episodes, [[0, 3], [3, 6]])
+    np.testing.assert_array_equal(np.flatnonzero(data.terminals), [1, 5])
+    np.testing.assert_array_equal(np.flatnonzero(data.timeouts), [2])
+    np.testing.assert_array_equal(data.returns, [3, 12])
+    # The terminal inside has a successor; the timeout has none and is left out.
+    derived = data.with_next_observations()
+    np.testing.assert_array_equal(derived.next_observations[:, 0], [1, 2, 4, 5, 5])
+    np.testing.assert_array_equal(derived.episodes, [[0, 2], [2, 5]])
+    np.testing.assert_array_equal(np.flatnonzero(derived.timeouts), [])
+    np.testing.assert_array_equal(data.take_episodes([1]).ends, [0, 0, 1])
+
+
+def test_ends_are_kept_in_files_and_beside_data_that_says_none(tmp_path):
+    data = solved()
+    data.save(f"d4rl:{tmp_path / 'solved.hdf5'}")
+    assert read(f"d4rl:{tmp_path / 'solved.hdf5'}").fingerprint == data.fingerprint
+    plain = Dataset.from_arrays(data.observations, data.actions, data.rewards, data.terminals)
+    both = concatenate(data, plain)
+    np.testing.assert_array_equal(both.episodes, [[0, 3], [3, 6], [6, 8], [8, 12]])
+    with pytest.raises(DataError, match=r"cannot hold a terminal \(row 1\) after which the episode goes on"):
+        solved(next_observations=np.arange(1, 7, dtype=np.float32)[:, None]).save("minari:mine/solved-v0")

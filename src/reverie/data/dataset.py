@@ -15,7 +15,7 @@ from reverie.data.checking import Attribute, frozen
 from reverie.data.fields import Field, Space, Tree, describe, dimension, field_of, flatten, space_of
 from reverie.errors import DataError
 
-_PER_STEP = ("observations", "actions", "rewards", "costs", "next_observations", "terminals", "timeouts")
+_PER_STEP = ("observations", "actions", "rewards", "costs", "next_observations", "terminals", "timeouts", "ends")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,13 +24,15 @@ class Dataset:
 
     An episode ends where `terminals` or `timeouts` is true. A terminal is the end of the task (nothing comes
     after it, so nothing is bootstrapped); a timeout is only a cut. A row may carry both; it then counts as a
-    terminal. The arrays are read-only.
+    terminal. Where the source says itself where its episodes end (`ends`), they end there alone: in OGBench's single
+    tasks, say, a trajectory goes on after the task is solved. The arrays are read-only.
 
     - `observations`: one array, or a dictionary of arrays by name, each one of these: a vector float32 `[N, d]`;
       several agents' vectors float32 `[N, A, d]`; an image uint8 `[N, H, W, C]` of 1 to 4 channels; token ids int32
       `[N, L]` (in a dictionary only)
     - `actions`: float32 `[N, action_dim]`, or `[N, A, action_dim]` of A agents, in the environment's units
     - `terminals`, `timeouts`: bool `[N]`
+    - `ends`: bool `[N]`, True at every episode's last row; None where that is where `terminals` or `timeouts` is
     - `terminals_known`: False where the source had no terminals at all; then those here are all False
     - `rewards`, `costs`: float32 `[N]`, or None
     - `next_observations`: as the observations, or None
@@ -51,6 +53,7 @@ class Dataset:
     terminals_known: bool = True
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     costs: NDArray[np.float32] | None = None
+    ends: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_arrays(
@@ -63,6 +66,7 @@ class Dataset:
         *,
         next_observations: ArrayLike | Mapping[str, ArrayLike] | None = None,
         costs: ArrayLike | None = None,
+        ends: ArrayLike | None = None,
         infos: Mapping[str, ArrayLike] | None = None,
         action_low: ArrayLike | None = None,
         action_high: ArrayLike | None = None,
@@ -73,7 +77,8 @@ class Dataset:
         Observations that are one array of numbers are cast to float32, images (uint8 of four axes) stay uint8; so it
         is by name in a dictionary, where integers `[N, L]` become token ids. `terminals` and `timeouts` hold 0 and 1
         (or booleans); one that is left out is all false, and methods that must know where the task ends refuse data
-        without terminals. A trailing unfinished episode is kept and counts as cut by a timeout. The action bounds are
+        without terminals. `ends`, where given, says alone where episodes end; the timeouts are then its rows that are
+        no terminals. A trailing unfinished episode is kept and counts as cut by a timeout. The action bounds are
         scalars, `[action_dim]` or of one action's shape, both or neither; actions are checked against them.
 
         Raises DataError, naming key, row and column: discrete (integer) actions, a wrong shape, lengths or agents
@@ -87,6 +92,10 @@ class Dataset:
         terminal, timeout = (
             checking.flags(key, value, steps) for key, value in (("terminals", terminals), ("timeouts", timeouts))
         )
+        ended = None
+        if ends is not None:
+            ended = checking.closed(np.zeros(steps, bool), checking.flags("ends", ends, steps))
+            timeout = ended & ~terminal
         successors = None
         if next_observations is not None:
             successors = checking.observations("next_observations", next_observations)
@@ -98,7 +107,8 @@ class Dataset:
             observations=observed,
             actions=frozen(acted),
             terminals=frozen(terminal),
-            timeouts=frozen(checking.closed(terminal, timeout)),
+            timeouts=frozen(timeout if ended is not None else checking.closed(terminal, timeout)),
+            ends=None if ended is None else frozen(ended),
             rewards=checking.scalars("rewards", rewards, steps),
             costs=checking.scalars("costs", costs, steps),
             next_observations=successors,
@@ -137,10 +147,15 @@ class Dataset:
         """Of vectors. Raises DataError where the actions are several agents'."""
         return dimension("actions", self.action_space)
 
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """True at every episode's last row: bool `[N]`."""
+        return self.terminals | self.timeouts if self.ends is None else self.ends
+
     @cached_property
     def episodes(self) -> NDArray[np.int64]:
         """Every episode's first row and the row after its last: int64 `[E, 2]`."""
-        stops = np.flatnonzero(self.terminals | self.timeouts) + 1
+        stops = np.flatnonzero(self.last) + 1
         return np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1)
 
     @cached_property
@@ -184,6 +199,7 @@ class Dataset:
             **flatten("next_observations", self.next_observations),
             "terminals": self.terminals,
             "timeouts": self.timeouts,
+            "ends": self.ends,
             "action_low": self.action_low,
             "action_high": self.action_high,
         }
@@ -234,16 +250,19 @@ class Dataset:
         """
         if self.next_observations is not None:
             return self
-        kept = self.terminals | ~self.timeouts
+        kept = self.terminals | ~self.last
         if not kept.any():
             raise DataError(
                 "Every episode is one step cut by a timeout, so no step has a successor; give 'next_observations'."
             )
         rows = np.flatnonzero(kept)
-        successors = np.where(self.terminals, np.arange(len(self)), np.arange(len(self)) + 1)[rows]
+        successors = np.where(self.last, np.arange(len(self)), np.arange(len(self)) + 1)[rows]
         # Where the row after was left out, its episode now ends one step earlier.
-        cut = self.timeouts[rows] | ~kept[successors]
-        return replace(self._take(rows), timeouts=frozen(cut), next_observations=_rows(self.observations, successors))
+        cut = self.last[rows] | ~kept[successors]
+        taken = replace(self._take(rows), next_observations=_rows(self.observations, successors))
+        if self.ends is not None:
+            return replace(taken, ends=frozen(cut), timeouts=frozen(cut & ~taken.terminals))
+        return replace(taken, timeouts=frozen(self.timeouts[rows] | (cut & ~taken.terminals)))
 
     def _take(self, rows: NDArray[np.integer]) -> "Dataset":
         taken = {key: _rows(getattr(self, key), rows) for key in _PER_STEP}
@@ -298,6 +317,8 @@ def concatenate(*datasets: Dataset) -> Dataset:
         joining.check_bounds(declared, data)
     if any(data.next_observations is not None for data in datasets):
         datasets = tuple(data.with_next_observations() for data in datasets)
+    if any(data.ends is not None for data in datasets):
+        datasets = tuple(replace(data, ends=frozen(data.last)) for data in datasets)
     return Dataset(
         **{key: jax.tree.map(joining.concatenated, *(getattr(data, key) for data in datasets)) for key in _PER_STEP},
         infos=joining.shared([data.infos for data in datasets]),

@@ -6,7 +6,7 @@ from typing import Any
 
 from reverie.errors import DataError
 
-PER_STEP = ("observations", "actions", "timeouts", "terminals", "rewards", "costs", "next_observations")
+PER_STEP = ("observations", "actions", "timeouts", "terminals", "rewards", "costs", "next_observations", "ends")
 BOUNDS = ("action_low", "action_high")
 EXAMPLES = {"d4rl": "PATH.hdf5", "minari": "NAMESPACE/NAME-v0", "ogbench": "PATH.npz"}
 

@@ -127,7 +127,7 @@ def transition_rows(arrays: Mapping[str, Any], spec: Spec) -> Rows:
 def sarsa(data: Dataset, spec: Spec) -> Transitions:
     """The steps whose next action is known too, with `next_actions` (a terminal's are its own, and never used): for
     the values of the behaviour itself. Raises DataError where no step is left."""
-    last = data.terminals | data.timeouts
+    last = data.last
     kept = np.flatnonzero(~last | data.terminals)
     if kept.size == 0:
         raise DataError("Every episode is one step cut by a timeout, so no step has a next action.")
@@ -156,7 +156,7 @@ def pairs(data: Dataset, spec: Spec) -> Transitions:
 def rewards_to_go(data: Dataset, discount: float = 1.0, termination_penalty: float = 0.0) -> np.ndarray:
     """From every row to the end of its episode, discounted: float64 `[N]`. `termination_penalty` is added to the last
     reward of an episode that ends by a terminal. Raises DataError without rewards."""
-    rewards = data.require_rewards().astype(np.float64) + termination_penalty * data.terminals
+    rewards = data.require_rewards().astype(np.float64) + termination_penalty * (data.terminals & data.last)
     to_go = np.empty_like(rewards)
     for start, stop in data.episodes:
         backwards = reversed(rewards[start:stop].tolist())

@@ -72,6 +72,11 @@ def write_minari(data: "Dataset", identity: str) -> None:
     from gymnasium.spaces import Box
 
     _check_successors(data)
+    if (inside := data.terminals & ~data.last).any():
+        raise DataError(
+            f"'minari:{identity}' cannot hold a terminal (row {int(np.argmax(inside))}) after which the episode goes "
+            "on; save to d4rl:."
+        )
     space, rewards = _gymnasium_space(identity, data.observation_space), data.require_rewards()
     _check_minari_size(identity, len(data.episodes), len(data))
     low, high = data.action_bounds
@@ -116,7 +121,7 @@ def _check_successors(data: "Dataset") -> None:
         raise DataError(
             "Minari stores what follows an episode's last step, and 'next_observations' is missing; save to d4rl:."
         )
-    inside = np.flatnonzero(~(data.terminals | data.timeouts)[:-1])
+    inside = np.flatnonzero(~data.last[:-1])
     now, successors = flatten("", data.observations), flatten("", data.next_observations)
     differ = [_rows_differ(successors[key][inside], now[key][inside + 1]) for key in now]
     broken = inside[np.any(differ, axis=0)]
