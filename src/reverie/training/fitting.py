@@ -19,7 +19,7 @@ from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, loop, release, segments
-from reverie.training.callbacks import Callback, add_columns
+from reverie.training.callbacks import Callback, add_columns, any_done
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run
@@ -233,7 +233,7 @@ class Fitting:
                 add_columns(rows, callback.on_segment(self.run_of(spec, states, done, store)))
             store.append(rows)
             bar.update(rows)
-            stopping = stop.asked
+            stopping = stop.asked or any_done(self.callbacks)
             # Rows first: a checkpoint without its rows could not be made good, rows without one are dropped.
             if stopping or clock.due(done, training):
                 store.save(done, states)
