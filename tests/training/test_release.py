@@ -57,6 +57,7 @@ def action(run, seed):
     return np.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:40 transitions")
 @pytest.mark.parametrize("name", OURS)
 def test_what_is_read_acts_or_generates_as_the_run(name, tmp_path):
@@ -251,6 +252,7 @@ def pendulum() -> Dataset:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:160 transitions")
 def test_the_command_line_takes_the_file_for_the_folder(tmp_path, capsys):
     source, file = f"d4rl:{tmp_path}/pendulum.hdf5", tmp_path / "bc.safetensors"
