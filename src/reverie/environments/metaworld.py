@@ -6,8 +6,6 @@ An episode has 500 steps, is never ended by the task, and begins with objects an
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from reverie.errors import ReverieError
 
 if TYPE_CHECKING:
@@ -48,12 +46,8 @@ def make_metaworld(name: str) -> "gymnasium.Env":
                 self.unwrapped.seed(seed)  # type: ignore[attr-defined]  # it ignores that of its own reset
             return self.env.reset(options=options)
 
-    state = np.random.get_state()
-    try:
-        # With a seed, since it draws from the global generator without one.
-        env = _classes(name)[f"{name.removeprefix(PREFIX)}-v3-goal-observable"](seed=0)
-    finally:
-        np.random.set_state(state)
+    # With a seed it puts the global generator back, of which it makes use.
+    env = _classes(name)[f"{name.removeprefix(PREFIX)}-v3-goal-observable"](seed=0)
     env.seeded_rand_vec, env._freeze_rand_vec = True, False
     env.spec = EnvSpec(name, max_episode_steps=LIMIT)
     return Seeded(env)
