@@ -74,8 +74,8 @@ def write_minari(data: "Dataset", identity: str) -> None:
     _check_successors(data)
     if (inside := data.terminals & ~data.last).any():
         raise DataError(
-            f"'minari:{identity}' cannot hold a terminal (row {int(np.argmax(inside))}) after which the episode goes on; "
-            "save to d4rl:."
+            f"'minari:{identity}' cannot hold a terminal (row {int(np.argmax(inside))}) after which the episode goes "
+            "on; save to d4rl:."
         )
     space, rewards = _gymnasium_space(identity, data.observation_space), data.require_rewards()
     _check_minari_size(identity, len(data.episodes), len(data))
