@@ -1,6 +1,7 @@
 """What is loaded by a name: data sets that are made here, and runs to go on with."""
 
 import json
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,13 +21,14 @@ from reverie.training import fit_online
 def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
     made = []
 
-    def make(name, *, steps=None, seed=0):
+    @contextmanager
+    def make(name, **_):
         made.append(name)
-        return synthetic()
+        yield synthetic()
 
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "DATASETS", {"line": "a line"})
-    monkeypatch.setattr(loading, "make_dataset", make)
+    monkeypatch.setattr(loading, "making", make)
     first, second = reverie.load_dataset("line"), reverie.load_dataset("line")
     assert made == ["line"]
     assert first.fingerprint == second.fingerprint == synthetic().fingerprint
@@ -37,7 +39,7 @@ def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
 def test_a_generated_set_may_be_one_of_several(tmp_path, monkeypatch):
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "DATASETS", {"line": "a line"})
-    monkeypatch.setattr(loading, "make_dataset", lambda name: synthetic(100))
+    monkeypatch.setattr(loading, "making", lambda name, **_: nullcontext(synthetic(100)))
     synthetic(150, seed=1).save(f"d4rl:{tmp_path}/more.hdf5")
     both = reverie.load_dataset(f"line+d4rl:{tmp_path}/more.hdf5")
     assert len(both) == 250 and both.attributes["source"] == f"line+d4rl:{tmp_path}/more.hdf5"

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from reverie.catalogue import from_config
-from reverie.collection import DATASETS, make_dataset
+from reverie.collection import DATASETS
+from reverie.collection.datasets import making
+from reverie.collection.parts import cores
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
@@ -45,7 +47,8 @@ def generated(name: str) -> Dataset:
         )
     path = cache_folder() / "datasets" / f"{name}-{__version__}.hdf5"
     if not path.exists():
-        make_dataset(name).save(f"d4rl:{path}")
+        with making(name, jobs=cores(), progress=True) as made:
+            made.save(f"d4rl:{path}")
     data = read_d4rl(str(path))
     return replace(data, attributes={**data.attributes, "source": name})
 

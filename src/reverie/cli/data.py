@@ -4,12 +4,13 @@ import tyro
 
 import reverie
 from reverie.cli.show import in_words, show, table
-from reverie.collection import DATASETS, make_dataset
+from reverie.collection.datasets import SUITES, making
+from reverie.collection.parts import cores
 from reverie.data.writers import check_target
 
 
 def data_list() -> None:
-    """The kinds of source, and the sets that are generated here."""
+    """The kinds of source, and the sets that are collected here."""
     kinds = [
         ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
         ("minari:ID", "a Minari data set, local or from its server"),
@@ -18,10 +19,21 @@ def data_list() -> None:
         ("SOURCE@every=10", "every tenth of its episodes"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
     ]
-    generated = [
-        (name, f"generated here, {entry.steps:,} steps: {entry.description}") for name, entry in DATASETS.items()
-    ]
-    show(table(("source", "what it is"), kinds + generated))
+    show(table(("source", "what it is"), kinds))
+    for suite in SUITES:
+        rows = [
+            (name, f"{entry.steps:,}", f"{entry.megabytes:.0f}", _minutes(entry.minutes), entry.description)
+            for name, entry in suite.entries.items()
+        ]
+        made = table(("", "steps", "MB", "minutes", ""), rows)
+        made.title, made.title_justify = f"{suite.title}\n[dim]{suite.simulator}", "left"
+        made.columns[0].no_wrap = True
+        show(made)
+    print("Collected by `reverie data make NAME`, under Apache-2.0; minutes are those of two cores of an AMD EPYC.")
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
 
 
 def data_info(source: tyro.conf.Positional[str]) -> None:
@@ -35,16 +47,19 @@ def data_info(source: tyro.conf.Positional[str]) -> None:
     show(table((source, ""), [(key, in_words(value)) for key, value in (summary | attributes).items()]))
 
 
-def data_make(name: tyro.conf.Positional[str], out: str, steps: int | None = None, seed: int = 0) -> None:
-    """Generate a data set and write it.
+def data_make(
+    name: tyro.conf.Positional[str], out: str, steps: int | None = None, seed: int = 0, jobs: int | None = None
+) -> None:
+    """Collect a data set and write it. The same command goes on where one was stopped.
 
     Args:
         name: as `reverie data list` shows.
         out: d4rl:FILE.hdf5 or minari:ID.
         steps: environment steps; the set's own number if not given.
         seed: same seed, same data.
+        jobs: processes at once, which do not change the data; as many as there are cores if not given.
     """
     check_target(out)
-    data = make_dataset(name, steps=steps, seed=seed, progress=True)
-    data.save(out)
+    with making(name, steps=steps, seed=seed, jobs=cores() if jobs is None else jobs, progress=True) as data:
+        data.save(out)
     print(f"{len(data):,} steps in {out}")

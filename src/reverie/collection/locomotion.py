@@ -1,174 +1,210 @@
 """Locomotion data as D4RL made it (Fu et al. 2020, section 5), on today's simulators and from agents trained here.
 
-random: the actions of a policy that has learned nothing. medium: a million steps of a SAC agent stopped at about a
-third of the expert's return. medium-replay: the replay of this agent until then. expert: a million steps
-of the agent trained to the expert's return. medium-expert: the two, one after the other. All act stochastically, as in
-training.
+The agents are SAC's of one training a task, as they were when their return first reached a share of the expert's:
+`agents/TASK-PERCENT.safetensors`, made by `recipes/agents.py`.
+
+random: the actions of a policy that has learned nothing. medium, expert: one agent's. medium-expert: the two, one after
+the other. mixture: equal steps of all agents: many ways to run in the same states. All act stochastically, as in
+training. medium-replay: the replay of an agent that is trained for it until it is medium.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import numpy as np
 
 from reverie.baselines import SAC
-from reverie.data import Dataset, concatenate
+from reverie.collection.recipe import Entry, Part, Rows, Suite
+from reverie.data import Dataset
 from reverie.data.replay import History
 from reverie.environments.collector import Collector
-from reverie.errors import DataError, ReverieError
+from reverie.errors import DataError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.evaluation.scores import REFERENCES
 from reverie.paths import cache_folder
-from reverie.terminal import Progress
-from reverie.training import Run, fit_online, loop
+from reverie.training import Run, fit_online, load, loop
 from reverie.training.online_loop import RECENT
 
 ENVIRONMENTS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}
-KINDS = {
-    "random": "1M steps of a policy that has learned nothing",
-    "medium": "1M steps of a SAC agent of a third of the expert's return",
-    "medium-replay": "the replay of this agent until then",
-    "expert": "1M steps of a SAC agent of the expert's return",
-    "medium-expert": "medium and expert, one after the other",
-}
-LEVELS = {"medium": 1 / 3, "expert": 1.0}
-"""Where the agents stop, from a random policy's return (0) to the expert's of `evaluation.REFERENCES` (1)."""
+SHIPPED = Path(__file__).parent / "agents"
+RANDOM, MEDIUM, EXPERT = 0, 33, 100
+"""Agents by their return in per cent, from a random policy's (0) to the expert's of `evaluation.REFERENCES` (100)."""
 TOGETHER = 10
 """Environments stepped together."""
-CHUNK = 1000
-"""Steps of each between two looks at the progress bar."""
+SIZE = 100_000
+"""Steps of a part."""
+
+
+def agent() -> SAC:
+    """What learns. Half the paper's width: as good an agent, of a third of the time."""
+    return SAC(hidden=(128, 128), critic_hidden=(128, 128))
+
+
+def return_of(task: str, percent: float) -> float:
+    """That an agent of so many per cent has."""
+    reference = REFERENCES[ENVIRONMENTS[task]]
+    return reference.low + percent / 100 * (reference.high - reference.low)
+
+
+def shipped(task: str) -> tuple[int, ...]:
+    """The agents of a task that there are, in per cent, the worst first."""
+    return tuple(sorted(int(file.stem.split("-")[1]) for file in SHIPPED.glob(f"{task}-*.safetensors")))
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Which agent learns where, and how."""
+class AgentsPart(Part):
+    """A part by one agent."""
 
-    agent: Any
-    """An algorithm that learns online."""
+    percent: int
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Steps of agents, equally many of each."""
+
+    name: str
     environment: str
-    low: float
-    """A random policy's return."""
-    high: float
-    """The expert's."""
-    longest: int = 3_000_000
-    """Environment steps after which an agent below its level is given up."""
+    agents: tuple[int, ...]
+    """In per cent."""
+    folder: Path = SHIPPED
+    size: int = SIZE
+    """Steps of a part."""
+
+    @property
+    def task(self) -> str:
+        return self.name.split("-")[0]
+
+    def parts(self, steps: int, seed: int) -> list[AgentsPart]:
+        shares = [steps // len(self.agents) + (i < steps % len(self.agents)) for i in range(len(self.agents))]
+        found: list[AgentsPart] = []
+        for percent, share in zip(self.agents, shares, strict=True):
+            for start in range(0, share, self.size):
+                found.append(AgentsPart(len(found), min(self.size, share - start), seed, percent))
+        return found
+
+    def collect(self, part: AgentsPart, progress: bool = False) -> Rows:
+        seed = int(part.rng().integers(2**32))
+        run = self.run(part.percent, part.seed)
+        policy = RunPolicy(replace(run, algorithm=run.algorithm.exploring), seed)
+        policy.reset(TOGETHER)
+        with closing(Collector(self.environment, (part.seed,), TOGETHER, entropy=part.index + 1)) as env:
+            return collect_steps(env, lambda seen: policy.act(seen[0])[None], part.steps)
+
+    def run(self, percent: int, seed: int) -> Run:
+        """The agent."""
+        if percent == RANDOM:
+            return untrained(agent(), self.environment, seed)
+        return load(self.folder / f"{self.task}-{percent}.safetensors")
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        about = {"agents": list(self.agents), "agent": agent().name}
+        return regenerated(self.name, self.environment, rows, about | {"steps": steps, "seed": seed})
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The replay of an agent that is trained until it is medium, in `$REVERIE_CACHE/agents`, where it goes on after a
+    stop."""
+
+    name: str
+    environment: str
+    until: float
+    """Its return."""
+    learner: Any
     settings: tuple[tuple[str, int], ...] = ()
     """Of `fit_online`, where not the usual ones."""
 
-    def level(self, name: str) -> float:
-        return self.low + LEVELS[name] * (self.high - self.low)
+    def parts(self, steps: int, seed: int) -> list[Part]:
+        return [Part(0, steps, seed)]
+
+    def collect(self, part: Part, progress: bool = False) -> Rows:
+        folder = cache_folder() / "agents" / f"{self.learner.name}-{self.environment}-{part.seed}"
+        settings: dict[str, Any] = dict(self.settings) | {"until": self.until, "progress": progress}
+        run = fit_online(
+            self.learner, self.environment, steps=part.steps, seed=part.seed, out=folder, resume=True, **settings
+        )
+        recent = float(np.mean(run.histories[0].returns[-RECENT:]))
+        if recent < self.until:
+            raise DataError(
+                f"After {run.step} steps the agent's return is {recent:.0f}, below {self.until:.0f}. Try another seed, "
+                f"or more steps. What it has learned is in {str(folder)!r}."
+            )
+        return _rows(run.histories[0].dataset())
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        about = {"agent": self.learner.name, "agent_steps": len(rows["actions"]), "seed": seed}
+        return regenerated(self.name, self.environment, rows, about)
 
 
-def usual(task: str) -> Recipe:
-    """SAC with its paper's settings in one of `ENVIRONMENTS`."""
-    reference = REFERENCES[ENVIRONMENTS[task]]
-    return Recipe(SAC(), ENVIRONMENTS[task], reference.low, reference.high)
-
-
-def collect(name: str, *, steps: int, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Dataset:
-    """The data set "hopper-medium" and its like.
-
-    Its agents are trained on first use, in `$REVERIE_CACHE/agents`, and go on there after a stop.
-
-    Args:
-        name: one of `ENVIRONMENTS`, a hyphen, one of `KINDS`.
-        steps: of the set; of a medium-replay the most that the agent may take to its level.
-        seed: of the agent, and of what it does.
-        progress: shows bars on the terminal.
-        recipe: another agent or task than the usual one.
-
-    Raises:
-        ReverieError: steps below 1, or no simulator installed.
-        DataError: the agent does not reach its level in time. What it has learned stays.
-    """
-    if steps < 1:
-        raise ReverieError(f"steps must be at least 1, but is {steps}.")
-    task, _, kind = name.partition("-")
-    recipe = recipe or usual(task)
-    label = name if progress else None
-    if kind == "medium-replay":
-        agent = trained("medium", recipe, seed, progress, steps)
-        data = replace(agent.histories[0].dataset(), attributes={"agent_steps": agent.step})
-    elif kind == "medium-expert":
-        counts = {"medium": steps - steps // 2, "expert": steps // 2}
-        agents = {level: trained(level, recipe, seed, progress) for level in counts}
-        data = concatenate(*(rollouts(agents[level], recipe, n, seed, label) for level, n in counts.items()))
-    else:
-        agent = untrained(recipe, seed) if kind == "random" else trained(kind, recipe, seed, progress)
-        data = rollouts(agent, recipe, steps, seed, label)
-    return replace(data, attributes=dict(data.attributes) | _attributes(name, kind, recipe, seed))
-
-
-def _attributes(name: str, kind: str, recipe: Recipe, seed: int) -> dict[str, Any]:
-    return {
+def regenerated(name: str, environment: str, rows: Rows, about: dict[str, Any]) -> Dataset:
+    """The rows as a data set that says what it is."""
+    bounds: dict[str, Any] = {key: rows.pop(key)[0] for key in ("action_low", "action_high")}
+    arrays: dict[str, Any] = dict(rows)
+    attributes = {
         "name": f"{name} (regenerated)",
         "regenerated": True,
-        "about": f"{KINDS[kind]}; D4RL's recipe on another simulator, not D4RL's data",
-        "environment": recipe.environment,
-        "agent": recipe.agent.name,
-        "seed": seed,
+        "about": "D4RL's recipe on another simulator and by other agents, not D4RL's data",
+        "environment": environment,
         "gymnasium": version("gymnasium"),
         "mujoco": version("mujoco"),
     }
+    return Dataset.from_arrays(**arrays, **bounds, attributes=attributes | about)
 
 
-def trained(level: str, recipe: Recipe, seed: int, progress: bool = False, longest: int | None = None) -> Run:
-    """The agent at its level. The expert goes on from where the medium one stopped."""
-    folder, longest = _folder(level, recipe, seed), longest or recipe.longest
-    if level == "expert" and not folder.exists():
-        trained("medium", recipe, seed, progress)
-        copytree(_folder("medium", recipe, seed), folder)
-    settings: dict[str, Any] = dict(recipe.settings) | {
-        "until": recipe.level(level),
-        "seed": seed,
-        "progress": progress,
-    }
-    run = fit_online(recipe.agent, recipe.environment, steps=longest, out=folder, resume=True, **settings)
-    recent = float(np.mean(run.histories[0].returns[-RECENT:]))
-    if recent < recipe.level(level):
-        raise DataError(
-            f"After {run.step} steps the {level} agent's return is {recent:.0f}, below {recipe.level(level):.0f}. Try "
-            f"another seed, or more steps. What it has learned is in {str(folder)!r}."
-        )
-    return run
-
-
-def _folder(level: str, recipe: Recipe, seed: int) -> Path:
-    return cache_folder() / "agents" / f"{recipe.agent.name}-{recipe.environment}-{seed}" / level
-
-
-def untrained(recipe: Recipe, seed: int) -> Run:
+def untrained(algorithm: Any, environment: str, seed: int) -> Run:
     """A policy as it is initialised."""
-    with closing(Collector(recipe.environment, (seed,), 1)) as env:
+    with closing(Collector(environment, (seed,), 1)) as env:
         rngs = [np.random.default_rng(seed)]
-        seen = collect_steps(env, lambda _: env.random_actions(rngs), 100, None)
-    spec, keys = recipe.agent.prepare(seen)[1], loop.seed_keys((seed,))
-    return Run(recipe.agent, spec, loop.initial_states(recipe.agent, keys, spec), 0, (seed,))
+        rows = collect_steps(env, lambda _: env.random_actions(rngs), 100)
+    spec, keys = algorithm.prepare(regenerated("", environment, rows, {}))[1], loop.seed_keys((seed,))
+    return Run(algorithm, spec, loop.initial_states(algorithm, keys, spec), 0, (seed,))
 
 
-def rollouts(run: Run, recipe: Recipe, steps: int, seed: int, label: str | None) -> Dataset:
-    """So many steps of the agent as it acts in training."""
-    policy = RunPolicy(replace(run, algorithm=run.algorithm.exploring), seed)
-    policy.reset(TOGETHER)
-    with closing(Collector(recipe.environment, (seed,), TOGETHER, entropy=1)) as env:
-        data = collect_steps(env, lambda seen: policy.act(seen[0])[None], steps, label)
-    return replace(data, attributes={"agent_steps": run.step})
-
-
-def collect_steps(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int, label: str | None) -> Dataset:
+def collect_steps(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int) -> Rows:
     """So many steps, one environment's episodes after another's; the last of each is cut where time is up."""
     history = History(env.low, env.high)
-    with Progress(label or "", steps, show=label is not None, unit="steps") as bar:
-        for done in range(0, steps, CHUNK * env.envs):
-            left = steps - done
-            made = env.steps(choose, min(CHUNK, -(-left // env.envs)))
-            history.append({name: x[0] for name, x in made.items()})
-            bar.more(min(left, CHUNK * env.envs))
-    data = history.dataset()
-    arrays: dict[str, Any] = {name: x[:steps] if len(x) == len(data) else x for name, x in data.arrays().items()}
-    return type(data).from_arrays(**arrays)
+    made = env.steps(choose, -(-steps // env.envs))
+    history.append({name: x[0] for name, x in made.items()})
+    return _rows(history.dataset(), steps)
+
+
+def _rows(data: Dataset, steps: int | None = None) -> Rows:
+    """The first `steps`, the last one an episode's end, and the actions' bounds as columns of one row."""
+    arrays = data.arrays()
+    bounds = {key: arrays.pop(key)[None] for key in ("action_low", "action_high")}
+    rows = {key: x[:steps] for key, x in arrays.items()}
+    cut = np.arange(len(rows["actions"])) == len(rows["actions"]) - 1
+    return rows | bounds | {"timeouts": rows["timeouts"] | (cut & ~rows["terminals"])}
+
+
+def suite() -> Suite:
+    return Suite(
+        "D4RL's locomotion recipe: SAC agents trained here, of so many per cent of the expert's return, run with noise",
+        "Gymnasium's v5 tasks (MIT), MuJoCo (Apache-2.0)",
+        {name: entry for task in ENVIRONMENTS for name, entry in _entries(task).items()},
+    )
+
+
+def _entries(task: str) -> dict[str, Entry]:
+    environment, agents = ENVIRONMENTS[task], shipped(task)
+    best = agents[-1] if agents else EXPERT
+    # An agent that was not trained to the expert's return is not called an expert.
+    top = "expert" if best == EXPERT else f"level-{best}"
+    kinds: dict[str, tuple[Sequence[int], int, str]] = {
+        "random": ((RANDOM,), 1_000_000, "an agent that has learned nothing"),
+        "medium": ((MEDIUM,), 1_000_000, f"the agent of {MEDIUM} %"),
+        top: ((best,), 1_000_000, f"the agent of {best} %"),
+        f"medium-{top}": ((MEDIUM, best), 2_000_000, f"the agents of {MEDIUM} and of {best} %"),
+        "mixture": (agents, 1_000_000, f"equal steps of the agents of {', '.join(map(str, agents))} %"),
+    }
+    found: dict[str, Entry] = {}
+    for kind, (chosen, steps, about) in kinds.items():
+        recipe = Rollouts(f"{task}-{kind}", environment, tuple(chosen))
+        found[recipe.name] = Entry(recipe, steps, about, steps / 10_000, steps / 300_000)
+    replay = Replay(f"{task}-medium-replay", environment, return_of(task, MEDIUM), agent())
+    about = f"all steps of an agent that is trained for this until it is of {MEDIUM} %; at most so many"
+    return found | {replay.name: Entry(replay, 3_000_000, about, 20, 15)}

@@ -5,9 +5,11 @@ They are regenerated; they are not D4RL's files and their scores do not compare 
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from reverie.collection.recipe import Entry, Part, Rows, Suite, cut
 from reverie.data import Dataset
 from reverie.environments.pointmaze import (
     GOAL_NOISE,
@@ -21,8 +23,6 @@ from reverie.environments.pointmaze import (
     find_maze,
 )
 from reverie.environments.registry import make
-from reverie.errors import ReverieError
-from reverie.terminal import Progress
 
 
 class Point:
@@ -66,7 +66,7 @@ def draw_goal(maze: Maze, rng: np.random.Generator, x: float, y: float) -> Posit
             return goal
 
 
-def rollout(maze: Maze, settings: Settings, seed: int, chunk: int = 10_000) -> Iterator[np.ndarray]:
+def rollout(maze: Maze, settings: Settings, seed: int | list[int], chunk: int = 10_000) -> Iterator[np.ndarray]:
     """One endless rollout, in chunks of float64 [chunk, 8]: state (4), action (2), goal (2).
 
     A trip ends on the step that brings the ball within `settings.reach` of the goal; the next goal is drawn there and
@@ -89,72 +89,83 @@ def rollout(maze: Maze, settings: Settings, seed: int, chunk: int = 10_000) -> I
         yield np.array(rows)
 
 
-def collect(
-    name: str,
-    *,
-    steps: int,
-    seed: int = 0,
-    settings: Settings | None = None,
-    progress: bool = False,
-) -> Dataset:
-    """Collects data in a point maze, in the protocol of D4RL's maze2d sets: one rollout from goal to goal.
+ROLLOUT = 100_000
+"""Steps of one rollout; a set of more has several, each cut by a timeout."""
+
+
+@dataclass(frozen=True)
+class PointMaze:
+    """The protocol of D4RL's maze2d sets: rollouts from goal to goal, never reset.
 
     `infos["goal"]` [N, 2] is the goal in force at each step; it changes after the step that reaches it (within
-    `settings.reach`, 0.1 m). The ball rolls on, so the whole is one episode, cut by a timeout at its last step: a
-    window may begin on the way to one goal and end on the way to the next. There are no terminals. `rewards` are
-    the environment's: 1 where the position after the step lies within 0.45 m of the goal in force, else 0.
-
-    Args:
-        name: a key of `MAZES`.
-        steps: environment steps, at least 1.
-        seed: same seed, same data (on one machine kind and version of mujoco).
-        settings: of the controller; the defaults are those of D4RL's generator with its noise on.
-        progress: shows a bar on the terminal.
-
-    Raises:
-        ReverieError: unknown maze, steps below 1, or no simulator installed.
+    `settings.reach`, 0.1 m). The ball rolls on, so a rollout is one episode: a window may begin on the way to one goal
+    and end on the way to the next. There are no terminals. `rewards` are the environment's: 1 where the position
+    after the step lies within 0.45 m of the goal in force, else 0.
     """
-    maze, settings = find_maze(name), settings or Settings()
-    if steps < 1:
-        raise ReverieError(f"steps must be at least 1, but is {steps}.")
-    if seed < 0:
-        raise ReverieError(f"seed must be at least 0, but is {seed}.")
-    # One row more than asked for: the state after the last step.
-    flat = _gather(rollout(maze, settings, seed), steps + 1, progress, f"collecting {name}")
-    states, actions, goals = flat[:, :4], flat[:-1, 4:6], flat[:-1, 6:8]
-    distance = np.linalg.norm(states[1:, :2] - goals, axis=1)
-    return Dataset.from_arrays(
-        observations=states[:-1],
-        actions=actions,
-        rewards=distance <= GOAL_RADIUS,
-        next_observations=states[1:],
-        terminals=np.zeros(steps, bool),
-        timeouts=np.arange(steps) == steps - 1,
-        infos={"goal": goals.astype(np.float32)},
-        action_low=-1.0,
-        action_high=1.0,
-        attributes={
-            "name": name,
-            "environment": maze.environment,
-            "steps": steps,
-            "seed": seed,
-            "controller_kp": settings.kp,
-            "controller_kd": settings.kd,
-            "controller_reach": settings.reach,
-            "controller_noise": settings.noise,
-            "controller_jitter": settings.jitter,
-            "statement": "regenerated; not a D4RL data set",
-        },
-    )
+
+    name: str
+    """A key of `MAZES`."""
+    settings: Settings = Settings()
+    """Of the controller; the defaults are those of D4RL's generator with its noise on."""
+
+    def parts(self, steps: int, seed: int) -> list[Part]:
+        return cut(steps, ROLLOUT, seed)
+
+    def collect(self, part: Part, progress: bool = False) -> Rows:
+        # One row more than asked for: the state after the last step.
+        chunks = rollout(find_maze(self.name), self.settings, [part.seed, part.index] if part.index else part.seed)
+        flat = _first(chunks, part.steps + 1)
+        states, actions, goals = flat[:, :4], flat[:-1, 4:6], flat[:-1, 6:8]
+        return {
+            "observations": states[:-1],
+            "actions": actions,
+            "rewards": np.linalg.norm(states[1:, :2] - goals, axis=1) <= GOAL_RADIUS,
+            "next_observations": states[1:],
+            "timeouts": np.arange(part.steps) == part.steps - 1,
+            "goal": goals,
+        }
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        goals, settings = rows.pop("goal"), self.settings
+        return Dataset.from_arrays(
+            **rows,
+            terminals=np.zeros(steps, bool),
+            infos={"goal": goals.astype(np.float32)},
+            action_low=-1.0,
+            action_high=1.0,
+            attributes={
+                "name": self.name,
+                "environment": find_maze(self.name).environment,
+                "steps": steps,
+                "seed": seed,
+                "controller_kp": settings.kp,
+                "controller_kd": settings.kd,
+                "controller_reach": settings.reach,
+                "controller_noise": settings.noise,
+                "controller_jitter": settings.jitter,
+                "statement": "regenerated; not a D4RL data set",
+            },
+        )
 
 
-def _gather(chunks: Iterator[np.ndarray], rows: int, progress: bool, label: str) -> np.ndarray:
+def _first(chunks: Iterator[np.ndarray], rows: int) -> np.ndarray:
     """The first `rows` rows of the chunks, as one array."""
     out, filled = np.empty((rows, 8)), 0
-    with Progress(label, rows, show=progress, unit="steps") as bar:
-        while filled < rows:
-            part = next(chunks)[: rows - filled]
-            out[filled : filled + len(part)] = part
-            filled += len(part)
-            bar.more(len(part))
+    while filled < rows:
+        part = next(chunks)[: rows - filled]
+        out[filled : filled + len(part)] = part
+        filled += len(part)
     return out
+
+
+def suite() -> Suite:
+    shapes = {
+        "pointmaze-umaze": "7 free cells, U-shaped",
+        "pointmaze-medium": "26 free cells",
+        "pointmaze-large": "46 free cells",
+    }
+    return Suite(
+        "maze2d's protocol: a way-point controller with noise walks a point from random goal to goal, never reset",
+        "gymnasium-robotics (MIT), MuJoCo (Apache-2.0)",
+        {name: Entry(PointMaze(name), 1_000_000, shape, 45, 0.3) for name, shape in shapes.items()},
+    )
