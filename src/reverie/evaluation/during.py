@@ -27,8 +27,9 @@ class Evaluate:
     """A callback of `fit`: every so many updates all seeds act, on the same starts each time.
 
     Its columns are `eval_return`, and `eval_normalised`, `eval_success` (per cent) and `eval_cost` where known; empty
-    in the rows between. A run in a folder keeps every episode in `episodes.csv` there. One object may serve several trainings, one after another. It keeps its environments from one
-    evaluation to the next, until `close`, the end of a `with` block, or its own.
+    in the rows between. A run in a folder keeps every episode in `episodes.csv` there. One object may serve several
+    trainings, one after another. It keeps its environments from one evaluation to the next, until `close`, the end of a
+    `with` block, or its own.
     """
 
     env: str | Callable[[], Any]
