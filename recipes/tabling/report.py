@@ -127,12 +127,10 @@ class Report:
             "interval (bootstrap over seeds and, within each, episodes). Minutes are of training all seeds, the "
             f"evaluations meanwhile included ({machines}). {plan.note}".rstrip()
         )
-        if unsettled := [each for each in self.filled if not each.flat]:
+        if not all(each.flat for each in self.filled):
             yield (
                 f"\n{NOT_FLAT} not flat: in the last quarter of the training the score changed by more than "
-                f"{plan.tolerance:g} points, and the interval of the change is off 0: "
-                + "; ".join(f"{each.cell.label} {_changed(each.last_quarter)}" for each in unsettled)
-                + "."
+                f"{plan.tolerance:g} points and the interval of the change does not contain 0, or it was not measured."
             )
         if cut := [each for each in self.filled if is_cut(each.row)]:
             steps = (
@@ -165,12 +163,13 @@ class Report:
         return _written(probability_of_improvement(self.scores(line), self.scores(base)), 2)
 
     def details(self) -> Iterable[str]:
-        """The commands that remake each cell."""
-        yield "<details><summary>The commands of each cell</summary>\n"
+        """The change in the last quarter, and the commands that remake each cell."""
+        yield "<details><summary>The commands of each cell, and its change in the last quarter of training</summary>\n"
         for each in self.filled:
             row = each.row
             versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-            yield f"**{each.cell.label}** ({row['hardware']}; {versions}; {row['date'][:10]})\n"
+            changed = "change not measured" if each.last_quarter is None else f"change {_changed(each.last_quarter)}"
+            yield f"**{each.cell.label}** ({changed}; {row['hardware']}; {versions}; {row['date'][:10]})\n"
             yield "```\n" + "\n".join(row["commands"]) + "\n```\n"
         yield "</details>"
 
@@ -190,11 +189,12 @@ class Report:
     def as_row(self, each: Filled) -> dict[str, Any]:
         found = each.score
         return {
-            "method": f"{each.cell.line} {each.marks}".rstrip() if len(self.panels) == 1 else each.cell.line,
+            "method": each.cell.line,
             "set": each.cell.panel,
             "by_seed": np.mean(each.row["scores"], axis=1).tolist(),
             "normalised": {"mean": found.value, "seeds": {"low": found.low, "high": found.high}},
             "published": each.cell.published,
+            "flat": each.flat,
         }
 
     def curves(self, line: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -214,8 +214,8 @@ def _written(found: WithInterval, digits: int = 1) -> str:
     return f"{found.value:.{digits}f} {_between(found, digits)}"
 
 
-def _changed(found: WithInterval | None) -> str:
-    return "(not measured)" if found is None else f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+def _changed(found: WithInterval) -> str:
+    return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
 def _range(values: Iterable[int]) -> str:

@@ -148,18 +148,22 @@ def _read_metrics(path: Path) -> dict[str, np.ndarray]:
 
 
 def grouped_scores(rows: Sequence[Mapping[str, Any]], label: str = "normalised score") -> "Figure":
-    """Scores, a panel a data set and a line a method: the mean, its interval, each seed a dot, a published score beside.
+    """Scores, a panel a data set and a line a method: the mean, its interval, the seeds, a published score.
 
     Args:
         rows: mappings with `method`, `set`, `by_seed` (the seeds' mean scores), `normalised` (an Estimate as plain
-            values: `mean` and `seeds`, which has `low` and `high`), and perhaps `published`.
+            values: `mean` and `seeds`, which has `low` and `high`), perhaps `published`, and `flat` (False where the
+            learning curve is not).
         label: of the scores.
     """
     sets = list(dict.fromkeys(row["set"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    shown = any(row.get("published") is not None for row in rows)
+    legend = ["◆ mean, 95 % interval; dots: seeds"]
+    legend += ["◇ not flat yet"] * any(not row.get("flat", True) for row in rows)
+    legend += ["orange: published"] * any(row.get("published") is not None for row in rows)
     with panels(len(sets), width=3.4, height=0.9 + 0.25 * len(methods)) as (figure, axes):
-        for ax, name in zip(axes, sets, strict=True):
+        columns = axes[0].get_gridspec().ncols
+        for place, (ax, name) in enumerate(zip(axes, sets, strict=True)):
             for row in (row for row in rows if row["set"] == name):
                 y, found = methods.index(row["method"]), row["normalised"]["seeds"]
                 ax.plot(row["by_seed"], [y] * len(row["by_seed"]), "o", color=BLUE, alpha=0.35, markersize=4)
@@ -167,14 +171,12 @@ def grouped_scores(rows: Sequence[Mapping[str, Any]], label: str = "normalised s
                     ax.plot([found["low"], found["high"]], [y, y], color=BLUE, linewidth=2)
                 if row.get("published") is not None:
                     ax.plot(row["published"], y, "|", color=DISTINCT[1], markersize=9, markeredgewidth=2)
-                ax.plot(row["normalised"]["mean"], y, "D", color=INK, markersize=5)
+                face = INK if row.get("flat", True) else "white"
+                ax.plot(row["normalised"]["mean"], y, "D", color=INK, markersize=5, markerfacecolor=face)
             ax.set(title=name, xlabel=label, ylim=(len(methods) - 0.5, -0.5))
-            ax.set_yticks(range(len(methods)), methods)
+            ax.set_yticks(range(len(methods)), methods if place % columns == 0 else [""] * len(methods))
             ax.set_xlim(left=min(0, ax.get_xlim()[0]))
-        if shown:
-            figure.supxlabel(
-                "◆ mean, 95 % interval; dots: seeds; orange: published", x=0.01, ha="left", fontsize=8, color=SOFT
-            )
+        figure.supxlabel("; ".join(legend), x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
 
 
@@ -198,12 +200,11 @@ def curves_by_panel(curves: Mapping[str, Mapping[str, Curve]], label: str) -> "F
         for ax, (method, each) in zip(axes, curves.items(), strict=True):
             for name, (steps, found) in each.items():
                 colour = DISTINCT[(1 + sets.index(name)) % len(DISTINCT)]
+                steps = steps / 1000
                 ax.fill_between(steps, found.min(0), found.max(0), color=colour, alpha=0.15, linewidth=0)
                 ax.plot(steps, found.mean(0), color=colour, linewidth=1.5, marker=".", markersize=4, label=name)
             ax.set(title=method, ylim=(low - margin, high + margin), xlim=(0, None))
-            ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
-            ax.xaxis.get_offset_text().set_fontsize(8)
-        figure.supxlabel("updates", fontsize=9, color=SOFT)
+        figure.supxlabel("thousands of updates", fontsize=9, color=SOFT)
         figure.supylabel(label, fontsize=9, color=SOFT)
         handles = {line.get_label(): line for ax in axes for line in ax.lines}
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4, fontsize=9)
