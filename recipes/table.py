@@ -8,6 +8,7 @@ remake each cell, and its pictures are made from that file alone.
 """
 
 import argparse
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,11 @@ def work(plan: Plan, whole: Plan, options: argparse.Namespace, path: Path) -> di
     def keep() -> None:
         results.gather(plan, whole, options.out, path)
 
-    view.follow(lambda: Worker(minutes, state, tell, keep).work(plan, options.out, options.jobs))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        view.follow(lambda: Worker(minutes, state, tell, keep).work(plan, options.out, options.jobs))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on where it was.")
     return state.faults
 
 

@@ -1,6 +1,7 @@
 """What is seen while a table is filled: a grid of all cells on a terminal, a line a finished cell elsewhere."""
 
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ class View:
     jobs: int
 
     def follow(self, work: Callable[[], None]) -> None:
-        """Do the work in the background and show it until it has ended. Raises what it raised."""
+        """Do the work in the background and show it until it has ended. Raises what it raised, and KeyboardInterrupt
+        after what runs has saved itself."""
         from rich.console import Console
         from rich.live import Live
 
@@ -45,13 +47,19 @@ class View:
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
         console = Console(stderr=True)
-        if console.is_terminal:
-            with Live(self.grid(), console=console, auto_refresh=False) as live:
-                while thread.is_alive():
-                    thread.join(EVERY)
-                    live.update(self.grid(), refresh=True)
-        while thread.is_alive():  # with a timeout, so that Ctrl-C is heard
-            thread.join(EVERY)
+        try:
+            if console.is_terminal:
+                with Live(self.grid(), console=console, auto_refresh=False) as live:
+                    while thread.is_alive():
+                        thread.join(EVERY)
+                        live.update(self.grid(), refresh=True)
+            while thread.is_alive():  # with a timeout, so that Ctrl-C is heard
+                thread.join(EVERY)
+        except KeyboardInterrupt:
+            print("Stopping: what runs is saved first.", file=sys.stderr)
+            self.state.stop()
+            thread.join()
+            raise
         if raised:
             raise raised[0]
 

@@ -33,6 +33,15 @@ class State:
     """The set that is being made, if one is."""
     faults: dict[str, str] = field(default_factory=dict)
     """By label, why."""
+    running: list[subprocess.Popen] = field(default_factory=list)
+    stopped: bool = False
+    """Whether nothing is to be begun any more."""
+
+    def stop(self) -> None:
+        """Interrupt what runs, which saves itself, and begin nothing more."""
+        self.stopped = True
+        for process in list(self.running):
+            process.send_signal(signal.SIGINT)
 
 
 @dataclass
@@ -117,10 +126,16 @@ class Worker:
     def command(self, words: list[str], log: Path, cores: list[int] | None, seconds: float | None = None) -> None:
         """Run the command line, with its output in a log. A training that outlasts the seconds is interrupted, which
         saves it. Raises Failed."""
+        if self.state.stopped:
+            raise Failed("not begun")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             print("reverie", *words, file=file, flush=True)
-            process = subprocess.Popen([sys.executable, "-m", "reverie.cli", *words], stdout=file, stderr=file)
+            # A session of its own: a Ctrl-C at the terminal reaches it once, through `State.stop`.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "reverie.cli", *words], stdout=file, stderr=file, start_new_session=True
+            )
+            self.state.running.append(process)
             if cores is not None:
                 os.sched_setaffinity(process.pid, cores)
             try:
@@ -129,6 +144,9 @@ class Worker:
                 process.send_signal(signal.SIGINT)
                 status = process.wait()
                 status = 0 if status == 130 else status
+            self.state.running.remove(process)
+        if self.state.stopped:
+            raise Failed("stopped")
         if status:
             said = [line for line in log.read_text().splitlines() if line.strip()]
             raise Failed(f"{said[-1].removeprefix('reverie: ')} (all of it in {log})")
