@@ -49,10 +49,10 @@ class View:
         console = Console(stderr=True)
         try:
             if console.is_terminal:
-                with Live(self.grid(), console=console, auto_refresh=False) as live:
+                with Live(self.shown(), console=console, auto_refresh=False) as live:
                     while thread.is_alive():
                         thread.join(EVERY)
-                        live.update(self.grid(), refresh=True)
+                        live.update(self.shown(), refresh=True)
             while thread.is_alive():  # with a timeout, so that Ctrl-C is heard
                 thread.join(EVERY)
         except KeyboardInterrupt:
@@ -73,11 +73,18 @@ class View:
         what = self.state.faults.get(task.label) or (self.cell(task) if isinstance(task, Cell) else "made")
         return f"[{spent:5.1f} min] {count}; {task.label}: {what}; {_duration(self.left())} left"
 
+    def shown(self) -> Any:
+        """The grid between its title and what is left to do."""
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(Text(self.plan.title), self.grid(), Text(self.caption(), style="dim"))
+
     def grid(self) -> Any:
         """The table as it is, with what each cell is doing."""
         from rich.table import Table
 
-        grid = Table(title=self.plan.title, title_justify="left", caption=self.caption(), caption_justify="left")
+        grid = Table()
         for heading in ("", *self.plan.sets):
             grid.add_column(heading)
         cells = {(cell.method, cell.set): cell for cell in self.plan.cells(self.out)}
