@@ -27,6 +27,8 @@ def load_dataset(source: str) -> Dataset:
     - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`: see `data.readers.read`.
     - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
       (else ~/.cache/reverie).
+    - any of these with `@best=0.1` or `@every=10` after it: the tenth of its episodes with the highest returns, or
+      every tenth episode.
     - several of these, joined by +, as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`.
 
     Raises DataError, naming the source, where it is unknown, missing, damaged or incomplete, and where several do not
