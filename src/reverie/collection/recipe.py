@@ -1,7 +1,7 @@
 """How a data set is collected, and what is told of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,3 +70,5 @@ class Suite:
     """And its licence. The data themselves are under the library's, Apache-2.0."""
     entries: dict[str, Entry]
     """By name."""
+    validation: dict[str, Entry] = field(default_factory=dict)
+    """By their names, NAME-val: smaller sets of the same recipes, which no list shows."""

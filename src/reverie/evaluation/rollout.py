@@ -81,6 +81,9 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
+        for number, each in enumerate(envs):
+            if hasattr(each, "episode"):  # of an environment of several tasks in turn: each seed meets the same ones
+                each.episode = number % episodes
         name = environment_name(env, envs[0])
         check_spaces(envs[0], name, run if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
@@ -92,6 +95,7 @@ def evaluate(
         step=getattr(run, "step", None),
         seed=seed,
         max_steps=max_steps,
+        tasks=getattr(envs[0], "tasks", 1),
         latency=played.latency,
         reference=reference,
         **{key: value.reshape(len(seeds), episodes) for key, value in played.arrays().items()},
