@@ -1,4 +1,4 @@
-"""OGBench's pointmaze and antmaze sets: the numbers of the recipe, and the same physics as the package's environment."""
+"""OGBench's pointmaze and antmaze sets: the numbers of the recipe, and the same physics as in the package."""
 
 import numpy as np
 import pytest

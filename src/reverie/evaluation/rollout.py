@@ -81,9 +81,7 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
-        for number, each in enumerate(envs):
-            if hasattr(each, "episode"):  # of an environment of several tasks in turn: each seed meets the same ones
-                each.episode = number % episodes
+        number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
         check_spaces(envs[0], name, run if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
@@ -103,6 +101,13 @@ def evaluate(
     if path is not None:
         scores.save(Path(path) / FILE)
     return scores
+
+
+def number_episodes(envs: list, episodes: int) -> None:
+    """Tells environments of several tasks in turn which episode each of them plays: the same for all seeds."""
+    for i, env in enumerate(envs):
+        if hasattr(env, "episode"):
+            env.episode = i % episodes
 
 
 def episode_starts(seed: int, episodes: int) -> list[int]:
