@@ -24,7 +24,8 @@ from reverie.planning import WindowDiffusion
 from reverie.policies import DiffusionQL
 from reverie.synthesizers import SynthER
 from reverie.training import loop
-from reverie.training.run import Policy, signals_of
+from reverie.training.inputs import signals_of
+from reverie.training.run import Policy
 
 OBSERVATION, ACTION = 11, 3
 

@@ -109,6 +109,14 @@ class Synthesizer(Protocol):
 
 
 @runtime_checkable
+class Computed(Synthesizer, Protocol):
+    """A synthesizer that says what of a chunk is computed on the device."""
+
+    def computed(self, state: Any, spec: Spec, key: jax.Array) -> Any:
+        """Pure; reads of the state all that `chunks` reads. A run's file then has that, and no more."""
+
+
+@runtime_checkable
 class Successor(Protocol):
     """A method whose training may begin from a run of another method: fine-tuning, distillation."""
 

@@ -7,8 +7,10 @@ import pytest
 import reverie
 from reverie.baselines import SAC
 from reverie.collection import DATASETS, make_dataset
-from reverie.collection.locomotion import Recipe, collect, usual
+from reverie.collection.locomotion import ENVIRONMENTS, EXPERT, MEDIUM, Replay, Rollouts, return_of, shipped
+from reverie.collection.parts import collecting
 from reverie.errors import DataError, ReverieError
+from reverie.training import fit_online
 
 
 class Aim(gymnasium.Env):
@@ -29,7 +31,7 @@ class Aim(gymnasium.Env):
 gymnasium.register("ReverieAim-v0", Aim)
 SETTINGS = tuple({"warmup": 100, "update_interval": 20, "log_every": 100}.items())
 AGENT = SAC(hidden=(16,), critic_hidden=(16,), batch_size=32, learning_rate=1e-2, discount=0.0)
-RECIPE = Recipe(AGENT, "ReverieAim-v0", -3.1, -0.9, longest=2000, settings=SETTINGS)
+LEVELS = {MEDIUM: -2.4, EXPERT: -0.9}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,60 +42,92 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Every kind, 400 steps each (the replay as long as it takes)."""
-    return {
-        kind: collect(f"hopper-{kind}", steps=2000 if kind == "medium-replay" else 400, recipe=RECIPE)
-        for kind in ("random", "medium-replay", "medium", "expert", "medium-expert")
-    }
+def agents(tmp_path_factory):
+    """A folder with the agents of each level."""
+    folder = tmp_path_factory.mktemp("agents")
+    for percent, level in LEVELS.items():
+        run = fit_online(AGENT, "ReverieAim-v0", steps=2000, until=level, progress=False, **dict(SETTINGS))
+        run.export(folder / f"aim-{percent}.safetensors")
+    return folder
 
 
-def test_each_set_is_of_the_level_that_its_name_says(made):
-    mean = {kind: data.returns.mean() for kind, data in made.items()}
-    assert mean["random"] < RECIPE.level("medium") - 0.3
-    assert abs(mean["medium"] - RECIPE.level("medium")) < 0.4
-    assert mean["expert"] > RECIPE.level("expert") - 0.2
-    assert np.mean(made["medium-replay"].returns[-20:]) >= RECIPE.level("medium")
-    halves = np.array_split(made["medium-expert"].returns, 2)
-    np.testing.assert_allclose([half.mean() for half in halves], [mean["medium"], mean["expert"]], atol=0.3)
+def made(recipe, steps=400, seed=0):
+    with collecting(recipe, recipe.name, steps=steps, seed=seed) as data:
+        return data
 
 
-def test_sizes_and_names(made):
-    assert {kind: len(data) for kind, data in made.items() if kind != "medium-replay"} == {
-        "random": 400,
-        "medium": 400,
-        "expert": 400,
-        "medium-expert": 400,
-    }
-    assert len(made["medium-replay"]) == made["medium"].attributes["agent_steps"]
-    for kind, data in made.items():
-        assert data.attributes["name"] == f"hopper-{kind} (regenerated)"
-        assert data.attributes["regenerated"] is True
-        assert data.attributes["environment"] == "ReverieAim-v0"
+def rollouts(folder, *percents, **fields):
+    return Rollouts("aim-set", "ReverieAim-v0", percents, folder, **fields)
+
+
+def test_each_agent_returns_what_its_name_says(agents):
+    for percent, level in LEVELS.items():
+        data = made(rollouts(agents, percent))
+        assert abs(data.returns.mean() - level) < 0.5
         np.testing.assert_allclose(data.rewards, -np.abs(data.actions[:, 0] - 0.5), atol=1e-6)
 
 
-def test_the_agents_are_trained_once_and_the_same_call_gives_the_same_data(made):
-    again = collect("hopper-medium", steps=400, recipe=RECIPE)
-    assert again.fingerprint == made["medium"].fingerprint
-    other = collect("hopper-random", steps=400, seed=1, recipe=RECIPE)
-    assert other.fingerprint != made["random"].fingerprint
+def test_the_agents_of_a_set_make_equally_many_steps(agents):
+    data = made(rollouts(agents, MEDIUM, EXPERT), steps=401)
+    assert len(data) == 401
+    # The first agent's steps end an episode, whatever their number.
+    alone = made(rollouts(agents, MEDIUM), steps=201)
+    np.testing.assert_array_equal(data.episodes[: len(alone.episodes)], alone.episodes)
+    np.testing.assert_allclose(data.returns[:40].mean(), LEVELS[MEDIUM], atol=0.6)
+    np.testing.assert_allclose(data.returns[41:].mean(), LEVELS[EXPERT], atol=0.6)
+
+
+def test_the_set_is_cut_into_parts_of_their_own(agents):
+    recipe = rollouts(agents, MEDIUM, EXPERT, size=100)
+    parts = [(part.index, part.steps, part.percent) for part in recipe.parts(350, 0)]
+    assert parts == [(0, 100, MEDIUM), (1, 75, MEDIUM), (2, 100, EXPERT), (3, 75, EXPERT)]
+    data = made(recipe, steps=350)
+    halves = np.split(data.actions[:150], [75])
+    assert not np.array_equal(halves[0], halves[1])
+    assert {100, 175, 275, 350} <= set(data.episodes[:, 1])
+
+
+def test_same_seed_same_data(agents):
+    first, again, other = (made(rollouts(agents, MEDIUM), 100, seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert first.attributes["name"] == "aim-set (regenerated)"
+    assert first.attributes["regenerated"] is True and first.attributes["agents"] == [MEDIUM]
+
+
+def test_a_replay_is_of_an_agent_until_it_is_medium():
+    replay = Replay("aim-medium-replay", "ReverieAim-v0", -2.0, AGENT, SETTINGS)
+    data = made(replay, steps=2000)
+    assert len(data) == data.attributes["agent_steps"] < 2000
+    assert np.mean(data.returns[-20:]) >= -2.0 > data.returns[:20].mean() + 0.3
 
 
 def test_an_agent_below_its_level_is_told_of():
-    never = Recipe(AGENT, "ReverieAim-v0", 0.0, 1.0, longest=200, settings=SETTINGS)
-    with pytest.raises(DataError, match=r"After 200 steps the medium agent's return is -\d, below 0"):
-        collect("hopper-medium", steps=10, seed=2, recipe=never)
+    never = Replay("aim-medium-replay", "ReverieAim-v0", 1.0, AGENT, SETTINGS)
+    with pytest.raises(DataError, match=r"After 200 steps the agent's return is -\d, below 1"):
+        made(never, steps=200, seed=2)
 
 
-def test_every_task_and_kind_has_a_name():
-    assert {"hopper-medium-replay", "halfcheetah-expert", "walker2d-medium-expert"} <= DATASETS.keys()
-    assert usual("hopper").level("medium") == pytest.approx(-20.272305 + (3234.3 + 20.272305) / 3)
+def test_every_task_and_kind_has_a_name_and_its_agents():
+    assert {"hopper-medium-replay", "hopper-expert", "hopper-mixture", "walker2d-medium"} <= DATASETS.keys()
+    assert return_of("hopper", 50) == pytest.approx((3234.3 - 20.272305) / 2)
+    for task, environment in ENVIRONMENTS.items():
+        assert MEDIUM in shipped(task)
+        for entry in (DATASETS[name] for name in DATASETS if name.startswith(f"{task}-")):
+            assert entry.recipe.environment == environment
     with pytest.raises(ReverieError, match="steps must be at least 1, but is 0"):
         make_dataset("hopper-random", steps=0)
 
 
-def test_a_random_set_of_the_simulator_and_the_command_line(tmp_path, capsys):
+def test_a_shipped_agent_runs_as_it_says():
+    """10 episodes of at most 1000 steps begin together: those that end first are the shortest."""
+    data = make_dataset("hopper-medium", steps=4000)
+    agent = reverie.load(DATASETS["hopper-medium"].recipe.folder / f"hopper-{MEDIUM}.safetensors")
+    complete = data.returns[data.terminals[data.episodes[:, 1] - 1]]
+    assert agent.about["percent"] == MEDIUM
+    assert 0.3 * agent.about["recent_return"] < complete.mean() < 2 * agent.about["recent_return"]
+
+
+def test_a_random_set_of_the_simulator_and_the_command_line(tmp_path):
     from reverie.cli import main
 
     target = f"d4rl:{tmp_path / 'random.hdf5'}"

@@ -191,3 +191,26 @@ def test_the_command_line_evaluates_while_it_trains(tmp_path, capsys):
     metrics = reverie.load(tmp_path / "run").metrics()
     np.testing.assert_array_equal(np.isnan(metrics["eval_return"]), metrics["step"] % 4 != 0)
     assert (metrics["eval_return"][metrics["step"] % 4 == 0] < 0).all()
+
+
+class Enough(Noting):
+    """Has had enough at a step."""
+
+    def __init__(self, step):
+        super().__init__(None)
+        self.step = step
+
+    def on_segment(self, run):
+        self.done = run.step >= self.step
+
+
+def test_a_callback_may_end_the_training(tmp_path):
+    run = fit(steps=20, callbacks=[Enough(10)], out=tmp_path / "run")
+    assert run.step == reverie.load(tmp_path / "run").step == 10
+    assert fit(steps=20, out=tmp_path / "run", resume=True).step == 20
+
+
+def test_a_callback_may_end_an_online_training(tmp_path):
+    how = {"warmup": 10, "update_interval": 10, "log_every": 10, "progress": False, "out": tmp_path / "run"}
+    run = fit_online(TinyExplorer(), Wandering, steps=100, callbacks=[Enough(30)], **how)
+    assert run.step == reverie.load(tmp_path / "run").step == 30

@@ -22,6 +22,8 @@ reverie: diffusion and flow models in reinforcement learning
   reverie two-sample FOLDER --data SOURCE   how well a classifier distinguishes its actions from the data's
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
   reverie fidelity SOURCE --real SOURCE     how true synthetic data is; with --env NAME to the simulator too
+  reverie export FOLDER --out FILE.safetensors
+                                            one small file, which eval, two-sample and generate take for a FOLDER
   reverie plot FOLDER                       learning curves of a run
   reverie data list                         the sources, and the sets that are generated here
   reverie data info SOURCE
@@ -90,6 +92,7 @@ VERBS: dict[str, Verb] = {
     "two-sample": _verb("cli.acting", "two_sample"),
     "fidelity": _verb("cli.acting", "fidelity"),
     "generate": _verb("cli.acting", "generate"),
+    "export": _verb("cli.acting", "export"),
     "plot": _verb("cli.training", "plot"),
     "data": _data,
     "demo": _verb("cli", "demo"),

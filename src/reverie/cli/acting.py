@@ -1,4 +1,4 @@
-"""The verbs that use a trained run: eval, two-sample, generate; and fidelity, of what was generated."""
+"""The verbs that use a trained run: eval, two-sample, generate, export; and fidelity, of what was generated."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ def evaluate(
     """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5, or pointmaze-umaze, pointmaze-medium, pointmaze-large.
         episodes: for each seed.
         seed: of the starts.
@@ -46,7 +46,7 @@ def two_sample(
     """Train a classifier to tell a run's actions from the data's, and print its accuracy on others: 50 % is perfect.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or a file of `reverie export`.
         data: source of the data.
         rows: pairs of an observation and an action of each kind, for training the classifier and again for judging.
         seed: of the choice of rows and of the classifier.
@@ -96,7 +96,7 @@ def generate(
     """Write data made by a synthesizer's run. What was killed goes on where it was by the same command.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or a file of `reverie export`.
         n: rows to generate.
         out: d4rl:FILE.hdf5, written as it is made, or minari:ID for some thousands of rows.
         seed: which of the run's seeds generates; the first if not given.
@@ -105,3 +105,26 @@ def generate(
     """
     reverie.load(run).acting(**dict(map(assignment, acting))).write(out, n, seed, key)
     print(f"{n} steps in {out}")
+
+
+def export(
+    run: tyro.conf.Positional[Path],
+    out: Path,
+    seed: int | None = None,
+    half: bool = False,
+    acting: tuple[str, ...] = (),
+    about: tuple[str, ...] = (),
+) -> None:
+    """Write what a run reads when it acts, or generates, to one file, which eval, two-sample and generate take.
+
+    Args:
+        run: the run's folder.
+        out: FILE.safetensors.
+        seed: which of the run's seeds; the first if not given.
+        half: store numbers of half precision (float16), which takes half the room.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE: what is read then is stored.
+        about: what to keep with it, as NAME=VALUE: returns=3600 minutes=12.
+    """
+    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    changed.export(out, seed, half, **dict(map(assignment, about)))
+    print(f"{changed.name}, {out.stat().st_size / 1000:,.0f} kB in {out}")

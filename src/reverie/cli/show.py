@@ -47,4 +47,7 @@ def draw(run: Any) -> Path:
     """The run's learning curves, as a picture in its folder."""
     from reverie.evaluation.plots import learning_curves, save
 
+    if run.path is None:
+        raise ReverieError(f"{run.name} is of one file, which has no metrics; give the folder that it was trained in.")
+
     return save(learning_curves(run.metrics()), run.path / "plots" / "learning.png")

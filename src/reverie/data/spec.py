@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -97,8 +98,8 @@ class Spec(eqx.Module):
             return {name: self._mapped(f"{key}/{name}", value, function) for name, value in x.items()}
         return function(self.normalisers[key], x) if key in self.normalisers else jnp.asarray(x)
 
-    def save(self, path: str | Path) -> None:
-        """Writes `PATH.json` and `PATH.npz`; `Spec.load` gives back the same bits."""
+    def parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """All of it as what JSON holds, and arrays by name; `of_parts` puts them together again."""
         plain = {
             "observation": _plain(self.observation_space),
             "action": _plain(self.action),
@@ -109,6 +110,24 @@ class Spec(eqx.Module):
             arrays |= {f"{key}/{name}": getattr(norm, name) for name in _names(type(norm))}
         for key, rows in self.kept.items():
             arrays |= flatten(f"kept/{key}", rows)
+        return plain, arrays
+
+    @classmethod
+    def of_parts(cls, plain: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Spec":
+        """What `parts` gave. Raises KeyError or ValueError where something is missing or is none of it."""
+        arrays = jax.device_put(dict(arrays))
+        normalisers = {
+            key: KINDS[kind](*(arrays[f"{key}/{name}"] for name in _names(KINDS[kind])))
+            for key, kind in plain["normalisers"].items()
+        }
+        prefix = "kept/"
+        kept = unflatten({key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)})
+        observation, action = (_described(plain, what) for what in ("observation", "action"))
+        return cls(observation, action, arrays["action_low"], arrays["action_high"], normalisers, kept)
+
+    def save(self, path: str | Path) -> None:
+        """Writes `PATH.json` and `PATH.npz`; `Spec.load` gives back the same bits."""
+        plain, arrays = self.parts()
         np.savez(f"{path}.npz", **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
         Path(f"{path}.json").write_text(json.dumps(plain, indent=2) + "\n")
 
@@ -118,15 +137,7 @@ class Spec(eqx.Module):
         try:
             plain = json.loads(Path(f"{path}.json").read_text())
             with np.load(f"{path}.npz", allow_pickle=False) as file:
-                arrays = {key: jnp.asarray(file[key]) for key in file.files}
-            normalisers = {
-                key: KINDS[kind](*(arrays[f"{key}/{name}"] for name in _names(KINDS[kind])))
-                for key, kind in plain["normalisers"].items()
-            }
-            prefix = "kept/"
-            kept = unflatten({key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)})
-            observation, action = (_described(plain, what) for what in ("observation", "action"))
-            return cls(observation, action, arrays["action_low"], arrays["action_high"], normalisers, kept)
+                return cls.of_parts(plain, dict(file))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{str(path)!r} (.json and .npz) is no complete specification of a run's data ({error}); "

@@ -21,7 +21,8 @@ from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces
 from reverie.terminal import Progress
-from reverie.training.run import Run, as_input, check_acts, check_feedback, signals_of
+from reverie.training.inputs import as_input, check_feedback, signals_of
+from reverie.training.run import Run, check_acts
 from reverie.wishes import resolve
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import numpy as np
 from reverie.data.fields import Field, describe
 from reverie.data.schemes import is_goal_environment
 from reverie.errors import ReverieError
-from reverie.training.run import Run, takes_goal
+from reverie.training.inputs import takes_goal
+from reverie.training.run import Run
 
 
 def check_spaces(env: Any, name: str, run: Run | None) -> None:

@@ -65,6 +65,10 @@ class DiffuserMaze(WindowDiffusion):
         spec = spec or Spec.fit(data, observations=MinMax, actions=MinMax)
         return windows(data, spec, self.horizon, self.stride), spec
 
+    def goal_dim(self, spec: Spec) -> int:
+        """Numbers of a goal: a position."""
+        return spec.observation_dim // 2
+
     def inpaint_mask(self, horizon: int, blocks: Blocks):
         return self.held(jnp.arange(horizon) == 0, blocks)
 

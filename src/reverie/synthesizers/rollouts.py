@@ -165,6 +165,9 @@ class ModelRollouts(Chunked, Adam):
             )
         return {name: np.concatenate([each[name] for each in passes])[: self.chunk] for name in passes[0]}
 
+    def computed(self, state: State, spec: Spec, key):
+        return self.rollouts(self.ready(state, spec), spec, key)
+
     @property
     def starts(self) -> int:
         """Rollouts in a pass: as many as fill a chunk where none is cut."""

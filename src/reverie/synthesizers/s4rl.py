@@ -57,6 +57,9 @@ class S4RL(Chunked):
     def chunk_rows(self, ready, spec: Spec, key, rows: int):
         return self.rows(spec, key)
 
+    def computed(self, state: State, spec: Spec, key):
+        return self.rows(spec, key)
+
     @partial(jax.jit, static_argnums=0)
     def rows(self, spec: Spec, key) -> dict[str, jax.Array]:
         """A chunk of transitions, in the data's units."""

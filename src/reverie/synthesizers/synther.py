@@ -106,6 +106,9 @@ class SynthER(Chunked, EMA, Sampling, Adam):
         wait(parts["actions"])
         return parts
 
+    def computed(self, state: State, spec: Spec, key):
+        return self.rows(state.ema, spec, key)
+
     @partial(jax.jit, static_argnums=0)
     def rows(self, net, spec: Spec, key) -> dict[str, jax.Array]:
         """A chunk of transitions, in the data's units."""

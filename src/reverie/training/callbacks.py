@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +12,22 @@ from reverie.training.run import Run
 
 
 class Callback(Protocol):
-    """Called at the end of every segment of updates, before its checkpoint."""
+    """Called at the end of every segment of updates, before its checkpoint.
+
+    One that has an attribute `done`, and sets it, ends the training there: the segment is saved, and the run is
+    returned as if it had had its steps.
+    """
 
     def on_segment(self, run: Run) -> Mapping[str, Any] | None:
         """Further columns of the segment's row of the metrics: a number, or one for each seed; None for none.
 
         `run` is as of this segment. Its states are used again by the next one: nothing of them may be kept.
         """
+
+
+def any_done(callbacks: Sequence[Callback]) -> bool:
+    """Whether one of them ends the training."""
+    return any(getattr(callback, "done", False) for callback in callbacks)
 
 
 def add_columns(rows: list[dict[str, float]], columns: Mapping[str, Any] | None) -> None:

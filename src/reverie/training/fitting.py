@@ -18,11 +18,11 @@ from reverie.errors import DivergenceError, RunError
 from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder, loop, segments
-from reverie.training.callbacks import Callback, add_columns
+from reverie.training import beginning, folder, loop, release, segments
+from reverie.training.callbacks import Callback, add_columns, any_done
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
-from reverie.training.run import Run, state_shapes
+from reverie.training.run import Run
 from reverie.training.settings import Training
 from reverie.training.store import Store
 from reverie.version import __version__
@@ -64,7 +64,7 @@ def fit(
         its units are taken over, so that the data's observations and actions must be as its own. Optimisers and
         counters begin anew: a learning rate's warm-up and decay, an average's `ema_start` (until then the average is a
         copy of the parameters again), and the stages of a method that learns in such, all of which are gone through
-        once more, from these parameters. A run that is gone on with has states of its own.
+        once more, from these parameters. A run that is gone on with has states of its own. Not one of a file.
     segment: updates in one compiled scan, between two looks from the host, and in one row of the metrics. By
         default the largest divisor of `steps` up to 1000 and a twentieth of them, if it is not too small.
     checkpoint_every: updates between two checkpoints, taken at the ends of segments. By default one after the
@@ -87,6 +87,7 @@ def fit(
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
     check(algorithm)
+    release.check_whole(initial)
     segments.check_writes_nothing(algorithm)
     if host_data:
         segments.check_derives_nothing(algorithm)
@@ -204,7 +205,7 @@ class Fitting:
             return beginning.states(self.algorithm, spec, self.training.seeds, self.initial), 0
         if step > self.training.steps:
             raise RunError(f"The run in {str(store.path)!r} is at update {step}, past steps={self.training.steps}.")
-        return store.checkpoints.restore(step, state_shapes(self.algorithm, spec, self.training.seeds)), step
+        return store.checkpoints.restore(step, loop.state_shapes(self.algorithm, spec, self.training.seeds)), step
 
     def updates(
         self, view: Any, spec: Spec, store: Store, bar: Progress, stop: Interrupt, states: Any, done: int
@@ -232,7 +233,7 @@ class Fitting:
                 add_columns(rows, callback.on_segment(self.run_of(spec, states, done, store)))
             store.append(rows)
             bar.update(rows)
-            stopping = stop.asked
+            stopping = stop.asked or any_done(self.callbacks)
             # Rows first: a checkpoint without its rows could not be made good, rows without one are dropped.
             if stopping or clock.due(done, training):
                 store.save(done, states)

@@ -32,6 +32,8 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(config, dict) or not {"algorithm", "training", "data"} <= config.keys():
             raise RunError(f"{str(path / CONFIG)!r} is not the configuration of a run; restore it from a copy.")
         return config
+    except NotADirectoryError:
+        raise RunError(f"{str(path)!r} is a file; give the folder of a run, which can be gone on with.") from None
     except FileNotFoundError:
         raise RunError(f"There is no run in {str(path)!r}: it has no {CONFIG}.") from None
     except json.JSONDecodeError as error:

@@ -35,6 +35,11 @@ def initial_states(algorithm: Any, keys: jax.Array, spec: Any) -> Any:
     return jax.lax.map(one, keys)
 
 
+def state_shapes(algorithm: Any, spec: Any, seeds: tuple[int, ...]) -> Any:
+    """Structure, shapes and types of the states of all seeds, at no cost."""
+    return jax.eval_shape(lambda spec: initial_states(algorithm, seed_keys(seeds), spec), spec)
+
+
 def _stage_key(key: jax.Array, stage: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), stage)
 

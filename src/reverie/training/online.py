@@ -21,10 +21,11 @@ from reverie.errors import RunError
 from reverie.learning import stages_of
 from reverie.protocols import Explorer, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder
+from reverie.training import beginning, folder, release
 from reverie.training.callbacks import Callback
+from reverie.training.inputs import signals_of
 from reverie.training.online_loop import OnlineLoop
-from reverie.training.run import Run, signals_of
+from reverie.training.run import Run
 from reverie.training.settings import Online, Synthesis
 from reverie.training.store import Store
 from reverie.version import __version__
@@ -76,6 +77,7 @@ def fit_online(
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
     _check_methods(algorithm, synthesizer)
+    release.check_whole(initial)
     known = OnlineSettings.__annotations__
     if unknown := settings.keys() - known:
         raise RunError(f"fit_online has no setting {min(unknown)!r}; it has {', '.join(known)}.")

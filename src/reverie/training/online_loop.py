@@ -27,10 +27,10 @@ from reverie.errors import DivergenceError, RunError
 from reverie.protocols import Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
-from reverie.training.callbacks import add_columns
+from reverie.training.callbacks import add_columns, any_done
 from reverie.training.fitting import ADVICE
 from reverie.training.metrics import divergence, segment_rows
-from reverie.training.run import Run, state_shapes
+from reverie.training.run import Run
 from reverie.training.store import Store
 from reverie.wishes import resolve
 
@@ -65,7 +65,7 @@ class OnlineLoop:
         """Of every environment, `[S, E, ...]`; `fresh` is what each begins an episode with."""
         if store.path and store.checkpoints and done:
             self.spec = Spec.load(store.path / folder.SPEC)
-            shapes = state_shapes(algorithm, self.spec, training.seeds)
+            shapes = loop.state_shapes(algorithm, self.spec, training.seeds)
             self.states = jax.device_put(store.checkpoints.restore(done, shapes))
         else:
             self.begin()
@@ -211,9 +211,9 @@ class OnlineLoop:
 
     @property
     def over(self) -> bool:
-        until, recent = self.training.online.until, [ended[-RECENT:] for ended in self.env.ended]
+        until, recent = self.training.online.until, [returns[-RECENT:] for returns in self.env.ended]
         reached = until is not None and all(len(each) == RECENT and np.mean(each) >= until for each in recent)
-        return reached or self.step >= self.training.online.steps
+        return reached or self.step >= self.training.online.steps or any_done(self.training.callbacks)
 
     @property
     def due(self) -> bool:

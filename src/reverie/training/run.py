@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
-from reverie.data.fields import Field
 from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
-from reverie.training import folder, generating
-from reverie.training.loop import initial_states, seed_keys
+from reverie.training import folder, generating, release
+from reverie.training.inputs import as_input, check_feedback, signals_of
+from reverie.training.loop import state_shapes
 from reverie.training.metrics import Table
 from reverie.wishes import Wish, check_known, resolve
 
@@ -32,6 +32,9 @@ class Run:
     path: the run's folder, or None.  data: the attributes of the data trained on (name, environment, ...).
     histories: what the seeds of an online training have collected, with a method `dataset()` each.
     asked: what the run is asked for when it acts, by `acting`.
+    kept: of a run from a file, the numbers of the states' leaves that it has (the others are zeros): it acts or
+        generates, and no training begins from it. None of a whole run.
+    about: what was said of it when it was exported.
     """
 
     algorithm: Any
@@ -45,6 +48,8 @@ class Run:
     changes: tuple[tuple[str, Any], ...] = ()
     histories: tuple[Any, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    kept: frozenset[int] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", in {str(self.path)!r}"
@@ -65,7 +70,8 @@ class Run:
         """The same trained run that acts otherwise: with other values of the algorithm's fields that matter in acting
         only (candidates, guidance scale, solver and NFE), or asked for something, one of its `wishes`.
 
-        A wish is one value for all environments, or one for each, `[n, ...]`. Raises RunError for another name.
+        A wish is one value for all environments, or one for each, `[n, ...]`. Raises RunError for another name, and for
+        a value with which a run from a file would read what the file does not have.
         """
         fields, wishes = acting_fields(self.algorithm), self.wishes
         if unknown := [each for each in changes if each not in fields and each not in wishes]:
@@ -77,15 +83,22 @@ class Run:
         asked = {name: value for name, value in changes.items() if name not in fields}
         merged = dict(self.changes) | changed
         algorithm = replace(self.algorithm, **changed)
-        return replace(self, algorithm=algorithm, changes=tuple(merged.items()), asked={**self.asked, **asked})
+        run = replace(self, algorithm=algorithm, changes=tuple(merged.items()), asked={**self.asked, **asked})
+        if changed:
+            release.check_reads(run, changed)
+        return run
 
     def state(self, seed: int | None = None) -> Any:
         """The state of one seed (the first one when none is named). Raises RunError for a seed not trained."""
+        at = self.place(seed)
+        return jax.tree.map(lambda leaf: leaf[at], self.states)
+
+    def place(self, seed: int | None = None) -> int:
+        """Where the seed (the first one when none is named) is among the states. Raises RunError as `state`."""
         seed = self.seeds[0] if seed is None else seed
         if seed not in self.seeds:
             raise RunError(f"Seed {seed} is not in this run; it has {list(self.seeds)}.")
-        at = self.seeds.index(seed)
-        return jax.tree.map(lambda leaf: leaf[at], self.states)
+        return self.seeds.index(seed)
 
     def policy(self, seed: int | None = None) -> Policy:
         """How the trained seed acts. Raises RunError when the algorithm does not."""
@@ -111,6 +124,15 @@ class Run:
         """
         generating.write(self, target, n, seed, key, progress=progress)
 
+    def export(self, path: str | Path, seed: int | None = None, half: bool = False, **about: Any) -> None:
+        """Write one seed (the first if None) to one file that `load` reads, with the arrays that it reads as it acts
+        or generates now; neither optimisers nor critics that it does not ask. `half` stores them as float16.
+
+        about: plain values to be kept with it, such as the returns that were measured: `about` of the run loaded.
+        Raises RunError where the file exists, for a seed not trained, and for what the file cannot hold.
+        """
+        release.write(self, path, seed, half, about)
+
     def metrics(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv: seed, step, the metrics, seconds, updates_per_second."""
         return self.table.as_columns()
@@ -121,21 +143,6 @@ def check_acts(run: Run) -> None:
     if not isinstance(run.algorithm, Actor):
         does = "generates data and does not act" if isinstance(run.algorithm, Synthesizer) else "does not act"
         raise RunError(f"{run.algorithm.name} is a {run.algorithm.role}: it {does}.")
-
-
-def signals_of(algorithm: Any) -> tuple[str, ...]:
-    """What the feedback of a step has: the reward, the cost, and the environment's further signals that are asked
-    for."""
-    return ("reward", "cost", *getattr(algorithm, "signals", ()))
-
-
-def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
-    """Raise ReverieError for a name that the method is told nothing of."""
-    known = signals_of(algorithm)
-    if unknown := [name for name in feedback if name not in known]:
-        raise ReverieError(
-            f"{unknown[0]!r} is no feedback that {algorithm.name} is told of; it can be told {', '.join(known)}."
-        )
 
 
 @dataclass(frozen=True)
@@ -207,57 +214,6 @@ class Policy:
         return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
-def takes_goal(algorithm: Any, spec: Spec) -> bool:
-    """Whether the method acts on {"observation", "desired_goal"}: where it wants a goal beside the one vector that it
-    was trained on. A goal that is a part of the observations is one of a dictionary's, and no matter of the method."""
-    return getattr(algorithm, "goals", False) and isinstance(spec.observation_space, Field)
-
-
-def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> Any:
-    """An observation, or a batch with `axes` further axes in front, in the types of the data: images and token ids as
-    such, all else as float32.
-
-    Raises ReverieError where a dictionary's part is missing, or the dictionary, and for another size.
-    """
-    space = spec.observation_space
-    if isinstance(space, Field) and takes_goal(algorithm, spec):
-        seen, goal = _parts(observation, ("observation", "desired_goal"), f"{algorithm.name} acts on")
-        seen = _array(seen, space, "The observation's 'observation'", axes)
-        return {"observation": seen, "desired_goal": np.asarray(goal, np.float32)}
-    if isinstance(space, Field):
-        if isinstance(observation, Mapping):
-            raise ReverieError(
-                f"The observation is a dictionary of {', '.join(observation)}; the run was trained on {space}."
-            )
-        return _array(observation, space, "The observation", axes)
-    parts = _parts(observation, tuple(space), "the run was trained on")
-    named = zip(space.items(), parts, strict=True)
-    return {name: _array(part, field, f"The observation's {name!r}", axes) for (name, field), part in named}
-
-
-def _parts(observation: Any, names: tuple[str, ...], wanted: str) -> list[Any]:
-    """Of a dictionary, in the order of the names."""
-    if not isinstance(observation, Mapping):
-        raise ReverieError(f"The observation is no dictionary; {wanted} {', '.join(names)}.")
-    if missing := [name for name in names if name not in observation]:
-        raise ReverieError(f"The observation lacks {missing[0]!r}; {wanted} {', '.join(names)}.")
-    return [observation[name] for name in names]
-
-
-def _array(part: Any, field: Field, what: str, axes: int) -> np.ndarray:
-    if field.kind == "image" and np.asarray(part).dtype.kind not in "ui":
-        raise ReverieError(f"{what} has type {np.asarray(part).dtype}; give images as uint8, 0 to 255, as in training.")
-    try:
-        array = np.asarray(part, field.dtype)
-    except (TypeError, ValueError):
-        raise ReverieError(
-            f"{what} is {type(part).__name__} that is no array; the run was trained on {field}."
-        ) from None
-    if array.ndim != axes + len(field.shape) or array.shape[axes:] != field.shape:
-        raise ReverieError(f"{what} has shape {list(array.shape[axes:])}; the run was trained on {field}.")
-    return array
-
-
 @lru_cache(maxsize=64)
 def _compiled(algorithm: Any, structure: Any) -> Callable:
     """The same function for all policies of a kind, so that it is compiled once."""
@@ -274,12 +230,15 @@ def _compiled(algorithm: Any, structure: Any) -> Callable:
 
 
 def load(path: str | Path) -> Run:
-    """The run in a folder as of its last checkpoint.
+    """The run in a folder as of its last checkpoint, or in a file of `Run.export`, which acts or generates.
 
     An algorithm of one's own is imported from where it was trained, `module:Class`. Raises RunError when the folder
-    holds no run, none of its checkpoints is complete yet, or it was written by a version whose settings are others.
+    holds no run, none of its checkpoints is complete yet, or it was written by a version whose settings are others; and
+    for a file of another kind.
     """
     path = Path(path)
+    if path.is_file():
+        return Run(**release.read(path))
     config = folder.read_config(path)
     algorithm, seeds = (
         from_config(config["algorithm"], config["versions"]["reverie"]),
@@ -296,8 +255,3 @@ def load(path: str | Path) -> Run:
     table.keep_until(step)
     data = config["data"].get("attributes", {})
     return Run(algorithm, spec, jax.device_put(states), step, seeds, path, table, data)
-
-
-def state_shapes(algorithm: Any, spec: Any, seeds: tuple[int, ...]) -> Any:
-    """Structure, shapes and types of the states of all seeds, at no cost."""
-    return jax.eval_shape(partial(initial_states, algorithm), seed_keys(seeds), spec)
