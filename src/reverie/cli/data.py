@@ -14,7 +14,7 @@ def data_list() -> None:
     kinds = [
         ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
         ("minari:ID", "a Minari data set, local or from its server"),
-        ("ogbench:FILE.npz", "a file of OGBench"),
+        ("ogbench:FILE.npz", "a file of OGBench; FILE-singletask-task2.npz is FILE.npz with a task's rewards"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
     ]
     show(table(("source", "what it is"), kinds))

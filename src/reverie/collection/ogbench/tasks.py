@@ -54,7 +54,8 @@ def read_file(path: str) -> Dataset:
 
 def _about(data: Dataset, task: str) -> dict:
     environment = _task_of(str(data.attributes["environment"]), task)
-    return {**data.attributes, "name": f"{data.attributes['name']}{task}", "environment": environment}
+    name, bracket, rest = str(data.attributes["name"]).partition(" (")
+    return {**data.attributes, "name": f"{name}{task}{bracket}{rest}", "environment": environment}
 
 
 def _task_of(environment: str, task: str) -> str:
