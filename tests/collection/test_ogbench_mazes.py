@@ -171,9 +171,9 @@ def follower(tmp_path_factory):
         seen, acted, rewards=np.zeros(60), terminals=np.zeros(60), timeouts=np.arange(60) % 20 == 19,
         action_low=-1.0, action_high=1.0,
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("agents") / "ant-xy"
-    reverie.fit(TinyBC(), data, steps=1, out=folder, progress=False)
-    return folder
+    file = tmp_path_factory.mktemp("agents") / "ant-xy.safetensors"
+    reverie.fit(TinyBC(), data, steps=1, progress=False).export(file)
+    return file
 
 
 def test_the_ant_is_led_by_a_policy_in_a_file(follower):

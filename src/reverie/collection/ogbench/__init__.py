@@ -31,7 +31,7 @@ def _entries() -> dict[str, Entry]:
     for maze in ("medium", "large") if AGENT.exists() else ():
         for kind, length, about in (("navigate", 1000, NAVIGATE), ("stitch", 200, STITCH)):
             ant = AntMaze(f"antmaze-{maze}-{kind}", length)
-            found[ant.name] = Entry(ant, STEPS, f"an ant, {about}", 450, 10)
+            found[ant.name] = Entry(ant, STEPS, f"an ant, {about}", 340, 6)
     for task, megabytes, minutes in TASKS:
         for kind, about in (("play", PLAY), ("noisy", NOISY)):
             hands = Manipulation(f"{task}-{kind}")
