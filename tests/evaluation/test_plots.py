@@ -81,6 +81,37 @@ def test_errors_over_the_horizon_are_a_line_and_a_band_each(tmp_path):
     assert _png(figure, tmp_path)
 
 
+def test_scores_have_a_panel_a_set_and_show_what_is_published_and_what_is_not_flat(tmp_path):
+    found = {"by_seed": [1.0, 3.0], "normalised": {"mean": 2.0, "seeds": {"low": 1.5, "high": 2.5}}}
+    rows = [{"method": "a", "set": name, **found} for name in ("x", "y")]
+    rows[1] |= {"published": 7.0, "flat": False}
+    figure = plots.grouped_scores(rows, "success")
+    assert [(ax.get_title(loc="left"), ax.get_xlabel()) for ax in figure.axes] == [("x", "success"), ("y", "success")]
+    shown = [{line.get_marker(): line for line in ax.lines} for ax in figure.axes]
+    assert "|" not in shown[0] and shown[1]["|"].get_xdata() == [7]
+    assert [lines["D"].get_markerfacecolor() for lines in shown] == [plots.INK, "white"]
+    assert _png(figure, tmp_path)
+
+
+def test_curves_have_a_panel_a_method_and_one_scale(tmp_path):
+    one = (np.array([1000, 2000]), np.array([[10.0, 20], [30, 40]]))
+    figure = plots.curves_by_panel({"a": {"x": one, "y": one}, "b": {"y": (one[0], 3 * one[1])}}, "score")
+    assert [len(ax.lines) for ax in figure.axes] == [2, 1]
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xydata(), [[1, 20], [2, 30]])
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert figure.axes[0].lines[1].get_color() == figure.axes[1].lines[0].get_color()
+    assert _png(figure, tmp_path)
+
+
+def test_profiles_show_each_line_before_the_others(tmp_path):
+    at = np.linspace(0, 1, 5)
+    figure = plots.profiles({name: (at, at * k, at * 0, at) for k, name in enumerate("ab")}, "score")
+    for k, ax in enumerate(figure.axes):
+        assert len(ax.lines) == 3
+        np.testing.assert_array_equal(ax.lines[-1].get_ydata(), at * k)
+    assert _png(figure, tmp_path)
+
+
 def test_nothing_heavy_is_imported_before_it_is_used():
     code = "import sys, reverie.environments, reverie.evaluation.plots as p; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -97,6 +97,22 @@ def test_evaluations_are_columns_with_the_numbers_of_evaluate():
         np.testing.assert_array_equal(np.isnan(metrics[name]), metrics["step"] % 10 != 0)
 
 
+def test_a_run_in_a_folder_keeps_every_episode(tmp_path):
+    """Also of an update that was evaluated twice, because the run had been killed before its checkpoint."""
+    evaluate = Evaluate(Wandering, every=10, **HOW)
+    metrics = fit(steps=20, out=tmp_path / "run", callbacks=[evaluate]).metrics()
+    for name in ("eval_return", "eval_success"):
+        kept = during.read_episodes(tmp_path / "run", name)
+        assert {step: values.shape for step, values in kept.items()} == {10: (2, 3), 20: (2, 3)}
+        for step, values in kept.items():
+            np.testing.assert_allclose(values.mean(1), metrics[name][metrics["step"] == step])
+    run = reverie.load(tmp_path / "run")
+    during.keep_episodes(run.path, run, {"eval_return": np.full((2, 3), 7.0), "eval_success": np.zeros((2, 3))})
+    kept = during.read_episodes(run.path)
+    assert list(kept) == [10, 20] and (kept[20] == 7).all() and not (kept[10] == 7).any()
+    assert during.read_episodes(run.path, "eval_cost") == during.read_episodes(tmp_path) == {}
+
+
 class Toll(Wandering):
     """Has a cost of one a step; counts the open ones."""
 

@@ -1,5 +1,6 @@
 """The verbs that train: train, online, plot."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class TrainOptions:
     """How to train; the rest of the options are the algorithm's own fields."""
 
     data: str
-    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several joined by +."""
+    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several joined by +;
+    @best=0.1 after one of them keeps the tenth of its episodes with the highest returns, @every=10 every tenth one."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None
@@ -89,7 +91,10 @@ def train(arguments: Sequence[str]) -> None:
     needs = ", ".join(cls.needs) or "actions alone"
     parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {needs}."
     options, evaluation, algorithm = tyro.cli(parse, args=arguments[1:], prog=f"reverie train {arguments[0]}")
-    out = options.out or Path("runs") / f"{cls.name}-{Path(options.data.split(':')[-1]).stem}"
+    out = (
+        options.out
+        or Path("runs") / f"{cls.name}-{re.sub(r'[.](hdf5|npz)', '', Path(options.data.split(':')[-1]).name)}"
+    )
     run = reverie.fit(
         algorithm,
         reverie.load_dataset(options.data),

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from reverie.data import selecting
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Tree
 from reverie.data.ogbench import read_ogbench
@@ -42,6 +43,8 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
     - `"ogbench:PATH.npz"`: OGBench's files, whose `terminals` mark where a trajectory was cut.
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.
+    - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; or with `@every=10`:
+      every tenth episode, from the first on.
     - several of these, joined as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`: see `concatenate`. (A `+` that no source
       follows belongs to a file's name.)
 
@@ -54,6 +57,11 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
         with _named(source):
             joined = concatenate(*datasets)
         return replace(joined, attributes={**joined.attributes, "source": source})
+    if selection := selecting.parted(source):
+        whole = read(selection[0], generated, readers)
+        with _named(source):
+            part = selecting.select(whole, *selection[1:])
+        return replace(part, attributes={**part.attributes, "source": source})
     scheme, colon, rest = source.partition(":")
     if not colon and generated is not None:
         with _named(source):
@@ -63,7 +71,7 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
         return reader(rest)
 
 
-_PLUS = re.compile(r"\+(?=(?:d4rl|minari|ogbench):|[\w-]+(?:\+|$))")
+_PLUS = re.compile(r"\+(?=(?:d4rl|minari|ogbench):|[\w-]+(?:[+@]|$))")
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Evaluation while a run trains, as further columns of its metrics."""
 
+import csv
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +15,11 @@ from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, number_episodes, play, reference_of
 from reverie.evaluation.scores import Reference
 from reverie.evaluation.spaces import check_spaces
+from reverie.paths import replacing
 from reverie.training.run import Run
+
+EPISODES = "episodes.csv"
+"""In a run's folder."""
 
 
 @dataclass
@@ -20,8 +27,9 @@ class Evaluate:
     """A callback of `fit`: every so many updates all seeds act, on the same starts each time.
 
     Its columns are `eval_return`, and `eval_normalised`, `eval_success` (per cent) and `eval_cost` where known; empty
-    in the rows between. One object may serve several trainings, one after another. It keeps its environments from one
-    evaluation to the next, until `close`, the end of a `with` block, or its own.
+    in the rows between. A run in a folder keeps every episode in `episodes.csv` there. One object may serve several
+    trainings, one after another. It keeps its environments from one evaluation to the next, until `close`, the end of a
+    `with` block, or its own.
     """
 
     env: str | Callable[[], Any]
@@ -64,7 +72,10 @@ class Evaluate:
             found["eval_success"] = 100.0 * played.succeeded
         if played.costs is not None:
             found["eval_cost"] = played.costs
-        return {name: values.reshape(seeds, -1).mean(1) for name, values in found.items()}
+        by_seed = {name: values.reshape(seeds, -1) for name, values in found.items()}
+        if run.path is not None:
+            keep_episodes(Path(run.path), run, by_seed)
+        return {name: values.mean(1) for name, values in by_seed.items()}
 
     def _make(self, n: int) -> None:
         """n environments: those there are, as far as they go."""
@@ -86,3 +97,29 @@ def _close(envs: list, keep: int = 0) -> None:
     """Close all but the first `keep`, and take them out of the list."""
     while len(envs) > keep:
         envs.pop().close()
+
+
+def keep_episodes(folder: Path, run: Run, found: Mapping[str, np.ndarray]) -> None:
+    """Append an evaluation's values `[S, E]` to the folder's table of episodes: one row a seed and episode."""
+    path, names = folder / EPISODES, list(found)
+    text = path.read_text() if path.exists() else ",".join(("seed", "step", "episode", *names))
+    lines = [
+        ",".join(map(str, (seed, run.step, episode, *(float(found[name][s, episode]) for name in names))))
+        for s, seed in enumerate(run.seeds)
+        for episode in range(found[names[0]].shape[1])
+    ]
+    with replacing(str(path)) as fresh:
+        fresh.write_text("\n".join([text.rstrip("\n"), *lines]) + "\n")
+
+
+def read_episodes(folder: str | Path, name: str = "eval_return") -> dict[int, np.ndarray]:
+    """Every evaluation during a run's training by its update: that value of every episode `[S, E]`; none where there
+    was no evaluation, or it had no such value. Of an update evaluated twice, by a run that was killed and went on, the
+    later evaluation."""
+    path = Path(folder) / EPISODES
+    with path.open(newline="") if path.exists() else nullcontext(()) as file:
+        rows = [row for row in csv.DictReader(file) if name in row]
+    found = {(int(row["step"]), int(row["seed"]), int(row["episode"])): float(row[name]) for row in rows}
+    steps, seeds = sorted({step for step, _, _ in found}), sorted({seed for _, seed, _ in found})
+    episodes = {step: sorted({e for at, _, e in found if at == step}) for step in steps}
+    return {step: np.array([[found[step, s, e] for e in episodes[step]] for s in seeds]) for step in steps}

@@ -147,26 +147,86 @@ def _read_metrics(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def grouped_scores(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Normalised scores, a panel a data set and a line a method: the mean, its interval over seeds, every seed a dot.
+def grouped_scores(rows: Sequence[Mapping[str, Any]], label: str = "normalised score") -> "Figure":
+    """Scores, a panel a data set and a line a method: the mean, its interval, the seeds, a published score.
 
     Args:
-        rows: mappings with `method`, `set`, `by_seed` (the seeds' mean scores) and `normalised` (an Estimate as plain
-            values: `mean` and `seeds`, which has `low` and `high`).
+        rows: mappings with `method`, `set`, `by_seed` (the seeds' mean scores), `normalised` (an Estimate as plain
+            values: `mean` and `seeds`, which has `low` and `high`), perhaps `published`, and `flat` (False where the
+            learning curve is not).
+        label: of the scores.
     """
     sets = list(dict.fromkeys(row["set"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    with panels(len(sets), width=3.4, height=0.7 + 0.32 * len(methods)) as (figure, axes):
-        for ax, name in zip(axes, sets, strict=True):
+    legend = ["◆ mean, 95 % interval; dots: seeds"]
+    legend += ["◇ not flat yet"] * any(not row.get("flat", True) for row in rows)
+    legend += ["orange: published"] * any(row.get("published") is not None for row in rows)
+    with panels(len(sets), width=3.4, height=0.9 + 0.25 * len(methods)) as (figure, axes):
+        columns = axes[0].get_gridspec().ncols
+        for place, (ax, name) in enumerate(zip(axes, sets, strict=True)):
             for row in (row for row in rows if row["set"] == name):
                 y, found = methods.index(row["method"]), row["normalised"]["seeds"]
                 ax.plot(row["by_seed"], [y] * len(row["by_seed"]), "o", color=BLUE, alpha=0.35, markersize=4)
                 if found["low"] is not None:
                     ax.plot([found["low"], found["high"]], [y, y], color=BLUE, linewidth=2)
-                ax.plot(row["normalised"]["mean"], y, "D", color=INK, markersize=5)
-            ax.set(title=name, xlabel="normalised score", ylim=(len(methods) - 0.5, -0.5))
-            ax.set_yticks(range(len(methods)), methods)
+                if row.get("published") is not None:
+                    ax.plot(row["published"], y, "|", color=DISTINCT[1], markersize=9, markeredgewidth=2)
+                face = INK if row.get("flat", True) else "white"
+                ax.plot(row["normalised"]["mean"], y, "D", color=INK, markersize=5, markerfacecolor=face)
+            ax.set(title=name, xlabel=label, ylim=(len(methods) - 0.5, -0.5))
+            ax.set_yticks(range(len(methods)), methods if place % columns == 0 else [""] * len(methods))
             ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+        figure.supxlabel("; ".join(legend), x=0.01, ha="left", fontsize=8, color=SOFT)
+    return figure
+
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""Updates `[T]` and values `[S, T]`."""
+
+
+def curves_by_panel(curves: Mapping[str, Mapping[str, Curve]], label: str) -> "Figure":
+    """Learning curves, a panel a method and a line a data set: means over seeds, and bands from the lowest to the
+    highest. All panels have the same scale of scores.
+
+    Args:
+        curves: by method and data set.
+        label: of the values.
+    """
+    sets = list(dict.fromkeys(name for each in curves.values() for name in each))
+    values = np.concatenate([found.ravel() for each in curves.values() for _, found in each.values()])
+    low, high = min(0.0, float(np.nanmin(values))), float(np.nanmax(values))
+    margin = 0.04 * (high - low) or 1.0
+    with panels(len(curves), width=2.6, height=2.1) as (figure, axes):
+        for ax, (method, each) in zip(axes, curves.items(), strict=True):
+            for name, (steps, found) in each.items():
+                colour = DISTINCT[(1 + sets.index(name)) % len(DISTINCT)]
+                steps = steps / 1000
+                ax.fill_between(steps, found.min(0), found.max(0), color=colour, alpha=0.15, linewidth=0)
+                ax.plot(steps, found.mean(0), color=colour, linewidth=1.5, marker=".", markersize=4, label=name)
+            ax.set(title=method, ylim=(low - margin, high + margin), xlim=(0, None))
+        figure.supxlabel("thousands of updates", fontsize=9, color=SOFT)
+        figure.supylabel(label, fontsize=9, color=SOFT)
+        handles = {line.get_label(): line for ax in axes for line in ax.lines}
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4, fontsize=9)
+    return figure
+
+
+def profiles(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], label: str) -> "Figure":
+    """Performance profiles, a panel a method, with all the others pale behind it.
+
+    Args:
+        found: by method, thresholds, the share of runs above each, and the ends of its band, each `[T]`.
+        label: of the scores.
+    """
+    with panels(len(found), width=2.6, height=2.1) as (figure, axes):
+        for ax, (method, (at, share, low, high)) in zip(axes, found.items(), strict=True):
+            for x, other, *_ in found.values():
+                ax.plot(x, other, color="#d5d9df", linewidth=0.9)
+            ax.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0)
+            ax.plot(at, share, color=BLUE, linewidth=1.8)
+            ax.set(title=method, ylim=(-0.03, 1.03), xlim=(at[0], at[-1]))
+        figure.supxlabel(f"{label}; band: 95 %; pale: the other lines", fontsize=9, color=SOFT)
+        figure.supylabel("share of runs above", fontsize=9, color=SOFT)
     return figure
 
 

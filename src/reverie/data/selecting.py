@@ -1,0 +1,52 @@
+"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`."""
+
+import re
+from collections.abc import Callable
+from math import ceil
+
+import numpy as np
+
+from reverie.data.dataset import Dataset
+from reverie.errors import DataError
+
+
+def best(data: Dataset, fraction: float) -> np.ndarray:
+    """The episodes of the highest returns, that fraction of all (rounded up), in their order; of equal ones the first.
+
+    Raises DataError for a fraction outside (0, 1], and where there are no rewards.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"best={fraction:g} is no fraction of the episodes; give one above 0 and up to 1.")
+    returns = data.returns
+    count = ceil(round(fraction * len(returns), 9))  # 0.1 of 30 is 3, whatever floating point makes of it
+    return np.sort(np.argsort(-returns, kind="stable")[:count])
+
+
+def every(data: Dataset, step: float) -> np.ndarray:
+    """The first episode and each that is `step` further. Raises DataError for less than 1 or no whole number."""
+    if step < 1 or step % 1:
+        raise DataError(f"every={step:g} must be a whole number of at least 1: every so many episodes one is kept.")
+    return np.arange(0, len(data.episodes), int(step))
+
+
+SELECTIONS: dict[str, Callable[[Dataset, float], np.ndarray]] = {"best": best, "every": every}
+_SELECTION = re.compile(r"(.+)@(\w+)=([^@=/]*)")
+
+
+def parted(source: str) -> tuple[str, str, str] | None:
+    """A source, and the name and the number of the selection at its end; None where it ends in none."""
+    found = _SELECTION.fullmatch(source)
+    return None if found is None else (found[1], found[2], found[3])
+
+
+def select(data: Dataset, name: str, number: str) -> Dataset:
+    """The selected episodes. Raises DataError for a selection that does not exist, or cannot be made."""
+    try:
+        choose, amount = SELECTIONS[name], float(number)
+    except (KeyError, ValueError):
+        text = f"@{name}={number}"
+        raise DataError(
+            f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, or @every=10 for "
+            "every tenth episode."
+        ) from None
+    return data.take_episodes(choose(data, amount))

@@ -1,0 +1,229 @@
+"""Tables: plans, the commands of their cells, what is kept of runs, and the report made of it."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reverie import cli
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+sys.path.insert(0, str(FOLDER))
+import table  # noqa: E402
+from tabling import plans, results, work  # noqa: E402
+from tabling.plans import Cell, Method, Plan, Set, Synthesizer  # noqa: E402
+from tabling.report import Report  # noqa: E402
+from tabling.view import View  # noqa: E402
+
+sys.path.remove(str(FOLDER))
+PLANS = plans.everyone()
+DISTINCT = {
+    tuple(words): f"{name}: {' '.join(words)}"
+    for name, plan in PLANS.items()
+    for each in (*plan.cells(), *plan.makings())
+    for words in [each.train()[: each.train().index("--data")]]
+}
+"""The trainings of all plans, without their data."""
+
+PLAN = Plan(
+    name="some",
+    title="A table",
+    baseline="bc",
+    steps=80,
+    seeds=2,
+    episodes=3,
+    methods={"bc": Method("bc"), "top": Method("bc", select="@best=0.1"), "made": Method("iql", made_by="mbpo")},
+    sets={"hop": Set("Hopper-v5", "hopper-medium", published={"bc": 52.9}, extra={"bc": "--hidden 8"}),
+          "both": Set("Hopper-v5", "hopper-medium+hopper-mixture")},
+    synthesizers={"mbpo": Synthesizer("mbpo", 5, 100)},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", DISTINCT, ids=DISTINCT.values())
+def test_every_training_of_a_plan_is_parsed_up_to_its_data(words, capsys):
+    assert cli.main([*words, "--data", "d4rl:nowhere.hdf5", "--steps", "1"]) == 2
+    assert "nowhere.hdf5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_plan_keeps_to_the_protocol(plan):
+    assert plan.seeds >= 4 and plan.episodes >= 20 and plan.minutes <= 45
+    assert max(method.expected for method in plan.methods.values()) <= 45
+    assert all(cell.steps % plan.checkpoints == 0 for cell in plan.cells())
+    assert plan.baseline and plan.note
+
+
+def test_the_help_lists_the_tables(capsys):
+    with pytest.raises(SystemExit):
+        table.main(["--help"])
+    shown = capsys.readouterr().out
+    for name, plan in PLANS.items():
+        assert f"{name} " in shown and plan.title in shown and f"({len(plan.cells())} cells" in shown
+
+
+def words_of(method, name, plan=PLAN):
+    return " ".join(Cell(plan, method, name, Path("out")).train())
+
+
+def test_a_cells_commands_say_all_that_remakes_it():
+    assert words_of("bc", "hop") == (
+        "train bc --hidden 8 --data hopper-medium --steps 80 --seeds 2 --env Hopper-v5 --evaluate-every 10 "
+        "--episodes 10 --out out/some/bc/hop --resume"
+    )
+    assert "--data hopper-medium@best=0.1+hopper-mixture@best=0.1 " in words_of("top", "both")
+    made = Cell(PLAN, "made", "hop", Path("out"))
+    assert f"--data hopper-medium+d4rl:{made.making.file} " in words_of("made", "hop")
+    train, generate, *_ = (" ".join(words) for words in made.commands())
+    assert train == "train mbpo --data hopper-medium --steps 5 --out out/some/made/mbpo/hopper-medium --resume"
+    assert generate == f"generate {made.making.folder} -n 100 --out d4rl:{made.making.file}"
+    assert " ".join(made.evaluate()) == "eval out/some/made/hop --env Hopper-v5 --episodes 3"
+
+
+def test_rows_are_made_once_for_all_cells_that_share_them():
+    several = replace(PLAN, methods={"a": Method("bc", made_by="mbpo"), "b": Method("iql", made_by="mbpo")})
+    assert [making.source for making in several.makings()] == ["hopper-medium", "hopper-medium+hopper-mixture"]
+
+
+def test_ones_own_data_stand_for_a_name_wherever_it_is():
+    own = PLAN.with_data({"hopper-medium": "d4rl:/a/hopper-medium-x.hdf5"})
+    assert [each.source for each in own.sets.values()] == [
+        "d4rl:/a/hopper-medium-x.hdf5",
+        "d4rl:/a/hopper-medium-x.hdf5+hopper-mixture",
+    ]
+    assert PLAN.named() == ["hopper-medium", "hopper-mixture"] and own.named() == ["hopper-mixture"]
+    with pytest.raises(ValueError, match="no set's source is 'hopper'; the sources are hopper-medium, hopper-mixture"):
+        PLAN.with_data({"hopper": "d4rl:a.hdf5"})
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('title = "t"\nbaseline = "b"\n[methods.a]\ntrain = "bc"\n[sets.s]\nenv = "E"\nsource = "x"', "no line of the"),
+        ('title = "t"\n[methods.a]\ntrain = "bc"\nstep = 3', "step"),
+        ('title = "t"\n[methods.a]\ntrain = "bc"\nmade_by = "m"', "'m' is no synthesizer"),
+        ('title = "t"\n[sets.s]\nenv = "E"\nsource = "x"\npublished = {b = 1}', "'b', which is no method"),
+        ("title", "no plan"),
+    ],
+)
+def test_a_plan_that_does_not_fit_together_is_refused(text, said, tmp_path):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(SystemExit, match=said):
+        plans.read(tmp_path / "bad.toml")
+
+
+def filled(out, cell, scores, seconds=60.0, steps=None, rising=0.0):
+    """A run's folder, as training and evaluation leave it; its score ends at `scores`, after `rising` since 3/4."""
+    steps, scores = steps or cell.steps, np.array(scores, float)
+    folder = cell.folder
+    (folder / "checkpoints" / str(steps)).mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"versions": {"reverie": "1"}}))
+    at = [steps * i // 8 for i in range(1, 9)]
+    rows = [f"{s},{step},{seconds * step / steps},{5 + (step > at[0])}" for step in at for s in range(len(scores))]
+    (folder / "metrics.csv").write_text("\n".join(["seed,step,seconds,updates_per_second", *rows]) + "\n")
+    rows = [
+        f"{s},{step},{e},{scores[s, e] - rising * (step < steps)}"
+        for step in at for s in range(len(scores)) for e in range(len(scores[0]))
+    ]  # fmt: skip
+    (folder / "episodes.csv").write_text("\n".join(["seed,step,episode,eval_normalised", *rows]) + "\n")
+    plain = {"normalised": scores.tolist(), "returns": (10 * scores).tolist(), "seeds": list(range(len(scores)))}
+    plain |= {"step": steps, "max_steps": None, "date": "2026-01-02T03", "latency": {"median": 1.0}}
+    (folder / "evaluation.json").write_text(json.dumps({cell.env: [plain]}))
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Three cells of the plan: one flat, one rising, one cut."""
+    rng = np.random.default_rng(0)
+    for (method, name), how in {
+        ("bc", "hop"): {},
+        ("top", "hop"): {"rising": 9.0},
+        ("bc", "both"): {"steps": 40, "seconds": 2700.0},
+    }.items():
+        filled(tmp_path, Cell(PLAN, method, name, tmp_path), 50 + rng.normal(size=(2, 3)), **how)
+    return tmp_path
+
+
+def test_the_report_needs_nothing_but_the_kept_file(out):
+    path = out / "kept" / "some.json"
+    cells = results.gather(PLAN, PLAN, out, path)
+    text = Report(PLAN, cells).markdown()
+    assert cells["bc"]["hop"]["updates_per_second"] == 12 and cells["bc"]["hop"]["minutes"] == 1
+    assert results.gather(PLAN, PLAN, out / "gone", path) == cells
+    assert Report(PLAN, results.load(path)).write(out / "report") == text
+    assert sorted(os.listdir(out / "report")) == ["curves.png", "profiles.png", "scores.png", "table.md"]
+
+
+def test_what_is_kept_stays_when_one_run_is_renewed(out):
+    path = out / "some.json"
+    before = results.gather(PLAN, PLAN, out, path)
+    filled(out, Cell(PLAN, "made", "hop", out / "other"), np.ones((2, 3)))
+    after = results.gather(PLAN, PLAN, out / "other", path)
+    assert after.pop("made")["hop"]["scores"] == np.ones((2, 3)).tolist()
+    assert after == before
+    assert str(out) not in path.read_text(), "commands are those of a clone, wherever this one's runs are"
+
+
+def test_the_table_marks_what_is_not_flat_or_was_cut(out):
+    text = Report(PLAN, results.gather(PLAN, PLAN, out, out / "some.json")).markdown()
+    bc, top = (next(line for line in text.splitlines() if line.startswith(f"| {name} |")) for name in ("bc", "top"))
+    assert bc.split("|")[2].endswith("<br>published 52.9 ") and "†" not in bc.split("|")[2]
+    assert "‡" in bc.split("|")[3] and "bc on both after 40 of 80 updates" in text
+    assert "†" in top and top.split("|")[3] == " not run "
+    assert "change +9.0 (+9.0 to +9.0)" in text
+    assert "reverie train bc --hidden 8 --data hopper-medium --steps 80" in text
+    assert "reverie eval runs/tables/some/bc/hop --env Hopper-v5 --episodes 3" in text
+    assert "| top (1 of 2 columns) |" in text
+
+
+def test_a_cell_is_done_when_it_is_evaluated_at_its_end_or_its_time_is_over(out):
+    cell = Cell(PLAN, "bc", "both", out)
+    assert results.done(Cell(PLAN, "bc", "hop", out), 45)
+    assert results.done(cell, 45) and not results.done(cell, 100)
+    assert not results.done(Cell(replace(PLAN, episodes=4), "bc", "hop", out), 45)
+    assert not results.done(Cell(PLAN, "made", "hop", out), 45)
+
+
+def test_only_what_is_missing_is_done(out, monkeypatch):
+    """The data first, then the synthesizer's rows, then the cells that are not there; one fails, the others go on."""
+    given, told = [], []
+
+    def command(self, words, log, cores, seconds=None):
+        given.append(words)
+        if words[0] == "generate":
+            Path(words[5].removeprefix("d4rl:")).parent.mkdir(parents=True, exist_ok=True)
+            Path(words[5].removeprefix("d4rl:")).touch()
+        if words[0] == "train" and words[-2].endswith("some/top/both"):
+            raise work.Failed("it broke")
+
+    monkeypatch.setattr(work.Worker, "command", command)
+    state, plan = work.State(), PLAN.restricted(None, ["both"])
+    view = View(plan, out, state, 45, 1)
+    work.Worker(45, state, lambda task: told.append(view.line(task)), lambda: None).work(plan, out, 1)
+    assert [" ".join(words[:3]) for words in given[:2]] == ["data info hopper-medium", "data info hopper-mixture"]
+    assert [words[0] for words in given[2:]] == ["train", "generate", "train", "train", "eval"]
+    assert state.faults == {"top on both": "it broke"}
+    assert state.doing["bc on both"] == "done" and state.doing["made on both"] == "done"
+    assert "2/3 cells; top on both: it broke" in told[-2]
+
+
+def test_the_view_tells_rates_times_and_scores(out):
+    state = work.State(doing={"bc on hop": "done", "top on hop": "training"})
+    view = View(PLAN, out, state, 45, 2)
+    (out / "some" / "top" / "hop" / "metrics.csv").write_text("seed,step,seconds,updates_per_second\n0,20,60,0.5\n")
+    cells = {cell.label: view.cell(cell) for cell in PLAN.cells(out)}
+    assert cells["bc on hop"].endswith("in 1.0 min")
+    assert cells["top on hop"] == "training 25 % at 0.5/s, 0:03:00 left"
+    assert cells["made on hop"] == "waiting"
+    assert view.grid().row_count == 5 and "1 of 6 cells" in view.caption()
+
+
+def test_smoke_and_restriction_keep_the_cells_and_shorten_them():
+    plan = table.trial(PLANS["augmentation"], None)
+    assert [each.made_by for each in plan.sets.values()] == ["", "s4rl", "mbpo", "tatu", "synther"]
+    assert all(cell.steps == 16 and "--batch-size 8" in " ".join(cell.train()) for cell in plan.cells())
+    with pytest.raises(ValueError, match="no 'nothing' among the sets hop, both"):
+        PLAN.restricted(None, ["nothing"])
