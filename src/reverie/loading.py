@@ -7,7 +7,8 @@ from typing import Any
 
 from reverie.catalogue import from_config
 from reverie.collection import DATASETS
-from reverie.collection.datasets import making, nearest
+from reverie.collection.datasets import VALIDATION, making, nearest
+from reverie.collection.ogbench import tasks
 from reverie.collection.parts import cores
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
@@ -27,6 +28,7 @@ def load_dataset(source: str) -> Dataset:
     - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`: see `data.readers.read`.
     - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
       (else ~/.cache/reverie).
+    - of OGBench's sets, files and names, with the rewards of a task: `"cube-single-play-singletask-task2"`.
     - any of these with `@best=0.1` or `@every=10` after it: the tenth of its episodes with the highest returns, or
       every tenth episode.
     - several of these, joined by +, as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`.
@@ -34,22 +36,28 @@ def load_dataset(source: str) -> Dataset:
     Raises DataError, naming the source, where it is unknown, missing, damaged or incomplete, and where several do not
     match.
     """
-    return read(source, generated)
+    return read(source, generated, {"ogbench": tasks.read_file})
 
 
 def generated(name: str) -> Dataset:
     """A data set that is made here: on first use, then from the cache. Raises DataError for another name."""
-    if name not in DATASETS:
+    made, task = tasks.split_name(name)
+    data = _kept(made, name)
+    data = tasks.single_task(data, task) if task else data
+    return replace(data, attributes={**data.attributes, "source": name})
+
+
+def _kept(name: str, asked: str) -> Dataset:
+    if name not in DATASETS and name not in VALIDATION:
         examples = ", ".join(f"'{scheme}:{what}'" for scheme, what in EXAMPLES.items())
         raise DataError(
-            f"{name!r} is no data set that Reverie generates: {nearest(name)} For data of your own write {examples}."
+            f"{asked!r} is no data set that Reverie generates: {nearest(asked)} For data of your own write {examples}."
         )
     path = cache_folder() / "datasets" / f"{name}-{__version__}.hdf5"
     if not path.exists():
         with making(name, jobs=cores(), progress=True) as made:
             made.save(f"d4rl:{path}")
-    data = read_d4rl(str(path))
-    return replace(data, attributes={**data.attributes, "source": name})
+    return read_d4rl(str(path))
 
 
 def resume(

@@ -7,7 +7,7 @@ import tyro
 
 import reverie
 from reverie.cli.show import in_words, show, table
-from reverie.collection.datasets import SUITES, making
+from reverie.collection.datasets import SUITES, VALIDATION, making
 from reverie.collection.parts import cores
 from reverie.data.writers import check_target
 from reverie.errors import ReverieError
@@ -21,7 +21,7 @@ def data_list() -> None:
     kinds = [
         ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
         ("minari:ID", "a Minari data set, local or from its server"),
-        ("ogbench:FILE.npz", "a file of OGBench"),
+        ("ogbench:FILE.npz", "a file of OGBench; FILE-singletask-task2.npz is FILE.npz with a task's rewards"),
         ("SOURCE@best=0.1", "the tenth of its episodes with the highest returns"),
         ("SOURCE@every=10", "every tenth of its episodes"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
@@ -80,12 +80,18 @@ def data_make(
 
     Args:
         name: as `reverie data list` shows.
-        out: d4rl:FILE.hdf5 or minari:ID.
+        out: d4rl:FILE.hdf5, minari:ID or ogbench:FILE.npz; beside the last one goes FILE-val.npz, with a tenth of the
+            steps from other random numbers, where the set has such.
         steps: environment steps; the set's own number if not given.
         seed: same seed, same data.
         jobs: processes at once, which do not change the data; as many as there are cores if not given.
     """
-    check_target(out)
-    with making(name, steps=steps, seed=seed, jobs=cores() if jobs is None else jobs, progress=True) as data:
-        data.save(out)
-    print(f"{len(data):,} steps in {out}")
+    wanted = {name: (out, steps)}
+    if out.startswith("ogbench:") and f"{name}-val" in VALIDATION:
+        wanted[f"{name}-val"] = (f"{out.removesuffix('.npz')}-val.npz", None if steps is None else max(1, steps // 10))
+    for target, _ in wanted.values():
+        check_target(target)
+    for each, (target, size) in wanted.items():
+        with making(each, steps=size, seed=seed, jobs=cores() if jobs is None else jobs, progress=True) as data:
+            data.save(target)
+        print(f"{len(data):,} steps in {target}")

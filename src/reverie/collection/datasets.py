@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reverie.collection import locomotion, metaworld, pointmaze
+from reverie.collection import locomotion, metaworld, ogbench, pointmaze
 from reverie.collection.parts import collecting
 from reverie.collection.recipe import Entry, Suite
 from reverie.data import Dataset
@@ -36,9 +36,9 @@ def making(
     name: str, *, steps: int | None = None, seed: int = 0, jobs: int = 1, progress: bool = False
 ) -> Iterator[Dataset]:
     """As `make_dataset`; what was collected is kept until the body is done, such as saving it."""
-    if name not in DATASETS:
+    entry = DATASETS.get(name) or VALIDATION.get(name)
+    if entry is None:
         raise DataError(f"No data set {name!r} can be generated; {nearest(name)}")
-    entry = DATASETS[name]
     steps = entry.steps if steps is None else steps
     with collecting(entry.recipe, name, steps=steps, seed=seed, jobs=jobs, progress=progress) as data:
         yield data
@@ -50,5 +50,7 @@ def nearest(name: str) -> str:
     return f"did you mean {' or '.join(near)}?" if near else "`reverie data list` shows those that can."
 
 
-SUITES: list[Suite] = [pointmaze.suite(), locomotion.suite(), metaworld.suite()]
+SUITES: list[Suite] = [pointmaze.suite(), locomotion.suite(), ogbench.suite(), metaworld.suite()]
 DATASETS: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.entries.items()}
+VALIDATION: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.validation.items()}
+"""Sets of the same recipes from other random numbers, NAME-val, a tenth as large."""

@@ -1,7 +1,7 @@
 """How a data set is collected, and what is told of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,3 +72,5 @@ class Suite:
     """By name."""
     as_one: str = ""
     """What stands for all their names in a list, where they are too many and differ in nothing else."""
+    validation: dict[str, Entry] = field(default_factory=dict)
+    """By their names, NAME-val: smaller sets of the same recipes, which no list shows."""

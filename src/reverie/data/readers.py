@@ -2,8 +2,6 @@
 
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +14,12 @@ import numpy as np
 from reverie.data import selecting
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Tree
+from reverie.data.ogbench import read_ogbench
 from reverie.data.schemes import (
     BOUNDS,
     PER_STEP,
     brief,
+    check_file,
     check_minari_name,
     choose,
     imported_minari,
@@ -28,8 +28,10 @@ from reverie.data.schemes import (
 )
 from reverie.errors import DataError
 
+Reader = Callable[[str], Dataset]
 
-def read(source: str, generated: Callable[[str], Dataset] | None = None) -> Dataset:
+
+def read(source: str, generated: Reader | None = None, readers: Mapping[str, Reader] | None = None) -> Dataset:
     """Reads a data set, with every check of `Dataset.from_arrays`.
 
     - `"d4rl:PATH.hdf5"`: `observations, actions, timeouts`, and where present `terminals`, `rewards`, `costs` (as in
@@ -38,8 +40,9 @@ def read(source: str, generated: Callable[[str], Dataset] | None = None) -> Data
     - `"minari:ID"`: among the local data sets ($MINARI_DATASETS_PATH), else downloaded. Of a goal environment's
       observations, `observation` becomes the observations and `desired_goal` the info `"goal"`; any other Dict space
       becomes a dictionary.
-    - `"ogbench:PATH.npz"`: the published files, whose `terminals` mark where a trajectory was cut.
+    - `"ogbench:PATH.npz"`: OGBench's files, whose `terminals` mark where a trajectory was cut.
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
+    - what `readers` have in place of these, by scheme.
     - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; or with `@every=10`:
       every tenth episode, from the first on.
     - several of these, joined as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`: see `concatenate`. (A `+` that no source
@@ -50,12 +53,12 @@ def read(source: str, generated: Callable[[str], Dataset] | None = None) -> Data
     """
     parts = _PLUS.split(source)
     if len(parts) > 1:
-        datasets = [read(part, generated) for part in parts]
+        datasets = [read(part, generated, readers) for part in parts]
         with _named(source):
             joined = concatenate(*datasets)
         return replace(joined, attributes={**joined.attributes, "source": source})
     if selection := selecting.parted(source):
-        whole = read(selection[0], generated)
+        whole = read(selection[0], generated, readers)
         with _named(source):
             part = selecting.select(whole, *selection[1:])
         return replace(part, attributes={**part.attributes, "source": source})
@@ -63,7 +66,7 @@ def read(source: str, generated: Callable[[str], Dataset] | None = None) -> Data
     if not colon and generated is not None:
         with _named(source):
             return generated(source)
-    reader = choose(READERS, source, scheme, rest)
+    reader = choose({**READERS, **(readers or {})}, source, scheme, rest)
     with _named(source, rest):
         return reader(rest)
 
@@ -106,17 +109,12 @@ def read_d4rl(path: str) -> Dataset:
 def _opened_hdf5(path: str) -> Iterator[Any]:
     import h5py
 
-    _check_file(path)
+    check_file(path)
     try:
         with h5py.File(Path(path).expanduser(), "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path!r} is not a whole HDF5 file ({error}); download or write it again.") from error
-
-
-def _check_file(path: str) -> None:
-    if not Path(path).expanduser().is_file():
-        raise DataError(f"There is no file {path!r}; check the path.")
 
 
 def _incomplete(path: str, missing: list[str], there: list[str]) -> str:
@@ -248,59 +246,4 @@ def _floats(array: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-# OGBench -------------------------------------------------------------------------------------------------------------
-
-
-def read_ogbench(path: str) -> Dataset:
-    """A published OGBench file (Park et al. 2024).
-
-    It stores T + 1 rows for a trajectory of T steps; `terminals` marks the last, which has no successor, whatever
-    the task. So these are cuts: the row before is a timeout, and nothing is a terminal. There are no rewards.
-    """
-    arrays = _read_npz(path, ("observations", "actions", "terminals"))
-    last = arrays.pop("terminals").astype(bool)
-    observations, actions = arrays.pop("observations"), arrays.pop("actions")
-    if not len(observations) == len(actions) == len(last):
-        raise DataError(
-            f"{path!r} has {len(observations)} observations, {len(actions)} actions and {len(last)} terminals; "
-            f"the three must have one row a step, so download the file again."
-        )
-    last[-1:] = True
-    rows = np.flatnonzero(~last)
-    infos = {key: value[rows] for key, value in arrays.items() if value.ndim and len(value) == len(last)}
-    return Dataset.from_arrays(
-        observations[rows],
-        actions[rows],
-        terminals=np.zeros(len(rows), bool),
-        timeouts=last[np.minimum(rows + 1, len(last) - 1)],
-        next_observations=observations[rows + 1],
-        infos=infos,
-        attributes={"name": Path(path).stem, "source": f"ogbench:{path}"},
-    )
-
-
-def _read_npz(path: str, required: tuple[str, ...]) -> dict[str, np.ndarray]:
-    _check_file(path)
-    if not zipfile.is_zipfile(Path(path).expanduser()):
-        raise DataError(f"{path!r} is not a whole npz file; download it again.")
-    try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
-            missing = [key for key in required if key not in file]
-            if missing:
-                raise DataError(
-                    f"{path!r} lacks {', '.join(map(repr, missing))} (it has {', '.join(sorted(file))}); "
-                    f"give a file that OGBench published."
-                )
-            return {key: file[key] for key in file}
-    except DataError:  # a ValueError as well
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path!r} holds pickled Python objects, which could run any program and are refused; "
-                f"save it again as plain arrays with numpy.savez."
-            ) from error
-        raise DataError(f"{path!r} is not a whole npz file ({brief(error)}); download it again.") from error
-
-
-READERS = {"d4rl": read_d4rl, "minari": read_minari, "ogbench": read_ogbench}
+READERS: dict[str, Reader] = {"d4rl": read_d4rl, "minari": read_minari, "ogbench": read_ogbench}

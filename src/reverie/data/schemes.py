@@ -25,6 +25,11 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def check_file(path: str) -> None:
+    if not Path(path).expanduser().is_file():
+        raise DataError(f"There is no file {path!r}; check the path.")
+
+
 def imported_minari() -> Any:
     try:
         import minari

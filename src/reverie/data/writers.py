@@ -1,4 +1,4 @@
-"""Where data sets go to: D4RL's HDF5 layout and Minari."""
+"""Where data sets go to: D4RL's HDF5 layout, Minari and OGBench's npz."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def save(data: "Dataset", target: str) -> None:
-    """Writes to `"d4rl:PATH.hdf5"` or `"minari:ID"`; see `Dataset.save`."""
+    """Writes to `"d4rl:PATH.hdf5"`, `"minari:ID"` or `"ogbench:PATH.npz"`; see `Dataset.save`."""
     scheme, _, rest = target.partition(":")
     choose(WRITERS, target, scheme, rest)(data, rest)
 
@@ -40,7 +40,7 @@ def check_target(target: str, episodes: int = 1) -> None:
     if scheme == "minari":
         _check_minari_size(rest, episodes, episodes)
     path = Path(rest).expanduser()
-    if scheme == "d4rl" and (path.exists() or not path.absolute().parent.is_dir()):
+    if scheme != "minari" and (path.exists() or not path.absolute().parent.is_dir()):
         why = "exists already" if path.exists() else "is in no existing folder"
         raise DataError(f"{rest!r} {why}; give another name.")
 
@@ -71,7 +71,7 @@ def write_minari(data: "Dataset", identity: str) -> None:
     minari = imported_minari()
     from gymnasium.spaces import Box
 
-    _check_successors(data)
+    check_runs(data, f"'minari:{identity}'")
     if (inside := data.terminals & ~data.last).any():
         raise DataError(
             f"'minari:{identity}' cannot hold a terminal (row {int(np.argmax(inside))}) after which the episode goes "
@@ -115,11 +115,12 @@ def _check_minari_size(identity: str, episodes: int, steps: int) -> None:
         )
 
 
-def _check_successors(data: "Dataset") -> None:
-    """Minari stores one run of T + 1 observations an episode, so that what follows a step must be the next one's."""
+def check_runs(data: "Dataset", target: str) -> None:
+    """Raises DataError where an episode of T steps is no run of T + 1 observations, so that what follows a step would
+    have to be the next one's: all that some layouts have room for."""
     if data.next_observations is None:
         raise DataError(
-            "Minari stores what follows an episode's last step, and 'next_observations' is missing; save to d4rl:."
+            f"{target} stores what follows an episode's last step, and 'next_observations' is missing; save to d4rl:."
         )
     inside = np.flatnonzero(~data.last[:-1])
     now, successors = flatten("", data.observations), flatten("", data.next_observations)
@@ -128,7 +129,7 @@ def _check_successors(data: "Dataset") -> None:
     if broken.size:
         raise DataError(
             f"'next_observations' at row {broken[0]} is not the observation of row {broken[0] + 1}, in the same "
-            f"episode, and Minari stores only one of them; save to d4rl:."
+            f"episode, and {target} stores only one of them; save to d4rl:."
         )
 
 
@@ -175,4 +176,35 @@ def _without_loss(space: Space) -> dict[str, bool]:
     return {"jpeg_encoding": False} if any(field.kind == "image" for field in fields) else {}
 
 
-WRITERS = {"d4rl": write_d4rl, "minari": write_minari}
+def write_ogbench(data: "Dataset", path: str) -> None:
+    """Writes OGBench's layout, as `ogbench.py` describes it; whole or not at all, and in place of one of the same name.
+
+    A trajectory's last row repeats action and infos of the step before: nothing is done there, and nothing reads them.
+    Raises DataError where observations are a dictionary, or successors are missing or not the next row.
+    """
+    check_runs(data, f"'ogbench:{path}'")
+    if isinstance(data.observation_space, dict):
+        raise DataError(f"'ogbench:{path}' cannot hold observations that are a dictionary; save to d4rl:.")
+    steps = np.arange(len(data))
+    # Every row once, and the last of each trajectory twice.
+    rows = np.repeat(steps, 1 + data.last)
+    closing = np.flatnonzero(data.last) + 1 + np.arange(len(data.episodes))
+    columns = {"observations": data.observations, "actions": data.actions, **data.infos}
+    columns |= {key: getattr(data, key) for key in ("rewards", "costs") if getattr(data, key) is not None}
+    if data.terminals.any():
+        columns["masks"] = 1.0 - data.terminals.astype(np.float32)
+    arrays = {key: column[rows] for key, column in columns.items()}
+    arrays["observations"][closing] = data.next_observations[data.last]  # type: ignore[index]  # an array: see above
+    arrays["terminals"] = np.zeros(len(rows), bool)
+    arrays["terminals"][closing] = True
+    arrays["attributes"] = np.array(json.dumps(dict(data.attributes) | _bounds(data)))
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def _bounds(data: "Dataset") -> dict[str, Any]:
+    found = {key: getattr(data, key) for key in BOUNDS}
+    return {key: bound.tolist() for key, bound in found.items() if bound is not None}
+
+
+WRITERS = {"d4rl": write_d4rl, "minari": write_minari, "ogbench": write_ogbench}

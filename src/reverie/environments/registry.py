@@ -4,8 +4,8 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Callable
-from contextlib import redirect_stderr, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,10 @@ RETIRED = (
 )
 """Ids of D4RL and of retired simulators, as patterns, and today's environment for each."""
 
-EXTRAS = {"mujoco": "mujoco", "gymnasium_robotics": "maze"}
+OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
+"""The form of OGBench's ids, and of ours for the five goals of a task in turn."""
+
+EXTRAS = {"mujoco": "mujoco", "gymnasium_robotics": "maze", "ogbench": "ogbench", "dm_control": "ogbench"}
 """The module that is missing and the extra of this package that brings it."""
 
 
@@ -44,8 +47,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             goals in free cells; the goal stays where it is and the episode goes on when it is reached, up to the
             limit of 300, 600 and 800 steps); the same with "-single" behind (the goal of D4RL's single task, random
             starts outside its cell); "metaworld-TASK", such as "metaworld-coffee-push", with one of Meta-World's 50
-            tasks (objects and goal drawn anew each episode); any id that gymnasium knows, such as "Hopper-v5"; or a
-            function without arguments that returns an environment of your own.
+            tasks (objects and goal drawn anew each episode); an id of OGBench, such as "cube-single-v0", with rewards
+            "cube-single-singletask-task2-v0", with the five goals in turn "cube-single-goals-v0"; any id that
+            gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
+            own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -57,6 +62,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return _make_maze(MAZES[name])
     if name in metaworld.NAMES:
         return metaworld.make_metaworld(name)
+    if OGBENCH.fullmatch(name) and not _instead(name):
+        return _make_ogbench(name)
     return _make_registered(name)
 
 
@@ -86,6 +93,13 @@ def _with_goal(env: "gymnasium.Env", maze: Maze) -> "gymnasium.Env":
     return OneGoal(env)
 
 
+def _make_ogbench(name: str) -> "gymnasium.Env":
+    from reverie.environments import ogbench
+
+    with _explained(name):
+        return ogbench.make(name)
+
+
 def _make_registered(name: str, **options) -> "gymnasium.Env":
     import gymnasium
 
@@ -93,8 +107,17 @@ def _make_registered(name: str, **options) -> "gymnasium.Env":
         raise ReverieError(instead)
     if name not in gymnasium.registry:
         _register_robotics()
-    try:
+    with _explained(name):
         return gymnasium.make(name, disable_env_checker=True, **options)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What goes wrong in making an environment, in a sentence."""
+    import gymnasium
+
+    try:
+        yield
     except gymnasium.error.DependencyNotInstalled as error:
         raise ReverieError(_missing(name, "mujoco")) from error
     except ModuleNotFoundError as error:

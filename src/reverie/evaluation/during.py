@@ -12,7 +12,7 @@ import numpy as np
 
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
-from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, play, reference_of
+from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, number_episodes, play, reference_of
 from reverie.evaluation.scores import Reference
 from reverie.evaluation.spaces import check_spaces
 from reverie.paths import replacing
@@ -58,6 +58,7 @@ class Evaluate:
         """Each seed's means `[S]`."""
         seeds, starts = len(run.seeds), episode_starts(self.seed, self.episodes)
         self._make(seeds * self.episodes)
+        number_episodes(self._envs, self.episodes)
         name = environment_name(self.env, self._envs[0])
         check_spaces(self._envs[0], name, run)
         played = play(RunPolicy(run, self.seed), self._envs, starts * seeds, self.max_steps)

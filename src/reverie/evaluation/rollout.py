@@ -82,6 +82,7 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
+        number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
         check_spaces(envs[0], name, run if trained else None)
         played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
@@ -93,6 +94,7 @@ def evaluate(
         step=getattr(run, "step", None),
         seed=seed,
         max_steps=max_steps,
+        tasks=getattr(envs[0], "tasks", 1),
         latency=played.latency,
         reference=reference,
         **{key: value.reshape(len(seeds), episodes) for key, value in played.arrays().items()},
@@ -100,6 +102,13 @@ def evaluate(
     if path is not None:
         scores.save(Path(path) / FILE)
     return scores
+
+
+def number_episodes(envs: list, episodes: int) -> None:
+    """Tells environments of several tasks in turn which episode each of them plays: the same for all seeds."""
+    for i, env in enumerate(envs):
+        if hasattr(env, "episode"):
+            env.episode = i % episodes
 
 
 def episode_starts(seed: int, episodes: int) -> list[int]:

@@ -142,6 +142,8 @@ class Scores:
     reference: Reference | None = None
     max_steps: int | None = None
     """After which the episodes were cut; None for the environment's own limit."""
+    tasks: int = 1
+    """That the environment has in turn: episode e is of task e mod `tasks`."""
 
     @property
     def normalised(self) -> np.ndarray | None:
@@ -151,18 +153,26 @@ class Scores:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent), "arrival" (steps, of the
-        episodes that succeed) and "cost" where known."""
+        episodes that succeed) and "cost" where known, and of the success in each of several tasks."""
         measured = {
             "return": self.returns,
             "normalised": self.normalised,
             "success": None if self.successes is None else 100.0 * self.successes,
             "cost": self.costs,
             "length": self.lengths,
+            **self._successes_by_task(),
         }
         found = {name: estimate(values) for name, values in measured.items() if values is not None}
         if self.arrivals is not None and not np.isnan(self.arrivals).all():
             found["arrival"] = estimate_known(self.arrivals)
         return found
+
+    def _successes_by_task(self) -> dict[str, np.ndarray]:
+        """Per cent, [S, E / tasks] each, of the tasks that were met."""
+        if self.successes is None or self.tasks == 1:
+            return {}
+        of_task = {k: 100.0 * self.successes[:, k :: self.tasks] for k in range(self.tasks)}
+        return {f"success, task {k + 1}": values for k, values in of_task.items() if values.size}
 
     def table(self) -> "Table":
         """For the terminal: one line a quantity, with both intervals."""
@@ -172,9 +182,9 @@ class Scores:
         table = Table(title=f"{self.policy} in {self.environment}", title_justify="left", caption=self._caption())
         for heading in ("", "mean", f"95 % over {_count(episodes, 'episode')}", f"95 % over {_count(seeds, 'seed')}"):
             table.add_column(heading, justify="left" if not heading else "right")
-        units = {"normalised": " %", "success": " %", "arrival": " (steps)"}
         for name, found in self.estimates.items():
-            table.add_row(name + units.get(name, ""), f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
+            unit = " (steps)" if name == "arrival" else " %" if name.startswith(("normalised", "success")) else ""
+            table.add_row(name + unit, f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
         return table
 
     def _caption(self) -> str:
