@@ -5,8 +5,9 @@ from reverie.baselines.bc import BC
 from reverie.baselines.cql import CQL
 from reverie.baselines.iql import IQL
 from reverie.baselines.one_step import OneStepRL
+from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
 from reverie.baselines.td3_bc import TD3BC
 from reverie.baselines.xql import XQL
 
-__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "OneStepRL"]
+__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "OneStepRL", "ReBRAC"]

@@ -50,11 +50,7 @@ class TD3BC(Hidden, ActorCritic):
         return State(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32))
 
     def update(self, state: State, batch, key):
-        next_actions = state.target(batch["next_observations"])
-        noise = self.policy_noise * jax.random.normal(key, next_actions.shape)
-        next_actions = jnp.clip(next_actions + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
-        next_value = state.critic.target(batch["next_observations"], next_actions).min(0)
-        critic, metrics = self.learn_q(state.critic, batch, next_value)
+        critic, metrics = self.learn_q(state.critic, batch, self.next_value(state, batch, key))
 
         def learn(actor, target):
             actor, error = actor.minimise(lambda net: self.actor_loss(net, critic, batch), self.optimiser)
@@ -66,6 +62,16 @@ class TD3BC(Hidden, ActorCritic):
         due = state.step % self.policy_delay == 0
         actor, target, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
         return State(actor, target, critic, state.step + 1), metrics | {"actor_loss": error}
+
+    def next_value(self, state: State, batch, key) -> jax.Array:
+        """The target critics' smallest value of the target's action with noise."""
+        next_actions = self.next_actions(state, batch, key)
+        return state.critic.target(batch["next_observations"], next_actions).min(0)
+
+    def next_actions(self, state: State, batch, key) -> jax.Array:
+        actions = state.target(batch["next_observations"])
+        noise = self.policy_noise * jax.random.normal(key, actions.shape)
+        return jnp.clip(actions + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = net(batch["observations"])
