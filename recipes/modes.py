@@ -1,7 +1,7 @@
 """How well policies model data of many ways to act: python recipes/modes.py [--sets SET ...] [--updates N ...]
 
 Behaviour cloning by a Gaussian of the state and by diffusion with 5 and 50 noise levels, on the mixtures of agents.
-After each number of updates a classifier is trained to tell the policy's actions from the data's (`reverie two-sample`);
+After each number of updates a classifier learns to tell the policy's actions from the data's (`reverie two-sample`);
 50 % of held-out actions are told where it cannot. Writes OUT/modes.md and OUT/modes-SET.png: actions of data and
 policies at frequent states. What is measured is kept in recipes/results/modes.json; runs in OUT go on where they are.
 """
