@@ -191,16 +191,19 @@ def suite() -> Suite:
 
 def _entries(task: str) -> dict[str, Entry]:
     environment, agents = ENVIRONMENTS[task], shipped(task)
-    best = agents[-1] if agents else EXPERT
-    # An agent that was not trained to the expert's return is not called an expert.
-    top = "expert" if best == EXPERT else f"level-{best}"
     kinds: dict[str, tuple[Sequence[int], int, str]] = {
-        "random": ((RANDOM,), 1_000_000, "an agent that has learned nothing"),
-        "medium": ((MEDIUM,), 1_000_000, f"the agent of {MEDIUM} %"),
-        top: ((best,), 1_000_000, f"the agent of {best} %"),
-        f"medium-{top}": ((MEDIUM, best), 2_000_000, f"the agents of {MEDIUM} and of {best} %"),
-        "mixture": (agents, 1_000_000, f"equal steps of the agents of {', '.join(map(str, agents))} %"),
+        "random": ((RANDOM,), 1_000_000, "an agent that has learned nothing")
     }
+    if MEDIUM in agents:
+        best = agents[-1]
+        # An agent that was not trained to the expert's return is not called an expert.
+        top = "expert" if best == EXPERT else f"level-{best}"
+        kinds |= {
+            "medium": ((MEDIUM,), 1_000_000, f"the agent of {MEDIUM} %"),
+            top: ((best,), 1_000_000, f"the agent of {best} %"),
+            f"medium-{top}": ((MEDIUM, best), 2_000_000, f"the agents of {MEDIUM} and of {best} %"),
+            "mixture": (agents, 1_000_000, f"equal steps of the agents of {', '.join(map(str, agents))} %"),
+        }
     found: dict[str, Entry] = {}
     for kind, (chosen, steps, about) in kinds.items():
         recipe = Rollouts(f"{task}-{kind}", environment, tuple(chosen))
