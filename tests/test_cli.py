@@ -1,6 +1,7 @@
 """The command line as it is typed: what works, and what a mistake is answered with."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -93,6 +94,14 @@ def test_data_info_and_make(folder, capsys, monkeypatch):
     made = f"d4rl:{folder}/umaze.hdf5"
     assert answer(capsys, "data", "make", "pointmaze-umaze", "--steps", 500, "--out", made)[0] == 0
     assert "regenerated; not a D4RL data set" in answer(capsys, "data", "info", made)[1]
+
+
+def test_data_info_of_a_part_counts_its_own_steps(tmp_path, capsys):
+    rows, ends = np.zeros((6, 1), np.float32), np.arange(6) % 3 == 2
+    data = Dataset.from_arrays(rows, rows, timeouts=ends, attributes={"steps": 6, "seed": 5})
+    data.save(f"d4rl:{tmp_path}/it.hdf5")
+    said = answer(capsys, "data", "info", f"d4rl:{tmp_path}/it.hdf5@every=2", "--out", tmp_path / "it.png")[1]
+    assert re.search(r"steps\W+3\b", said) and re.search(r"seed\W+5\b", said)
 
 
 def test_help_lists_every_field_with_its_text(capsys):

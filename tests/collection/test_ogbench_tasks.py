@@ -13,6 +13,7 @@ from reverie.cli import main
 from reverie.collection import DATASETS, make_dataset
 from reverie.collection.datasets import VALIDATION
 from reverie.collection.ogbench.manipulation import Manipulation
+from reverie.collection.ogbench.mazes import PointMaze
 from reverie.collection.ogbench.tasks import single_task, split_name
 from reverie.collection.recipe import Part
 from reverie.errors import DataError
@@ -39,6 +40,24 @@ def theirs(name, path, **settings):
     from ogbench import make_env_and_datasets
 
     return make_env_and_datasets(name, dataset_path=str(path), dataset_only=False, **settings)[1:]
+
+
+def test_a_command_that_is_stopped_in_the_validation_set_goes_on(tmp_path, monkeypatch):
+    path, collect, parts = tmp_path / "maze.npz", PointMaze.collect, []
+    command = ["data", "make", "pointmaze-medium-stitch", "--steps", "40", "--jobs", "1", "--out", f"ogbench:{path}"]
+
+    def stopped(self, part, progress=False):
+        parts.append(self.stream)
+        if parts == [0, 1]:
+            raise KeyboardInterrupt
+        return collect(self, part, progress)
+
+    monkeypatch.setattr(PointMaze, "collect", stopped)
+    assert main(command) == 130
+    assert main(command) == 0
+    assert parts == [0, 1, 1]
+    assert len(reverie.load_dataset(f"ogbench:{path}")) == 40
+    assert len(reverie.load_dataset(f"ogbench:{tmp_path}/maze-val.npz")) == 4
 
 
 def test_names_of_tasks():

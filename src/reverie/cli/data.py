@@ -1,6 +1,7 @@
 """The verbs of data: list, info, make."""
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import tyro
@@ -56,8 +57,9 @@ def data_info(source: tyro.conf.Positional[str], out: str | None = None) -> None
     path = _picture_file(source, out)
     data = reverie.load_dataset(source)
     summary = data.summary()
-    attributes = summary.pop("attributes", {})
-    show(table((source, ""), [(key, in_words(value)) for key, value in (summary | attributes).items()]))
+    # What is measured counts: an attribute may be of a larger set that these data are a part of.
+    shown = summary | summary.pop("attributes") | summary
+    show(table((source, ""), [(key, in_words(value)) for key, value in shown.items()]))
     figure = draw_data(data, f"{source}: {len(data):,} steps")
     with replacing(str(path)) as unfinished:
         figure.savefig(unfinished, dpi=150, format=path.suffix[1:].lower())
@@ -91,7 +93,14 @@ def data_make(
         wanted[f"{name}-val"] = (f"{out.removesuffix('.npz')}-val.npz", None if steps is None else max(1, steps // 10))
     for target, _ in wanted.values():
         check_target(target)
-    for each, (target, size) in wanted.items():
-        with making(each, steps=size, seed=seed, jobs=cores() if jobs is None else jobs, progress=True) as data:
+    # Both are collected before either is saved: the same command again would be refused a file that is there already.
+    with ExitStack() as kept:
+        made = {
+            target: kept.enter_context(
+                making(each, steps=size, seed=seed, jobs=cores() if jobs is None else jobs, progress=True)
+            )
+            for each, (target, size) in wanted.items()
+        }
+        for target, data in made.items():
             data.save(target)
-        print(f"{len(data):,} steps in {target}")
+            print(f"{len(data):,} steps in {target}")
