@@ -128,6 +128,16 @@ def test_rewards_of_manipulation_are_the_packages(task, tmp_path):
     assert ours.rewards.min() < 0
 
 
+def test_a_file_that_is_named_as_another_environments_has_no_tasks(maze, tmp_path):
+    copy = tmp_path / "pointmaze-large-stitch-v0.npz"
+    copy.write_bytes(maze.read_bytes())
+    assert len(reverie.load_dataset(f"ogbench:{copy}")) == 3000
+    with pytest.raises(DataError, match="named as data of pointmaze-large-v0, and says that it is of pointmaze-medium"):
+        reverie.load_dataset(f"ogbench:{tmp_path}/pointmaze-large-stitch-singletask-task1-v0.npz")
+    other = copy.rename(tmp_path / "mine.npz")  # which does not say what it is of
+    assert reverie.load_dataset(f"ogbench:{other.with_stem('mine-singletask-task1')}").rewards is not None
+
+
 def test_a_set_that_is_made_here_has_tasks_and_a_set_for_validation(monkeypatch):
     from reverie.collection import datasets
 

@@ -41,14 +41,20 @@ def read_file(path: str) -> Dataset:
         return read_ogbench(path)
     file = given.with_name(name + given.suffix)
     data = read_ogbench(str(file))
-    if "environment" not in data.attributes:
-        found = _KIND.fullmatch(name)
-        if found is None:
-            raise DataError(
-                f"{str(file)!r} does not say of which environment it is; name it as OGBench does, such as "
-                "'cube-single-play-v0.npz'."
-            )
-        data = replace(data, attributes={**data.attributes, "environment": found["maze"] + found["version"]})
+    named = _KIND.fullmatch(name)
+    of_name = named and named["maze"] + named["version"]
+    environment = data.attributes.get("environment", of_name)
+    if environment is None:
+        raise DataError(
+            f"{str(file)!r} does not say of which environment it is; name it as OGBench does, such as "
+            "'cube-single-play-v0.npz'."
+        )
+    if of_name not in (None, environment):
+        raise DataError(
+            f"{str(file)!r} is named as data of {of_name}, and says that it is of {environment}; give it a name that "
+            "fits."
+        )
+    data = replace(data, attributes={**data.attributes, "environment": environment})
     return replace(single_task(data, task), attributes={**_about(data, task), "source": f"ogbench:{path}"})
 
 
