@@ -14,6 +14,7 @@ import numpy as np
 
 import reverie
 from reverie.baselines import BC
+from reverie.errors import ReverieError
 from reverie.evaluation import two_sample
 from reverie.evaluation.data_pictures import MARKS, NEAR, frequent, sample, standardised
 from reverie.evaluation.plots import page, save
@@ -37,6 +38,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/modes"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    try:
+        run(options)
+    except ReverieError as error:
+        parser.error(str(error))
+
+
+def run(options: argparse.Namespace) -> None:
     for name in options.sets:
         data = reverie.load_dataset(name)
         for label, model in MODELS.items():

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,26 @@ def test_only_what_is_missing_is_done(out, monkeypatch):
     assert state.faults == {"top on both": "it broke"}
     assert state.doing["bc on both"] == "done" and state.doing["made on both"] == "done"
     assert "2/3 cells; top on both: it broke" in told[-2]
+
+
+def test_a_stop_reaches_a_command_that_is_just_being_begun(tmp_path, monkeypatch):
+    state, sent = work.State(), []
+    stopping = threading.Thread(target=state.stop)
+
+    class Begun:
+        def __init__(self, *_, **__):
+            stopping.start()
+            stopping.join(0.2)  # it waits for the command to be among those that run
+
+        send_signal = sent.append
+
+    monkeypatch.setattr(work.subprocess, "Popen", Begun)
+    state.begin(["train"], tmp_path / "logs" / "it.log")
+    stopping.join()
+    assert sent == [work.signal.SIGINT]
+    with pytest.raises(work.Failed, match="not begun"):
+        state.begin(["eval"], tmp_path / "logs" / "it.log")
+    assert (tmp_path / "logs" / "it.log").read_text() == "reverie train\n"
 
 
 def test_the_view_tells_rates_times_and_scores(out):

@@ -36,12 +36,30 @@ class State:
     running: list[subprocess.Popen] = field(default_factory=list)
     stopped: bool = False
     """Whether nothing is to be begun any more."""
+    beginning: Lock = field(default_factory=Lock)
+    """Held while a command is begun, so that a stop finds it among those that run, or it is not begun."""
 
     def stop(self) -> None:
         """Interrupt what runs, which saves itself, and begin nothing more."""
-        self.stopped = True
-        for process in list(self.running):
-            process.send_signal(signal.SIGINT)
+        with self.beginning:
+            self.stopped = True
+            for process in list(self.running):
+                process.send_signal(signal.SIGINT)
+
+    def begin(self, words: list[str], log: Path) -> subprocess.Popen:
+        """A command line, with its output in a log. Raises Failed after a stop."""
+        with self.beginning:
+            if self.stopped:
+                raise Failed("not begun")
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a") as file:
+                print("reverie", *words, file=file, flush=True)
+                # A session of its own: a Ctrl-C at the terminal reaches it once, through `stop`.
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "reverie.cli", *words], stdout=file, stderr=file, start_new_session=True
+                )
+            self.running.append(process)
+        return process
 
 
 @dataclass
@@ -126,25 +144,16 @@ class Worker:
     def command(self, words: list[str], log: Path, cores: list[int] | None, seconds: float | None = None) -> None:
         """Run the command line, with its output in a log. A training that outlasts the seconds is interrupted, which
         saves it. Raises Failed."""
-        if self.state.stopped:
-            raise Failed("not begun")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
-            print("reverie", *words, file=file, flush=True)
-            # A session of its own: a Ctrl-C at the terminal reaches it once, through `State.stop`.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "reverie.cli", *words], stdout=file, stderr=file, start_new_session=True
-            )
-            self.state.running.append(process)
-            if cores is not None:
-                os.sched_setaffinity(process.pid, cores)
-            try:
-                status = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
-                status = process.wait()
-                status = 0 if status == 130 else status
-            self.state.running.remove(process)
+        process = self.state.begin(words, log)
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            status = process.wait()
+            status = 0 if status == 130 else status
+        self.state.running.remove(process)
         if self.state.stopped:
             raise Failed("stopped")
         if status:
