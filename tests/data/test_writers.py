@@ -55,6 +55,10 @@ def test_minari_never_overwrites(minari):
     three_episodes().save("minari:mine/three-v0")
     with pytest.raises(DataError, match="'mine/three-v0' exists already; choose another name or version"):
         three_episodes(rewards=np.zeros(12)).save("minari:mine/three-v0")
+    with pytest.raises(DataError, match="'mine/three-v0' exists already"):
+        check_target("minari:mine/three-v0")  # before long work
+    with pytest.raises(DataError, match="'three' is no Minari name"):
+        check_target("minari:three")
     assert read("minari:mine/three-v0").fingerprint == three_episodes().fingerprint
 
 

@@ -39,6 +39,7 @@ def check_target(target: str, episodes: int = 1) -> None:
     choose(WRITERS, target, scheme, rest)
     if scheme == "minari":
         _check_minari_size(rest, episodes, episodes)
+        _check_minari_free(rest)
     path = Path(rest).expanduser()
     if scheme != "minari" and (path.exists() or not path.absolute().parent.is_dir()):
         why = "exists already" if path.exists() else "is in no existing folder"
@@ -81,9 +82,7 @@ def write_minari(data: "Dataset", identity: str) -> None:
     _check_minari_size(identity, len(data.episodes), len(data))
     low, high = data.action_bounds
     buffers = [_buffer(data, rewards, slice(start, stop)) for start, stop in data.episodes]
-    check_minari_name(identity)
-    if minari_path(identity).parent.exists():
-        raise DataError(f"The Minari data set {identity!r} exists already; choose another name or version.")
+    _check_minari_free(identity)
     try:
         with warnings.catch_warnings():
             # Minari warns of every piece of provenance that is not given; the attributes carry it.
@@ -100,6 +99,13 @@ def write_minari(data: "Dataset", identity: str) -> None:
     except Exception as error:
         shutil.rmtree(minari_path(identity).parent, ignore_errors=True)
         raise DataError(f"'minari:{identity}' cannot be written ({brief(error)}); nothing was kept of it.") from error
+
+
+def _check_minari_free(identity: str) -> None:
+    imported_minari()
+    check_minari_name(identity)
+    if minari_path(identity).parent.exists():
+        raise DataError(f"The Minari data set {identity!r} exists already; choose another name or version.")
 
 
 # Of one-step episodes Minari 0.5 wrote 670 a second and read 760, and each took 15 kB, 100 times its numbers.
