@@ -1,5 +1,7 @@
 """Collecting part by part: by one process or several, after a stop, and what is kept of it."""
 
+import os
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +70,19 @@ def test_a_stopped_collection_goes_on_bit_for_bit(cache, monkeypatch):
     # What is there is not collected again.
     again = collect(Draws(broken=(0, 1)))
     assert again.fingerprint == whole.fingerprint
+
+
+def test_sigterm_is_as_ctrl_c_while_parts_are_collected(cache, monkeypatch):
+    def killed(self, part, progress=False):
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # else this would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr(Draws, "collect", killed)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        collect()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_could_not_be_saved_is_kept(cache):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,10 +78,24 @@ def _collect(recipe: Recipe, name: str, folder: Path, wanted: tuple[int, int], j
     if len(parts) == 1 and left:
         _one(recipe, parts[0], files[0], progress)
         left = []
-    with Progress(f"collecting {name}", wanted[0], done, show=progress and bool(left), unit="steps") as bar:
+    bar = Progress(f"collecting {name}", wanted[0], done, show=progress and bool(left), unit="steps")
+    with bar, _interrupted_by_sigterm():
         for made in _all(recipe, [(parts[i], files[i]) for i in left], jobs):
             bar.more(made)
     return joined([read(file) for file in files])
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C, which the other processes end with; they would stay for minutes else."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _all(recipe: Recipe, tasks: list[tuple[Any, Path]], jobs: int) -> Iterator[int]:

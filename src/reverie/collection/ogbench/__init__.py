@@ -42,7 +42,7 @@ def _entries() -> dict[str, Entry]:
 def suite() -> Suite:
     entries = _entries()
     return Suite(
-        "OGBench's recipe, by its own oracles: goals five a task, rewards by adding -singletask-taskN to a name",
+        "OGBench's recipe, by its own oracles; with -singletask-taskN behind a name also the rewards of a task",
         "OGBench (MIT), MuJoCo (Apache-2.0)",
         entries,
         validation={f"{name}-val": _validation(entry) for name, entry in entries.items()},
