@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pytest
 
@@ -59,6 +60,21 @@ def test_the_parts_are_whole_and_in_their_order():
 @pytest.mark.slow
 def test_several_processes_collect_the_same():
     assert collect(jobs=2).fingerprint == collect().fingerprint != collect(seed=1).fingerprint
+
+
+@dataclass(frozen=True)
+class Devices(Draws):
+    """Collects what JAX runs on."""
+
+    def collect(self, part: Part, progress: bool = False) -> Rows:
+        kind = jax.devices()[0].platform
+        return super().collect(part) | {"rewards": np.full(part.steps, float(kind == "cpu"))}
+
+
+@pytest.mark.slow
+def test_several_processes_leave_a_gpu_alone(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "none_such")  # which they would fail on
+    assert collect(Devices(0.5), steps=20, jobs=2).rewards.all()
 
 
 def test_a_stopped_collection_goes_on_bit_for_bit(cache, monkeypatch):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -106,7 +107,13 @@ def _all(recipe: Recipe, tasks: list[tuple[Any, Path]], jobs: int) -> Iterator[i
     from joblib import Parallel, delayed
 
     workers = Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator_unordered", batch_size=1)
-    yield from workers(delayed(_one)(recipe, *task) for task in tasks)
+    yield from workers(delayed(_beside_others)(recipe, *task) for task in tasks)
+
+
+def _beside_others(recipe: Recipe, part: Any, file: Path) -> int:
+    """In a process of several: on the CPU, since each would take a GPU's memory for itself."""
+    jax.config.update("jax_platforms", "cpu")
+    return _one(recipe, part, file)
 
 
 def _one(recipe: Recipe, part: Any, file: Path, progress: bool = False) -> int:
