@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import gymnasium
@@ -14,6 +15,7 @@ import reverie
 from reverie import loading
 from reverie.catalogue import ALGORITHMS
 from reverie.cli import main
+from reverie.collection.parts import digest
 from reverie.errors import DataError, RunError
 from reverie.training import fit_online
 
@@ -27,18 +29,18 @@ def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
         yield synthetic()
 
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "DATASETS", {"line": "a line"})
+    monkeypatch.setattr(loading, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
     monkeypatch.setattr(loading, "making", make)
     first, second = reverie.load_dataset("line"), reverie.load_dataset("line")
     assert made == ["line"]
     assert first.fingerprint == second.fingerprint == synthetic().fingerprint
     assert first.attributes["source"] == "line"
-    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"line-{reverie.__version__}.hdf5"]
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"line-{digest('a line')}.hdf5"]
 
 
 def test_a_generated_set_may_be_one_of_several(tmp_path, monkeypatch):
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "DATASETS", {"line": "a line"})
+    monkeypatch.setattr(loading, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
     monkeypatch.setattr(loading, "making", lambda name, **_: nullcontext(synthetic(100)))
     synthetic(150, seed=1).save(f"d4rl:{tmp_path}/more.hdf5")
     both = reverie.load_dataset(f"line+d4rl:{tmp_path}/more.hdf5")

@@ -9,7 +9,7 @@ from reverie.catalogue import from_config
 from reverie.collection import DATASETS
 from reverie.collection.datasets import VALIDATION, making, nearest
 from reverie.collection.ogbench import tasks
-from reverie.collection.parts import cores
+from reverie.collection.parts import cores, digest
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
@@ -19,7 +19,6 @@ from reverie.training import Run, beginning, fit, folder
 from reverie.training.callbacks import Callback
 from reverie.training.online import resume_online
 from reverie.training.settings import Training
-from reverie.version import __version__
 
 
 def load_dataset(source: str) -> Dataset:
@@ -53,7 +52,8 @@ def _kept(name: str, asked: str) -> Dataset:
         raise DataError(
             f"{asked!r} is no data set that Reverie generates: {nearest(asked)} For data of your own write {examples}."
         )
-    path = cache_folder() / "datasets" / f"{name}-{__version__}.hdf5"
+    recipe = (DATASETS.get(name) or VALIDATION[name]).recipe
+    path = cache_folder() / "datasets" / f"{name}-{digest(recipe)}.hdf5"
     if not path.exists():
         with making(name, jobs=cores(), progress=True) as made:
             made.save(f"d4rl:{path}")

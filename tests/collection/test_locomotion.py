@@ -1,5 +1,7 @@
 """Sets in D4RL's recipe, from an agent that learns a small task in place of a locomotion one."""
 
+import shutil
+
 import gymnasium
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import reverie
 from reverie.baselines import SAC
 from reverie.collection import DATASETS, make_dataset
 from reverie.collection.locomotion import ENVIRONMENTS, EXPERT, MEDIUM, Replay, Rollouts, return_of, shipped
-from reverie.collection.parts import collecting
+from reverie.collection.parts import collecting, digest
 from reverie.errors import DataError, ReverieError
 from reverie.training import fit_online
 
@@ -92,6 +94,16 @@ def test_same_seed_same_data(agents):
     assert first.fingerprint == again.fingerprint != other.fingerprint
     assert first.attributes["name"] == "aim-set (regenerated)"
     assert first.attributes["regenerated"] is True and first.attributes["agents"] == [MEDIUM]
+
+
+def test_another_agent_makes_other_data(agents, tmp_path):
+    recipes = []
+    for percent in (MEDIUM, EXPERT):
+        folder = tmp_path / str(percent)
+        folder.mkdir()
+        shutil.copy(agents / f"aim-{percent}.safetensors", folder / f"aim-{MEDIUM}.safetensors")
+        recipes.append(rollouts(folder, MEDIUM))
+    assert digest(recipes[0]) == digest(rollouts(agents, MEDIUM)) != digest(recipes[1])
 
 
 def test_a_replay_is_of_an_agent_until_it_is_medium():

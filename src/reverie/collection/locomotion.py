@@ -10,7 +10,7 @@ training. medium-replay: the replay of an agent that is trained for it until it 
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,16 @@ class Rollouts:
     environment: str
     agents: tuple[int, ...]
     """In per cent."""
-    folder: Path = SHIPPED
+    folder: Path = field(default=SHIPPED, repr=False)
     size: int = SIZE
     """Steps of a part."""
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.file(percent) for percent in self.agents if percent != RANDOM]
+
+    def file(self, percent: int) -> Path:
+        return self.folder / f"{self.task}-{percent}.safetensors"
 
     @property
     def task(self) -> str:
@@ -98,7 +105,7 @@ class Rollouts:
         """The agent."""
         if percent == RANDOM:
             return untrained(agent(), self.environment, seed)
-        return load(self.folder / f"{self.task}-{percent}.safetensors")
+        return load(self.file(percent))
 
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         about = {"agents": list(self.agents), "agent": agent().name}

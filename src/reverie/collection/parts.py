@@ -55,7 +55,7 @@ def collecting(
     for key, value, least in (("steps", steps, 1), ("seed", seed, 0), ("jobs", jobs, 1)):
         if value < least:
             raise ReverieError(f"{key} must be at least {least}, but is {value}.")
-    folder = cache_folder() / "collecting" / f"{name}-{steps}-{seed}-{_digest(recipe)}"
+    folder = cache_folder() / "collecting" / f"{name}-{steps}-{seed}-{digest(recipe)}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
@@ -65,9 +65,12 @@ def collecting(
         raise DataError(f"Another process collects {name!r} with these steps and seed; wait for it.") from None
 
 
-def _digest(recipe: Recipe) -> str:
-    """Of what its parts depend on beside themselves: its settings and the library."""
-    return hashlib.sha256(f"{recipe!r} {__version__}".encode()).hexdigest()[:10]
+def digest(recipe: Recipe) -> str:
+    """Of what its parts depend on beside themselves: its settings, the files that it reads, and the library."""
+    made = hashlib.sha256(f"{recipe!r} {__version__}".encode())
+    for file in getattr(recipe, "files", ()):
+        made.update(file.read_bytes())
+    return made.hexdigest()[:10]
 
 
 def _collect(recipe: Recipe, name: str, folder: Path, wanted: tuple[int, int], jobs: int, progress: bool) -> Rows:

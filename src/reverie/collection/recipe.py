@@ -13,7 +13,11 @@ Rows = dict[str, np.ndarray]
 
 
 class Recipe(Protocol):
-    """How a data set is collected. It is pickled, and so made of plain values."""
+    """How a data set is collected. It is pickled, and so made of plain values.
+
+    Data are kept under a digest of its `repr` and of the contents of its `files`, a sequence of paths, where it has
+    them.
+    """
 
     def parts(self, steps: int, seed: int) -> Sequence[Any]:
         """What to collect, in its order: plain values, each with the `steps` that it is expected to have."""

@@ -6,7 +6,7 @@ cell four steps away, where the agent then stays: a way through the maze is long
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,12 @@ class AntMaze(Maze):
 
     noise: float = 0.2
     """Standard deviation of what is added to each component of an action, before clipping to [-1, 1]."""
-    agent: Path = AGENT
-    """A run in a file or folder."""
+    agent: Path = field(default=AGENT, repr=False)
+    """A run in a file."""
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.agent]
 
     def about(self) -> dict[str, Any]:
         return {"agent": self.agent.stem}
