@@ -30,14 +30,15 @@ RESULTS = Path(__file__).parent / "results" / "modes.json"
 BLUR = 0.1
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=["hopper-mixture", "halfcheetah-mixture"], metavar="SET")
     parser.add_argument("--updates", nargs="+", type=int, default=[15_000, 60_000, 240_000], metavar="N")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=10_000, help="pairs of each kind that train the classifier")
     parser.add_argument("--out", type=Path, default=Path("runs/modes"))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         run(options)
     except ReverieError as error:
@@ -68,7 +69,7 @@ def measure(name: str, label: str, model, updates: int, data, options: argparse.
         return
     out = folder(options.out / name, label)
     run = reverie.fit(model, data, steps=updates, seeds=options.seeds, out=out, resume=True)
-    judged = {str(blur): two_sample(run, data, blur=blur).accuracy.tolist() for blur in (0.0, BLUR)}
+    judged = {str(blur): two_sample(run, data, options.rows, blur=blur).accuracy.tolist() for blur in (0.0, BLUR)}
     minutes = float(run.metrics()["seconds"][-1]) / 60
     options.results.parent.mkdir(exist_ok=True)
     options.results.write_text(json.dumps([*found, wanted | {"accuracy": judged, "minutes": minutes}], indent=1) + "\n")

@@ -2,12 +2,16 @@
 
 import argparse
 import importlib
+import json
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tiny_algorithm import synthetic
 
 from reverie import cli
+from reverie.baselines import BC
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -33,3 +37,24 @@ def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeyp
     online.train(agent, options)
     assert cli.main(given) == 2
     assert "Nowhere-v5" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_modes_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    modes = importlib.import_module("modes")
+    monkeypatch.setattr(modes, "MODELS", {"a Gaussian of the state": BC(hidden=(8,), stochastic=True)})
+    monkeypatch.setattr(modes, "two_sample", partial(modes.two_sample, updates=20))
+    monkeypatch.chdir(tmp_path)
+    synthetic(400).save("d4rl:data.hdf5")
+    words = ["--sets", "d4rl:data.hdf5", "--updates", "20", "--seeds", "1", "--rows", "50"]
+    for _ in range(2):
+        modes.main([*words, "--out", "out", "--results", "modes.json"])
+    rows = json.loads(Path("modes.json").read_text())
+    assert [row["updates"] for row in rows] == [20]
+    assert all(0.2 < told < 1 for row in rows for judged in row["accuracy"].values() for told in judged)
+    assert Path("out/modes-d4rl:data.hdf5.png").stat().st_size > 10_000
+    assert "| a Gaussian of the state | 20 |" in Path("out/modes.md").read_text()
+    with pytest.raises(SystemExit):
+        modes.main(["--sets", "hoper-mixture"])
+    assert "did you mean hopper-mixture" in capsys.readouterr().err
