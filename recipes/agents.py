@@ -5,7 +5,8 @@ first time that their mean return is within 5 points of so many per cent of the 
 OUT/TASK-PERCENT.safetensors, until all are there. Or ant-xy: the SAC agent of OGBench's recipe, an ant that runs
 where it is told to, exported once after its 400,000 steps. A run that is stopped goes on.
 
-The agents that the library ships were made by this, with seed 0, on one core of an AMD EPYC each.
+The agents that the library ships were trained with these settings and seed 0, on one core of an AMD EPYC each, and some
+went on after a stop, in new episodes.
 """
 
 import argparse

@@ -36,13 +36,6 @@ AGENT = SAC(hidden=(16,), critic_hidden=(16,), batch_size=32, learning_rate=1e-2
 LEVELS = {MEDIUM: -2.4, EXPERT: -0.9}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REVERIE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory):
     """A folder with the agents of each level."""

@@ -10,13 +10,6 @@ from reverie.errors import DataError
 pytest.importorskip("metaworld")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REVERIE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def data():
     before = np.random.get_state()[1].copy()

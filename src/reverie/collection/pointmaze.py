@@ -167,5 +167,5 @@ def suite() -> Suite:
     return Suite(
         "maze2d's protocol: a way-point controller with noise walks a point from random goal to goal, never reset",
         "gymnasium-robotics (MIT), MuJoCo (Apache-2.0)",
-        {name: Entry(PointMaze(name), 1_000_000, shape, 45, 0.3) for name, shape in shapes.items()},
+        {name: Entry(PointMaze(name), 1_000_000, shape, 28, 0.3) for name, shape in shapes.items()},
     )
