@@ -7,10 +7,10 @@ policies at frequent states. What is measured is kept in recipes/results/modes.j
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+from measured import once, read
 
 import reverie
 from reverie.baselines import BC
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             for updates in sorted(options.updates):
                 measure(name, label, model, updates, data, options)
         draw(data, options.out / name, options.out / f"modes-{name}.png")
-    text = table(json.loads(options.results.read_text()))
+    text = table(read(options.results))
     (options.out / "modes.md").write_text(text)
     print(text)
 
@@ -63,16 +63,15 @@ def folder(out: Path, label: str) -> Path:
 
 def measure(name: str, label: str, model, updates: int, data, options: argparse.Namespace) -> None:
     """Train on to so many updates, and judge, unless that is done."""
-    found = json.loads(options.results.read_text()) if options.results.exists() else []
     wanted = {"set": name, "model": label, "updates": updates, "seeds": options.seeds}
-    if any(wanted.items() <= row.items() for row in found):
-        return
+    once(options.results, wanted, lambda: judge(name, label, model, updates, data, options))
+
+
+def judge(name: str, label: str, model, updates: int, data, options: argparse.Namespace) -> dict:
     out = folder(options.out / name, label)
     run = reverie.fit(model, data, steps=updates, seeds=options.seeds, out=out, resume=True)
     judged = {str(blur): two_sample(run, data, options.rows, blur=blur).accuracy.tolist() for blur in (0.0, BLUR)}
-    minutes = float(run.metrics()["seconds"][-1]) / 60
-    options.results.parent.mkdir(exist_ok=True)
-    options.results.write_text(json.dumps([*found, wanted | {"accuracy": judged, "minutes": minutes}], indent=1) + "\n")
+    return {"accuracy": judged, "minutes": float(run.metrics()["seconds"][-1]) / 60}
 
 
 def table(rows: list[dict]) -> str:

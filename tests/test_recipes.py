@@ -7,11 +7,14 @@ import tomllib
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_algorithm import synthetic
 
 from reverie import cli
-from reverie.baselines import BC
+from reverie.baselines import BC, IQL
+from reverie.data import Dataset
+from reverie.policies import DiffusionBC
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -58,3 +61,26 @@ def test_modes_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         modes.main(["--sets", "hoper-mixture"])
     assert "did you mean hopper-mixture" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_candidates_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    candidates = importlib.import_module("candidates")
+    monkeypatch.setattr(candidates, "BEHAVIOUR", DiffusionBC(hidden=(8,)))
+    monkeypatch.setattr(candidates, "CRITICS", {"two critics": IQL(hidden=(8,), critic_hidden=(8,))})
+    monkeypatch.chdir(tmp_path)
+    rng, steps = np.random.default_rng(0), 200
+    arrays = rng.normal(size=(steps, 11)), rng.uniform(-1, 1, (steps, 3)), rng.normal(size=steps)
+    Dataset.from_arrays(*arrays, terminals=np.zeros(steps), timeouts=np.arange(steps) % 50 == 49).save("d4rl:data.hdf5")
+    command = (
+        "--set d4rl:data.hdf5 --env Hopper-v5 --candidates 1 3 --episodes 2 --seeds 2 --behaviour-updates 5 "
+        "--critic-updates 5 --out out --results found.json"
+    )
+    for _ in range(2):
+        candidates.main(command.split())
+    rows = json.loads(Path("found.json").read_text())
+    assert [(row["n"], row["selection"]) for row in rows] == [(1, "argmax"), (3, "argmax"), (3, "softmax")]
+    assert np.shape(rows[0]["normalised"]) == (2, 2)
+    assert Path("out/candidates.png").stat().st_size > 10_000
+    assert "two critics, 5 updates" in Path("out/candidates.md").read_text()

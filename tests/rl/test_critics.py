@@ -8,7 +8,7 @@ import pytest
 import reverie
 from critics import linear
 from reverie.baselines import IQL
-from reverie.data import Dataset
+from reverie.data import Dataset, Spec
 from reverie.errors import DivergenceError
 from reverie.learning import Optimised
 from reverie.rl import ActorCritic, Critic, QNetwork, minimum
@@ -36,6 +36,19 @@ def test_networks_are_independent_and_see_state_and_action():
     assert len({float(value) for value in values[:, 0, 0]}) == 5
     for other in (net(s + 1, a), net(s, a + 1)):
         assert jnp.abs(other - values).min() > 0
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_layer_norm_bounds_what_is_said_of_actions_far_from_the_data(layer_norm):
+    """Ten times as far: the same value to 1e-3, or ten times it to 1 %."""
+    algorithm = ActorCritic(critic_hidden=(16, 16), critic_layer_norm=layer_norm)
+    spec = Spec.fit(Dataset.from_arrays(np.zeros((4, 3)), np.ones((4, 2)), np.ones(4), timeouts=[0, 0, 0, 1]))
+    net = algorithm.q_network(jax.random.key(0), spec)
+    s, a = jnp.zeros(3), jax.random.normal(jax.random.key(2), (50, 2))
+    far, further = net(s, 1e4 * a), net(s, 1e5 * a)
+    np.testing.assert_allclose(
+        further, far if layer_norm else 10 * far, **({"atol": 1e-3} if layer_norm else {"rtol": 1e-2})
+    )
 
 
 def test_the_target_is_the_reward_and_where_the_task_goes_on_the_discounted_value():

@@ -22,7 +22,6 @@ class ReBRAC(TD3BC):
 
     name: ClassVar = "rebrac"
     paper: ClassVar = "Tarasov et al. 2023"
-    critic_layer_norm: ClassVar = True
 
     standardise: bool = False
     """Whether the networks see observations of mean 0 and standard deviation 1."""
@@ -30,6 +29,8 @@ class ReBRAC(TD3BC):
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the critics' hidden layers."""
+    critic_layer_norm: bool = True
+    """Whether the critics' hidden layers are normalised."""
     batch_size: Count = 1024
     """Transitions an update."""
     learning_rate: LearningRate = 1e-3

@@ -66,7 +66,6 @@ class WithCritics(StepPolicy):
 
     needs: ClassVar = ("rewards", "terminals")
     activation: ClassVar[Any] = staticmethod(jax.nn.relu)
-    critic_layer_norm: ClassVar[bool] = False
     advice: ClassVar = (
         "Where the values explode, put the rewards on another scale (--rewards returns or --rewards standard), lower "
         "the learning rate or clip the gradients (--gradient-clip 1)."
@@ -74,6 +73,9 @@ class WithCritics(StepPolicy):
 
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""
+    critic_layer_norm: bool = False
+    """Whether the critics' hidden layers are normalised (Ba et al. 2016), which bounds what they say of actions that no
+    data hold: then the best of many candidates is not the one of the largest error."""
     discount: Fraction = 0.99
     """Of a reward one step later."""
     rewards: Rewards = "raw"
