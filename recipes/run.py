@@ -1,4 +1,4 @@
-"""Run a recipe: python recipes/run.py NAME [--steps N] [--minutes M] [--data FOLDER] [--seeds S] [--smoke].
+"""Run a recipe: python recipes/run.py NAME [--steps N] [--minutes M] [--seeds S] [--smoke].
 
 A recipe is a row of a TOML file beside this one: the arguments of `reverie train` and `reverie eval`. The run goes
 into runs/NAME and is resumed if it is there. With --minutes it is stopped, saved and evaluated after so long; with
@@ -37,14 +37,13 @@ def main() -> None:
     parser.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument("--steps", type=int, help="updates, in place of the paper's")
     parser.add_argument("--minutes", type=float, help="stop training after so long")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the HDF5 files")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
 
     recipe, out = RECIPES[options.name], Path("runs") / (options.name + "-smoke" * options.smoke)
     steps = options.steps or (4 if options.smoke else recipe["steps"])
-    train = recipe["train"].format(data=options.data).split()
+    train = recipe["train"].split()
     if options.smoke:
         train += ["--batch-size", "4", "--segment", "2"]
     begun = time.perf_counter()

@@ -23,7 +23,7 @@ RECIPES = {name: row for file in FILES for name, row in tomllib.loads(file.read_
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_is_parsed_up_to_its_data(name, capsys):
-    words = RECIPES[name]["train"].format(data="nowhere").split()
+    words = RECIPES[name]["train"].split()
     words[words.index("--data") + 1] = "d4rl:nowhere.hdf5"
     assert cli.main(["train", *words, "--steps", "1"]) == 2
     assert "nowhere.hdf5" in capsys.readouterr().err
