@@ -72,6 +72,16 @@ def test_the_rewards_are_the_environments(data):
     assert (rewards != data.rewards).mean() < 1e-3  # float32 on the edge of the radius
 
 
+def test_a_single_task_is_the_same_walk_with_that_goals_rewards(data):
+    single, goal = make_dataset("pointmaze-umaze-single", steps=12_345, seed=4), MAZES["pointmaze-umaze"].centre((1, 1))
+    np.testing.assert_array_equal(single.observations, data.observations)
+    np.testing.assert_array_equal(single.infos["goal"], np.full((12_345, 2), goal, np.float32))
+    distance = np.linalg.norm(single.next_observations[:, :2] - goal, axis=1)
+    clear = np.abs(distance - GOAL_RADIUS) > 1e-5
+    np.testing.assert_array_equal(single.rewards[clear], (distance <= GOAL_RADIUS)[clear])
+    assert 0 < single.rewards.mean() < 1
+
+
 def test_the_noise_is_gaussian_of_the_stated_size():
     """Gains of 0 leave the noise alone."""
     maze = PointMaze("pointmaze-umaze", Settings(kp=0.0, kd=0.0, noise=0.2))

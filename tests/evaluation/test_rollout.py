@@ -292,6 +292,13 @@ def test_a_single_task_is_normalised_likewise():
     assert scores.normalised.mean() == pytest.approx(100)
 
 
+def test_a_method_without_goals_sees_the_state_alone_where_the_goal_is_always_the_same():
+    pytest.importorskip("gymnasium_robotics")
+    scores = evaluate(_run((0.0,), 4, 2), "pointmaze-umaze-single", episodes=2, max_steps=150, progress=False)
+    assert scores.lengths.tolist() == [[150, 150]]
+    assert scores.normalised is not None
+
+
 def test_goals_and_plain_observations_are_not_mixed_up():
     pytest.importorskip("gymnasium_robotics")
     with pytest.raises(ReverieError, match="without a goal and pointmaze-umaze gives an observation with a"):

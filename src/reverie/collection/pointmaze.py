@@ -100,7 +100,8 @@ class PointMaze:
     `infos["goal"]` [N, 2] is the goal in force at each step; it changes after the step that reaches it (within
     `settings.reach`, 0.1 m). The ball rolls on, so a rollout is one episode: a window may begin on the way to one goal
     and end on the way to the next. There are no terminals. `rewards` are the environment's: 1 where the position
-    after the step lies within 0.45 m of the goal in force, else 0.
+    after the step lies within 0.45 m of the goal in force, else 0. Of a maze with one goal the ball's ways are the
+    same, and `rewards` and `infos["goal"]` are that goal's, as in D4RL's sets.
     """
 
     name: str
@@ -113,9 +114,12 @@ class PointMaze:
 
     def collect(self, part: Part, progress: bool = False) -> Rows:
         # One row more than asked for: the state after the last step.
-        chunks = rollout(find_maze(self.name), self.settings, [part.seed, part.index] if part.index else part.seed)
+        maze = find_maze(self.name)
+        chunks = rollout(maze, self.settings, [part.seed, part.index] if part.index else part.seed)
         flat = _first(chunks, part.steps + 1)
         states, actions, goals = flat[:, :4], flat[:-1, 4:6], flat[:-1, 6:8]
+        if maze.goal is not None:
+            goals = np.broadcast_to(maze.centre(maze.goal), goals.shape)
         return {
             "observations": states[:-1],
             "actions": actions,
@@ -167,5 +171,9 @@ def suite() -> Suite:
     return Suite(
         "maze2d's protocol: a way-point controller with noise walks a point from random goal to goal, never reset",
         "gymnasium-robotics (MIT), MuJoCo (Apache-2.0)",
-        {name: Entry(PointMaze(name), 1_000_000, shape, 28, 0.3) for name, shape in shapes.items()},
+        {
+            f"{name}{one}": Entry(PointMaze(f"{name}{one}"), 1_000_000, f"{shape}{what}", 28, 0.3)
+            for one, what in (("", ""), ("-single", "; rewards of D4RL's one goal"))
+            for name, shape in shapes.items()
+        },
     )

@@ -46,11 +46,11 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         name: "pointmaze-umaze", "pointmaze-medium" or "pointmaze-large" (goal environments with random starts and
             goals in free cells; the goal stays where it is and the episode goes on when it is reached, up to the
             limit of 300, 600 and 800 steps); the same with "-single" behind (the goal of D4RL's single task, random
-            starts outside its cell); "metaworld-TASK", such as "metaworld-coffee-push", with one of Meta-World's 50
-            tasks (objects and goal drawn anew each episode); an id of OGBench, such as "cube-single-v0", with rewards
-            "cube-single-singletask-task2-v0", with the five goals in turn "cube-single-goals-v0"; any id that
-            gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
-            own.
+            starts outside its cell; `evaluate` shows a method that takes no goal the state alone); "metaworld-TASK",
+            such as "metaworld-coffee-push", with one of Meta-World's 50 tasks (objects and goal drawn anew each
+            episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
+            the five goals in turn "cube-single-goals-v0"; any id that gymnasium knows, such as "Hopper-v5"; or a
+            function without arguments that returns an environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -82,6 +82,8 @@ def _with_goal(env: "gymnasium.Env", maze: Maze) -> "gymnasium.Env":
     goal = np.array(maze.centre(tuple(cell.tolist())))
 
     class OneGoal(Wrapper):
+        one_goal = True
+
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             # Starts are in other cells than the goal's, so that none has reached it already.
             observation, info = self.env.reset(seed=seed, options={**(options or {}), "goal_cell": cell})

@@ -14,7 +14,7 @@ from reverie.environments.registry import make
 from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, number_episodes, play, reference_of
 from reverie.evaluation.scores import Reference
-from reverie.evaluation.spaces import check_spaces
+from reverie.evaluation.spaces import check_spaces, shown
 from reverie.paths import replacing
 from reverie.training.run import Run
 
@@ -60,8 +60,9 @@ class Evaluate:
         self._make(seeds * self.episodes)
         number_episodes(self._envs, self.episodes)
         name = environment_name(self.env, self._envs[0])
-        check_spaces(self._envs[0], name, run)
-        played = play(RunPolicy(run, self.seed), self._envs, starts * seeds, self.max_steps)
+        seen = shown(self._envs, run)
+        check_spaces(seen[0], name, run)
+        played = play(RunPolicy(run, self.seed), seen, starts * seeds, self.max_steps)
         found = {"eval_return": played.returns}
         self._reference = self._reference or reference_of(
             name, self._envs[: self.episodes], starts, self.max_steps, self.seed

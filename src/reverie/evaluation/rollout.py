@@ -19,7 +19,7 @@ from reverie.environments.policies import Observations, Policy, RandomPolicy, Wa
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
-from reverie.evaluation.spaces import check_spaces
+from reverie.evaluation.spaces import check_spaces, shown
 from reverie.terminal import Progress
 from reverie.training.inputs import as_input, check_feedback, signals_of
 from reverie.training.run import Run, check_acts
@@ -84,8 +84,9 @@ def evaluate(
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
         number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
-        check_spaces(envs[0], name, run if trained else None)
-        played = play(policy, envs, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
+        seen = shown(envs, run) if trained else envs
+        check_spaces(seen[0], name, run if trained else None)
+        played = play(policy, seen, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
         reference = reference or reference_of(name, envs[:episodes], starts, max_steps, seed)
     scores = Scores(
         environment=name,

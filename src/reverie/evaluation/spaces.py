@@ -11,6 +11,20 @@ from reverie.training.inputs import takes_goal
 from reverie.training.run import Run
 
 
+def shown(envs: list, run: Run) -> list:
+    """The environments as the run sees them: where the goal is always the same, one that takes no goal sees none."""
+    from gymnasium.wrappers import TransformObservation
+
+    if takes_goal(run.algorithm, run.spec) or not isinstance(run.spec.observation_space, Field):
+        return envs
+    return [
+        TransformObservation(env, lambda seen: seen["observation"], env.observation_space["observation"])
+        if getattr(env, "one_goal", False)
+        else env
+        for env in envs
+    ]
+
+
 def check_spaces(env: Any, name: str, run: Run | None) -> None:
     """Raise ReverieError where the environment's observations or actions are not those that the run was trained on."""
     from gymnasium.spaces import Box, Dict
