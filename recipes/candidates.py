@@ -104,7 +104,7 @@ def report(rows: list[dict], out: Path) -> None:
     found = {}
     for row in rows:
         how = f"best of {row['n']}" if row["selection"] == "argmax" else f"softmax of {row['n']}"
-        key = row["set"], f"{row['critics']}, {row['updates']:,} updates"
+        key = row["set"], row["critics"]
         found.setdefault(key, {})[how] = (row, aggregate({row["set"]: np.array(row["normalised"])}))
     ways = sorted(
         {how for each in found.values() for how in each}, key=lambda how: (how[0] == "s", int(how.split()[-1]))
@@ -128,10 +128,12 @@ def draw(found: dict, path: Path) -> None:
             n, means = [n for n, _ in best], [e.value for _, e in best]
             axes[0].fill_between(n, [e.low for _, e in best], [e.high for _, e in best], color=colour, alpha=0.12, lw=0)
             axes[0].plot(n, means, "o-", color=colour, linewidth=1.8, markersize=4, label=critics)
-        axes[0].set(xscale="log", xlabel="candidates, of which the best by Q acts", ylabel="normalised return")
+        axes[0].set(
+            xscale="log", xlabel="candidates, of which the best by Q acts", ylabel="normalised return", ylim=(0, 110)
+        )
         axes[0].set_xticks(n, [str(each) for each in n], minor=False)
         axes[0].minorticks_off()
-        axes[0].legend(loc="best")
+        axes[0].legend(loc="upper left")
     print(f"picture: {save(figure, path)}")
 
 
