@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import jax
 import numpy as np
 from measured import once, read
 
@@ -18,7 +19,7 @@ import reverie
 from reverie.baselines import IQL
 from reverie.errors import ReverieError
 from reverie.evaluation.plots import DISTINCT, panels, save
-from reverie.evaluation.statistics import aggregate
+from reverie.evaluation.statistics import WithInterval, aggregate
 from reverie.policies import DiffusionBC
 from reverie.rl import Selection, StepPolicy, select
 
@@ -32,6 +33,8 @@ CRITICS = {
     "ten critics": replace(CRITIC, critics=10),
     "layer norm": replace(CRITIC, critic_layer_norm=True),
 }
+SETTING = ("set", "env", "behaviour_updates", "critic_updates", "seeds", "episodes")
+"""Options with which a row was measured; the report is of the rows of the same."""
 RESULTS = Path(__file__).parent / "results" / "candidates.json"
 
 
@@ -48,7 +51,7 @@ class Chosen(StepPolicy):
         behaviour, implicit = state
         actions = BEHAVIOUR.sample_candidates(behaviour.actor.params, observation, key, self.n, spec.action_dim)
         values = implicit.critic.q.target(observation[:, None], actions).min(0)
-        return select(actions, values, self.selection, key)
+        return select(actions, values, self.selection, jax.random.fold_in(key, 1))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,18 +79,18 @@ def run(options: argparse.Namespace) -> None:
     behaviour = reverie.fit(
         BEHAVIOUR, data, steps=options.behaviour_updates, out=options.out / options.set / "behaviour", **common
     )
+    setting = {name: vars(options)[name] for name in SETTING}
+    ways = [*((n, "argmax") for n in options.candidates), (max(options.candidates), "softmax")]
     for name in options.critics:
-        folder = options.out / options.set / name.replace(", ", "-").replace(" ", "-")
+        folder = options.out / options.set / name.replace(" ", "-")
         critic = reverie.fit(CRITICS[name], data, steps=options.critic_updates, out=folder, **common)
-        for n, selection in [*((n, "argmax") for n in options.candidates), (max(options.candidates), "softmax")]:
-            wanted = {"set": options.set, "critics": name, "n": n, "selection": selection}
-            wanted |= {"updates": options.critic_updates, "seeds": options.seeds, "episodes": options.episodes}
+        for n, selection in ways:
             once(
                 options.results,
-                wanted,
+                setting | {"critics": name, "n": n, "selection": selection},
                 lambda critic=critic, n=n, how=selection: evaluate(behaviour, critic, n, how, options),
             )
-    report(read(options.results), options.out)
+    report([row for row in read(options.results) if setting.items() <= row.items()], options.out)
 
 
 def evaluate(behaviour, critic, n: int, selection: Selection, options: argparse.Namespace) -> dict:
@@ -99,29 +102,32 @@ def evaluate(behaviour, critic, n: int, selection: Selection, options: argparse.
 
 
 def report(rows: list[dict], out: Path) -> None:
-    """The table and the picture of the first set, means with 95 % intervals over seeds and episodes."""
+    """The table and the picture of one set, means with 95 % intervals over seeds and episodes."""
     out.mkdir(parents=True, exist_ok=True)
     found = {}
     for row in rows:
         how = f"best of {row['n']}" if row["selection"] == "argmax" else f"softmax of {row['n']}"
-        key = row["set"], row["critics"]
-        found.setdefault(key, {})[how] = (row, aggregate({row["set"]: np.array(row["normalised"])}))
+        found.setdefault(row["critics"], {})[how] = (row, aggregate({row["set"]: np.array(row["normalised"])}))
     ways = sorted(
         {how for each in found.values() for how in each}, key=lambda how: (how[0] == "s", int(how.split()[-1]))
     )
-    lines = ["| set | critics | " + " | ".join(ways) + " |", "|---" * (2 + len(ways)) + "|"]
-    for (name, critics), each in found.items():
-        cells = [f"{e.value:.1f}, {e.low:.1f} to {e.high:.1f}" for _, e in (each[how] for how in ways if how in each)]
-        lines.append(f"| {name} | {critics} | {' | '.join(cells)} |")
+    lines = ["| critics | " + " | ".join(ways) + " |", "|---" * (1 + len(ways)) + "|"]
+    for critics, each in found.items():
+        cells = [shown(each[how][1]) if how in each else "" for how in ways]
+        lines.append(f"| {critics} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
     (out / "candidates.md").write_text(text)
     print(text)
     draw(found, out / "candidates.png")
 
 
+def shown(e: WithInterval) -> str:
+    return f"{e.value:.1f}, {e.low:.1f} to {e.high:.1f}"
+
+
 def draw(found: dict, path: Path) -> None:
     with panels(1, width=7.2, height=4.2) as (figure, axes):
-        for ((_, critics), each), colour in zip(found.items(), DISTINCT, strict=False):
+        for (critics, each), colour in zip(found.items(), DISTINCT, strict=False):
             best = sorted(
                 ((row["n"], e) for row, e in each.values() if row["selection"] == "argmax"), key=lambda p: p[0]
             )

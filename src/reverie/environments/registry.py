@@ -82,7 +82,7 @@ def _with_goal(env: "gymnasium.Env", maze: Maze) -> "gymnasium.Env":
     goal = np.array(maze.centre(tuple(cell.tolist())))
 
     class OneGoal(Wrapper):
-        one_goal = True
+        one_goal = True  # so that a method without goals may be shown the state alone
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             # Starts are in other cells than the goal's, so that none has reached it already.

@@ -74,8 +74,8 @@ class WithCritics(StepPolicy):
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""
     critic_layer_norm: bool = False
-    """Whether the critics' hidden layers are normalised (Ba et al. 2016), which bounds what they say of actions that no
-    data hold: then the best of many candidates is not the one of the largest error."""
+    """Whether the critics' hidden layers are normalised (Ba et al. 2016), which bounds what they say of actions far
+    from the data's."""
     discount: Fraction = 0.99
     """Of a reward one step later."""
     rewards: Rewards = "raw"
