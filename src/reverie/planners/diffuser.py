@@ -17,7 +17,7 @@ from reverie.diffusion import SOLVERS, inpaint, value_gradient
 from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import TemporalUNet, WindowValue
-from reverie.planning import Plan, WindowDiffusion, noisy_value_loss, replan, return_units
+from reverie.planning import Plan, WindowDiffusion, best_plans, noisy_value_loss, replan, return_units
 from reverie.protocols import Feedback
 from reverie.settings import Acting, Count, Fraction, Natural, NonNegative
 from reverie.wishes import Wishes
@@ -142,8 +142,7 @@ class Diffuser(WindowDiffusion):
 
         def best(plans):
             # The released code ranks by the value before the last step; this ranks what is returned, at the last level.
-            chosen = value(plans, jnp.float32(1 / self.diffusion_steps)).argmax(1)
-            return jnp.take_along_axis(plans, chosen[:, None, None, None], 1)[:, 0]
+            return best_plans(plans, value(plans, jnp.float32(1 / self.diffusion_steps)))
 
         denoiser = self.process.denoiser(state.denoiser_ema)
 

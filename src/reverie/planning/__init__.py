@@ -2,7 +2,17 @@
 
 from reverie.planning.inverse_dynamics import InverseDynamics
 from reverie.planning.receding import Plan, replan
-from reverie.planning.values import noisy_value_loss, return_units
-from reverie.planning.windows import DenoiserState, WindowDiffusion
+from reverie.planning.values import best_plans, noisy_value_loss, return_units
+from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
 
-__all__ = ["DenoiserState", "InverseDynamics", "Plan", "WindowDiffusion", "noisy_value_loss", "replan", "return_units"]
+__all__ = [
+    "DenoiserState",
+    "InverseDynamics",
+    "Plan",
+    "WindowDiffusion",
+    "WindowPlanner",
+    "best_plans",
+    "noisy_value_loss",
+    "replan",
+    "return_units",
+]

@@ -1,4 +1,4 @@
-"""Values of noisy windows, which guide the denoising: what they learn, and from which returns."""
+"""Values of windows: what they learn, from which returns, and the choice among plans by them."""
 
 import jax
 import jax.numpy as jnp
@@ -20,3 +20,8 @@ def noisy_value_loss(process: Process, net, x, returns, key, project=None) -> ja
     noisy = process.perturb(x, t, jax.random.normal(key_eps, x.shape))
     noisy = project(noisy, t) if project else noisy
     return jnp.square(net(noisy, process.time_feature(t)) - returns).mean()
+
+
+def best_plans(plans, values) -> jax.Array:
+    """Of the plans `[n, N, H, D]` those of the largest values `[n, N]`: `[n, H, D]`."""
+    return jnp.take_along_axis(plans, values.argmax(1)[:, None, None, None], 1)[:, 0]

@@ -28,30 +28,24 @@ class DenoiserState(eqx.Module):
     """The denoiser in training, and its moving average, which plans."""
 
     denoiser: Optimised
-    denoiser_ema: TemporalUNet
+    denoiser_ema: eqx.Module
     step: jax.Array
 
 
 @dataclass(frozen=True)
-class WindowDiffusion(EMA, Sampling, Adam, Actor):
-    """What planners that denoise windows share; Diffuser's by default (Janner et al. 2022)."""
+class WindowPlanner(EMA, Sampling, Adam, Actor):
+    """What planners that denoise windows share, whatever their network; Diffuser's by default (Janner et al. 2022)."""
 
     role: ClassVar[str] = "planner"
     parts: ClassVar[tuple[str, ...]] = ("actions", "observations")
     """The blocks of a window, in order."""
 
     horizon: Count = 32
-    """Rows of a window; a multiple of 2^(levels - 1)."""
+    """Rows of a window."""
     stride: Count = 1
     """Environment steps between two rows."""
     diffusion_steps: Count = 20
     """Noise levels."""
-    width: Count = 32
-    """Channels of the U-Net's first level."""
-    multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    """Channels of the levels, in multiples of the width."""
-    attention: bool = False
-    """Linear attention in every level, as in the paper's HalfCheetah runs."""
     action_weight: NonNegative = 10.0
     """Loss weight of the first row's action."""
     learning_rate: LearningRate = 2e-4
@@ -63,9 +57,6 @@ class WindowDiffusion(EMA, Sampling, Adam, Actor):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.multipliers:
-            raise ReverieError("multipliers = () leaves the network without a level; give at least one")
-        check_horizon(self.horizon, len(self.multipliers) - 1)
         if self.warm_start_steps > self.diffusion_steps:
             raise ReverieError(
                 f"warm_start_steps = {self.warm_start_steps} exceeds diffusion_steps = {self.diffusion_steps}"
@@ -84,9 +75,9 @@ class WindowDiffusion(EMA, Sampling, Adam, Actor):
         """Which entries of a window are known, and held, in training: bool `[H, D]`."""
         raise NotImplementedError
 
-    def network(self, key, spec: Spec) -> TemporalUNet:
-        size = self.blocks(spec).size
-        return TemporalUNet(key, size, width=self.width, multipliers=self.multipliers, attention=self.attention)
+    def network(self, key, spec: Spec) -> Any:
+        """What is trained: `net(x_t, time feature, condition)`, `[..., H, D]` to the same."""
+        raise NotImplementedError
 
     def denoising_loss(self, net, batch, key, condition=None) -> jax.Array:
         """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
@@ -150,4 +141,37 @@ class WindowDiffusion(EMA, Sampling, Adam, Actor):
             project=(*hooks, inpaint(inpaint_mask, values)),
             history=history,
             **options,
+        )
+
+
+@dataclass(frozen=True)
+class WindowDiffusion(WindowPlanner):
+    """Planners whose network is Diffuser's U-Net."""
+
+    horizon: Count = 32
+    """Rows of a window; a multiple of 2^(levels - 1)."""
+    width: Count = 32
+    """Channels of the U-Net's first level."""
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    """Channels of the levels, in multiples of the width."""
+    attention: bool = False
+    """Linear attention in every level, as in the paper's HalfCheetah runs."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.multipliers:
+            raise ReverieError("multipliers = () leaves the network without a level; give at least one")
+        check_horizon(self.horizon, len(self.multipliers) - 1)
+
+    def cond_dim(self, spec: Spec) -> int:
+        """Numbers of the network's condition, which stands beside the time's embedding; 0 for none."""
+        return 0
+
+    def network(self, key, spec: Spec) -> TemporalUNet:
+        return TemporalUNet(
+            *(key, self.blocks(spec).size),
+            width=self.width,
+            multipliers=self.multipliers,
+            attention=self.attention,
+            cond_dim=self.cond_dim(spec),
         )
