@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.networks import StepTransformer, WindowTransformer
+from reverie.networks import StepTransformer, WindowCritic, WindowTransformer
 from reverie.networks.transformer import Block
 
 KEY = jax.random.key(0)
@@ -136,3 +136,14 @@ def test_dropout_of_steps_needs_a_key():
     assert np.abs(first - second).max() > 0.1
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(steps()(PARTS, TIMES), steps()(PARTS, TIMES))
+
+
+def test_a_critic_of_windows_sees_every_row_and_their_order():
+    critic, x = WindowCritic(KEY, 5, width=16, heads=2, depth=1), normal(2, 3, 8, 5)
+    value = jax.jit(critic.__call__)
+    values = value(x)
+    assert values.shape == (2, 3)
+    np.testing.assert_allclose(value(x[1]), values[1], atol=1e-5)
+    for row in (0, 7):
+        assert np.abs(value(x.at[..., row, :].add(1.0)) - values).min() > 1e-4
+    assert np.abs(value(x[..., ::-1, :]) - values).min() > 1e-4

@@ -23,7 +23,7 @@ from reverie.wishes import Wish, Wishes
 
 
 class Network(eqx.Module):
-    """The actions `[..., T, action]` of T steps: of their returns to go `[..., T]`, observations, and actions before."""
+    """Actions `[..., T, action]` of T steps, by returns to go `[..., T]`, observations, and the actions before."""
 
     steps: StepTransformer
     head: Linear

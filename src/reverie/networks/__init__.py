@@ -11,7 +11,7 @@ from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
 from .recurrent import LSTM
-from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowTransformer
+from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "TimeMLP",
     "TokenEncoder",
     "Transformer",
+    "WindowCritic",
     "WindowTransformer",
     "WindowValue",
     "apply_ensemble",

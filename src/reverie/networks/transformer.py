@@ -1,5 +1,5 @@
-"""Transformers: over a window with adaptive layer norm, over any tokens, over steps of several tokens, over a chunk with
-conditions as tokens."""
+"""Transformers: over a window with adaptive layer norm, over any tokens, over steps of several tokens, and over a chunk
+with conditions as tokens."""
 
 from collections.abc import Sequence
 
@@ -108,6 +108,27 @@ class WindowTransformer(eqx.Module):
         if self.positions is None:
             return sinusoidal(jnp.arange(length), self.project.weight.shape[-1])
         return first_positions(self.positions, length)
+
+
+class WindowCritic(eqx.Module):
+    """A value of a window by a transformer, read at its first row (Lu et al., 2025): `[..., H, in_dim] -> [...]`.
+
+    Positions are sinusoidal and H is free. Raises ReverieError for a width that `heads` does not divide.
+    """
+
+    project: Linear
+    transformer: "Transformer"
+    out: Linear
+
+    def __init__(self, key: Key, in_dim: int, *, width: int = 256, heads: int = 4, depth: int = 2):
+        draw = Draw.of(key)
+        self.project = Linear(draw, in_dim, width, init=xavier)
+        self.transformer = Transformer(draw, width, heads=heads, depth=depth)
+        self.out = Linear(draw, width, 1, init=xavier)
+
+    def __call__(self, x: Array) -> Array:
+        h = self.project(x) + sinusoidal(jnp.arange(x.shape[-2]), self.project.weight.shape[-1])
+        return self.out(self.transformer(h)[..., 0, :])[..., 0]
 
 
 class Layer(eqx.Module):
