@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_algorithm import synthetic
 
-from reverie import cli
+from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
 from reverie.data import Dataset
 from reverie.policies import DiffusionBC
@@ -84,3 +84,24 @@ def test_candidates_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
     assert np.shape(rows[0]["normalised"]) == (2, 2)
     assert Path("out/candidates.png").stat().st_size > 10_000
     assert "| two critics |" in Path("out/candidates.md").read_text()
+
+
+def test_the_weights_of_the_best_method_and_seed_are_kept(monkeypatch, tmp_path):
+    """Of two methods of one role the better one's better seed; a worse one that is found later changes nothing."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    weights, results = importlib.import_module("weights"), importlib.import_module("tabling.results")
+    data = Dataset.from_arrays(np.eye(4), np.zeros((4, 1)), np.zeros(4), timeouts=np.arange(4) == 3)
+    row = {"seeds": [0, 1], "updates": 1, "commands": ["reverie train"]}
+    scores = {"bc": [[1.0, 2.0], [3.0, 5.0]], "bc-best": [[9.0, 7.0], [8.0, 6.0]]}
+    results.save(
+        tmp_path / "offline.json", "offline", {m: {"hopper-mixture": row | {"scores": s}} for m, s in scores.items()}
+    )
+    for method in scores:
+        fit(BC(hidden=(4,)), data, steps=1, seeds=2, out=tmp_path / method / "offline" / method / "hopper-mixture")
+    kept = {"bc": ("bc", 2.75, 4.0), "bc-best": ("bc-best", 7.5, 8.0)}
+    for method, expected in (("bc", "bc"), ("bc-best", "bc-best"), ("bc", "bc-best")):
+        words = ["--runs", str(tmp_path / method), "--results", str(tmp_path), "--out", str(tmp_path / "weights")]
+        weights.main(["offline", *words])
+        (file,) = (tmp_path / "weights").iterdir()
+        about = load(file).about
+        assert (about["method"], about["mean"], about["seed_mean"]) == kept[expected]

@@ -73,9 +73,9 @@ class WithCritics(StepPolicy):
 
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""
-    critic_layer_norm: bool = False
+    critic_layer_norm: bool = True
     """Whether the critics' hidden layers are normalised (Ba et al. 2016), which bounds what they say of actions far
-    from the data's."""
+    from the data's. Most papers' critics are not."""
     discount: Fraction = 0.99
     """Of a reward one step later."""
     rewards: Rewards = "raw"
