@@ -95,8 +95,12 @@ class WithCritics(StepPolicy):
         return replace(spec, normalisers=spec.normalisers | {"rewards": rewards})
 
     def q_network(self, key, spec: Spec) -> QNetwork:
+        return self.q_network_of(key, spec.observation_dim + spec.action_dim)
+
+    def q_network_of(self, key, size: int) -> QNetwork:
+        """Critics of so many numbers, an observation's and an action's together."""
         return QNetwork(
-            *(key, spec.observation_dim, spec.action_dim),
+            *(key, size, 0),
             n=self.critics,
             hidden=self.critic_hidden,
             activation=self.activation,
