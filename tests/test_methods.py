@@ -47,6 +47,10 @@ TINY = {
     "support": 2,
     "nfe": 2,
     "flow_steps": 2,
+    "context": 3,
+    "depth": 1,
+    "critic_depth": 1,
+    "heads": 1,
 }
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])

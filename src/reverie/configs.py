@@ -47,6 +47,30 @@ class Adam(Settings):
 
 
 @dataclass(frozen=True)
+class AdamW(Adam):
+    """With what transformers are trained by: a rate that rises first, and weights that decay."""
+
+    warmup_updates: Natural = 10_000
+    """Updates over which the learning rate rises from 0."""
+    weight_decay: NonNegative = 1e-4
+    """Of the weights, at each update, in units of the learning rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.decay_updates <= self.warmup_updates:
+            raise ReverieError(
+                f"decay_updates = {self.decay_updates} must exceed warmup_updates = {self.warmup_updates}, which it "
+                f"counts as well"
+            )
+
+    @property
+    def optimiser(self):
+        decay: dict[str, Any] = {"schedule": "cosine", "steps": self.decay_updates} if self.decay_updates else {}
+        decay |= {"warmup": self.warmup_updates, "weight_decay": self.weight_decay}
+        return optimiser(self.learning_rate, betas=self.betas, clip=self.gradient_clip or None, **decay)
+
+
+@dataclass(frozen=True)
 class Hidden(Settings):
     """An actor that is an MLP."""
 
@@ -91,4 +115,4 @@ class Sampling(Settings):
             raise ReverieError(f"nfe = {self.nfe} exceeds diffusion_steps = {steps}")
 
 
-__all__ = ["EMA", "Adam", "Hidden", "SampleOptions", "Sampling", "SolverName"]
+__all__ = ["EMA", "Adam", "AdamW", "Hidden", "SampleOptions", "Sampling", "SolverName"]

@@ -1,4 +1,4 @@
-"""The transformer over a window: silent and the identity at the start, its symmetry, its limits."""
+"""The transformers over a window and over steps: silent at the start, what sees what, their limits."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.networks import WindowTransformer
+from reverie.networks import StepTransformer, WindowCritic, WindowTransformer
 from reverie.networks.transformer import Block
 
 KEY = jax.random.key(0)
@@ -92,3 +92,58 @@ def test_leaves_are_arrays_with_finite_derivatives():
     gradient = jax.jit(jax.grad(lambda net: jnp.square(net(x, 0.3, cond)).sum()))(net)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.all(np.isfinite(leaf)) and leaf.any(), path
+
+
+STEPS = {"timesteps": 50, "width": 16, "heads": 2, "depth": 2}
+PARTS = [normal(4, 6, dim, seed=dim) for dim in (1, 3, 2)]
+TIMES = jnp.arange(6) + jnp.array([0, 3, 20, 43])[:, None]
+
+
+@functools.cache
+def steps():
+    """The outputs of (parts, timesteps, valid, key)."""
+    net = StepTransformer(KEY, (1, 3, 2), rate=0.5, **STEPS)
+    return jax.jit(lambda parts, times, valid=None, key=None: net(parts, times, valid=valid, key=key))
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_part_sees_those_before_it_and_no_later_one(part):
+    """What stands at a part, and after it, changes with it; nothing before does, to the last bit."""
+    changed = [x.at[:, 3].add(1.0) if i == part else x for i, x in enumerate(PARTS)]
+    moved = np.abs(steps()(changed, TIMES) - steps()(PARTS, TIMES)).max((0, -1)).ravel()
+    at = 3 * 3 + part
+    assert (moved[:at] == 0).all()
+    assert (moved[at:] > 1e-4).all()
+
+
+def test_steps_that_are_not_there_change_nothing():
+    """Two steps of padding, with any numbers in it, before four: as the four alone."""
+    alone = steps()([x[:, 2:] for x in PARTS], TIMES[:, 2:])
+    for beyond in (0.0, 1e3, jnp.nan):
+        padded = [x.at[:, :2].set(beyond) for x in PARTS]
+        np.testing.assert_allclose(steps()(padded, TIMES, jnp.arange(6) >= 2)[:, 2:], alone, atol=1e-5)
+
+
+def test_numbers_of_steps_are_told_apart_up_to_the_last_embedding():
+    changed = np.abs(steps()(PARTS, TIMES) - steps()(PARTS, TIMES + 1))
+    assert changed.max((1, 2, 3)).min() > 1e-3
+    beyond = jnp.full((4, 6), 49)
+    np.testing.assert_array_equal(steps()(PARTS, beyond), steps()(PARTS, beyond + 1000))
+
+
+def test_dropout_of_steps_needs_a_key():
+    first, second, again = (steps()(PARTS, TIMES, None, jax.random.key(seed)) for seed in (0, 1, 0))
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(steps()(PARTS, TIMES), steps()(PARTS, TIMES))
+
+
+def test_a_critic_of_windows_sees_every_row_and_their_order():
+    critic, x = WindowCritic(KEY, 5, width=16, heads=2, depth=1), normal(2, 3, 8, 5)
+    value = jax.jit(critic.__call__)
+    values = value(x)
+    assert values.shape == (2, 3)
+    np.testing.assert_allclose(value(x[1]), values[1], atol=1e-5)
+    for row in (0, 7):
+        assert np.abs(value(x.at[..., row, :].add(1.0)) - values).min() > 1e-4
+    assert np.abs(value(x[..., ::-1, :]) - values).min() > 1e-4

@@ -1,4 +1,4 @@
-"""Inverse dynamics: the action of a linear system is found, and what lies beyond an episode's end does not count."""
+"""Inverse dynamics: the actions of a linear system are found, and what lies beyond an episode's end does not count."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.learning import Optimised, optimiser
-from reverie.planning import InverseDynamics
+from reverie.planning import DiffusionInverseDynamics, InverseDynamics
 
 
 def walks(key, n, horizon=5):
@@ -54,3 +54,38 @@ def test_a_pair_counts_where_both_of_its_rows_are_in_the_episode():
     assert float(moved) == pytest.approx(float(expected), rel=1e-5)
     assert float(net.loss(observations, actions, jnp.ones((4, 5)))) == pytest.approx(float(error.mean()), rel=1e-5)
     assert float(net.loss(observations, actions, jnp.zeros((4, 5)))) == 0
+
+
+SMALL = DiffusionInverseDynamics(jax.random.key(0), 2, 2, hidden=(8,), steps=3)
+
+
+def test_the_diffusion_loss_is_the_mean_over_pairs_in_the_episode():
+    """Of one window of which the pairs count one by one, and none of which what lies beyond changes."""
+    observations, actions = walks(jax.random.key(1), 1)
+    key = jax.random.key(2)
+
+    @jax.jit
+    def loss(mask, beyond=0.0):
+        outside = jnp.where(mask[..., None] > 0, 0.0, beyond)
+        return SMALL.loss(observations + outside, actions + outside, key, mask)
+
+    starts = [jnp.zeros((1, 5)).at[0, i : i + 2].set(1.0) for i in range(4)]
+    each = [float(loss(mask)) for mask in starts]
+    assert len(set(each)) == 4
+    assert float(loss(jnp.ones((1, 5)))) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(SMALL.loss(observations, actions, key)) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(loss(jnp.array([[1.0, 1, 1, 0, 0]]))) == pytest.approx(np.mean(each[:2]), rel=1e-5)
+    assert float(loss(starts[3], 1e3)) == pytest.approx(each[3], rel=1e-5)
+
+
+def test_actions_begin_with_noise_of_the_temperature():
+    """At temperature 0 what is drawn hangs on the last but one step's noise alone; the bounds always hold."""
+    states = jax.random.normal(jax.random.key(1), (2, 64, 2))
+    first = DiffusionInverseDynamics(jax.random.key(0), 2, 2, hidden=(8,), steps=1)
+    drawn = [first.sample(*states, jax.random.key(2), temperature=t) for t in (0.0, 0.5)]
+    alpha = float(first.process.alpha(1.0))
+    noise = first.net(jnp.zeros((64, 2)), first.process.time_feature(1.0), jnp.concatenate([*states], -1))
+    expected = jnp.clip(-float(first.process.sigma(1.0)) * noise / alpha, -1, 1)
+    np.testing.assert_allclose(drawn[0], expected, atol=1e-4)
+    assert np.abs(drawn[1] - drawn[0]).max() > 0.1
+    assert np.abs(SMALL.sample(*states, jax.random.key(2))).max() <= 1

@@ -133,6 +133,19 @@ def test_a_condition_reaches_the_network_in_training():
     assert float(found) == pytest.approx(0.25 * (H * D - 2) / (H * D), rel=1e-5)
 
 
+def test_windows_weigh_as_they_are_told_to():
+    """Losses of a window at a time, at six times its weight and nothing for the others, average to that of all."""
+    batch = {"actions": jax.random.normal(jax.random.key(1), (6, H, 1)), "observations": VALUES[..., 1:]}
+
+    @jax.jit
+    def loss(importance):
+        return SMALL.denoising_loss(plain, batch, jax.random.key(0), importance=importance)
+
+    each = [float(loss(6 * row)) for row in jnp.eye(6)]
+    assert len(set(each)) == 6
+    assert float(SMALL.denoising_loss(plain, batch, jax.random.key(0))) == pytest.approx(np.mean(each), rel=1e-5)
+
+
 def test_windows_of_states_alone_have_no_action_to_weigh():
     states = States(horizon=H, multipliers=(1,), action_weight=1e6)
     batch = {"observations": jnp.zeros((6, H, 2)), "actions": jnp.full((6, H, 1), jnp.nan)}

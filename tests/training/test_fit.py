@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from tiny_algorithm import TinyBC, leaves, synthetic
 import reverie
 from reverie.catalogue import from_config, to_config
 from reverie.errors import DivergenceError, RunError
+from reverie.evaluation.rollout import RunPolicy
 from reverie.training import loop
 from reverie.training.fitting import default_segment
 from reverie.training.metrics import divergence
@@ -163,6 +165,37 @@ def test_policy_is_pure_and_repeats(run):
     np.testing.assert_allclose(first, second, atol=0.1)
     loaded, _ = reverie.load(run.path).policy(1).act(observation, carry)
     np.testing.assert_array_equal(first, loaded)
+
+
+def test_the_second_step_is_not_compiled_anew(run):
+    """Whether the states have just been trained, which binds them to their device, or were loaded."""
+    for each in (run, reverie.load(run.path)):
+        policy, batched = each.policy(), RunPolicy(each)
+        carry = policy.reset()
+        batched.reset(6)
+        with compilations() as first:
+            _, carry = policy.act(np.zeros(3), carry)
+            batched.act(np.zeros((6, 3)))
+        with compilations() as second:
+            policy.act(np.zeros(3), carry)
+            batched.act(np.zeros((6, 3)))
+        assert first and not second
+
+
+@contextmanager
+def compilations():
+    """The programs that are compiled meanwhile, or read from a cache."""
+    found = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_run_names_what_is_not_there(run):

@@ -3,6 +3,7 @@
 from reverie.baselines.awac import AWAC
 from reverie.baselines.bc import BC
 from reverie.baselines.cql import CQL
+from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
 from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.rebrac import ReBRAC
@@ -10,4 +11,4 @@ from reverie.baselines.sac import SAC
 from reverie.baselines.td3_bc import TD3BC
 from reverie.baselines.xql import XQL
 
-__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "OneStepRL", "ReBRAC"]
+__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "DecisionTransformer", "OneStepRL", "ReBRAC"]

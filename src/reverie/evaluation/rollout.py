@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces, shown
 from reverie.terminal import Progress
-from reverie.training.inputs import as_input, check_feedback, signals_of
+from reverie.training.inputs import as_input, beside, check_feedback, signals_of
 from reverie.training.run import Run, check_acts
 from reverie.wishes import resolve
 
@@ -133,8 +133,8 @@ class RunPolicy:
         run, seeds = self.run, len(self.run.seeds)
         wishes = resolve(run.algorithm.name, run.wishes, run.asked, n // seeds)
         carry = run.algorithm.reset(run.spec, n // seeds, wishes)
-        self.carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
-        self._key = jax.random.key(self.seed)
+        carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
+        self.carries, self._key = beside(run.states, (carries, jax.random.key(self.seed)))
 
     def act(self, observations: Observations, feedback: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         seeds, run = len(self.run.seeds), self.run

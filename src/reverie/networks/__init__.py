@@ -1,7 +1,7 @@
 """Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape.
 
-The transformers with their attention, the recurrent cell and the encoders of observations are used by no method of the
-catalogue yet: they wait for Decision Transformer, Diffusion Policy and imitation from images, and for your own.
+The recurrent cell, the transformer over chunks and the encoders of observations are used by no method of the catalogue
+yet: they wait for Diffusion Policy and imitation from images, and for your own.
 """
 
 from .attention import CrossAttention, SelfAttention
@@ -11,7 +11,7 @@ from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
 from .recurrent import LSTM
-from .transformer import ChunkTransformer, Transformer, WindowTransformer
+from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
@@ -34,10 +34,12 @@ __all__ = [
     "ResidualMLP",
     "SelfAttention",
     "Sinusoidal",
+    "StepTransformer",
     "TemporalUNet",
     "TimeMLP",
     "TokenEncoder",
     "Transformer",
+    "WindowCritic",
     "WindowTransformer",
     "WindowValue",
     "apply_ensemble",

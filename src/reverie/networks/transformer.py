@@ -1,4 +1,7 @@
-"""Transformers: over a window with adaptive layer norm, over any tokens, over a chunk with conditions as tokens."""
+"""Transformers: over a window with adaptive layer norm, over any tokens, over steps of several tokens, and over a chunk
+with conditions as tokens."""
+
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -107,6 +110,27 @@ class WindowTransformer(eqx.Module):
         return first_positions(self.positions, length)
 
 
+class WindowCritic(eqx.Module):
+    """A value of a window by a transformer, read at its first row (Lu et al., 2025): `[..., H, in_dim] -> [...]`.
+
+    Positions are sinusoidal and H is free. Raises ReverieError for a width that `heads` does not divide.
+    """
+
+    project: Linear
+    transformer: "Transformer"
+    out: Linear
+
+    def __init__(self, key: Key, in_dim: int, *, width: int = 256, heads: int = 4, depth: int = 2):
+        draw = Draw.of(key)
+        self.project = Linear(draw, in_dim, width, init=xavier)
+        self.transformer = Transformer(draw, width, heads=heads, depth=depth)
+        self.out = Linear(draw, width, 1, init=xavier)
+
+    def __call__(self, x: Array) -> Array:
+        h = self.project(x) + sinusoidal(jnp.arange(x.shape[-2]), self.project.weight.shape[-1])
+        return self.out(self.transformer(h)[..., 0, :])[..., 0]
+
+
 class Layer(eqx.Module):
     """Self-attention, attention to a context where there is one, and an MLP, each on a layer norm and added.
 
@@ -191,6 +215,50 @@ class Transformer(eqx.Module):
         for layer, layer_key in zip(self.layers, keys, strict=True):
             x = layer(x, context, causal=self.causal, rate=self.rate, key=layer_key, **masks)
         return self.norm(x)
+
+
+class StepTransformer(eqx.Module):
+    """Decision Transformer's: every step is several tokens, one for each of its parts, in order (Chen et al., 2021).
+
+    Parts `[..., T, part_dim]` of T steps, and the steps' numbers in their episode, int `[..., T]` ->
+    `[..., T, parts, width]`. What comes of a part has seen the parts up to it, of its own step and of those before.
+    Each number has a learned embedding, added to all of its step's tokens; those from `timesteps` on share the last
+    one. Dropout of `rate` only where a `key` is given. Raises ReverieError for a width that `heads` does not divide.
+    """
+
+    embed: tuple[Linear, ...]
+    times: Array
+    norm: LayerNorm
+    transformer: Transformer
+
+    def __init__(
+        self,
+        key: Key,
+        part_dims: Sequence[int],
+        timesteps: int,
+        *,
+        width: int = 128,
+        heads: int = 1,
+        depth: int = 3,
+        rate: float = 0.0,
+    ):
+        draw = Draw.of(key)
+        self.embed = tuple(Linear(draw, dim, width) for dim in part_dims)
+        self.times = 0.02 * draw.normal((timesteps, width))
+        self.norm = LayerNorm(width)
+        self.transformer = Transformer(draw, width, heads=heads, depth=depth, causal=True, rate=rate)
+
+    def __call__(
+        self, parts: Sequence[Array], timesteps: Array, *, valid: Array | None = None, key: Array | None = None
+    ) -> Array:
+        """`valid` `[..., T]`, boolean: steps that may be seen; the numbers of others mean nothing."""
+        embed_key, key = (None, None) if key is None else jax.random.split(key)
+        times = self.times[jnp.clip(timesteps, 0, len(self.times) - 1)]
+        embedded = [embed(part) + times for embed, part in zip(self.embed, parts, strict=True)]
+        tokens = dropout(self.norm(jnp.stack(embedded, -2)), self.transformer.rate, embed_key)
+        flat = tokens.reshape(*tokens.shape[:-3], -1, tokens.shape[-1])
+        seen = None if valid is None else jnp.repeat(valid, len(embedded), -1)
+        return self.transformer(flat, valid=seen, key=key).reshape(tokens.shape)
 
 
 class ChunkTransformer(eqx.Module):

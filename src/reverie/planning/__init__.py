@@ -1,12 +1,13 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
-from reverie.planning.inverse_dynamics import InverseDynamics
+from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.values import best_plans, noisy_value_loss, return_units
 from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
 
 __all__ = [
     "DenoiserState",
+    "DiffusionInverseDynamics",
     "InverseDynamics",
     "Plan",
     "WindowDiffusion",

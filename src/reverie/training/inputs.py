@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from reverie.data import Spec
@@ -25,6 +26,13 @@ def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
         raise ReverieError(
             f"{unknown[0]!r} is no feedback that {algorithm.name} is told of; it can be told {', '.join(known)}."
         )
+
+
+def beside(state: Any, tree: Any) -> Any:
+    """The tree where the state's arrays lie. What acting gives lies there too, and what a first step is given must:
+    else the second, whose carry has come to lie elsewhere, is compiled anew."""
+    places = [leaf.sharding for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
+    return jax.device_put(tree, places[0]) if places else tree
 
 
 def takes_goal(algorithm: Any, spec: Spec) -> bool:

@@ -17,7 +17,7 @@ from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating, release
-from reverie.training.inputs import as_input, check_feedback, signals_of
+from reverie.training.inputs import as_input, beside, check_feedback, signals_of
 from reverie.training.loop import state_shapes
 from reverie.training.metrics import Table
 from reverie.wishes import Wish, check_known, resolve
@@ -157,7 +157,7 @@ class Policy:
     def reset(self, seed: int = 0, **wishes: Any) -> Any:
         """The carry before the first step of an episode, in which `wishes` are asked for, such as a target return."""
         asked = resolve(self.algorithm.name, self._wishes, {**self.asked, **wishes}, 1)
-        return jax.random.key(seed), self.algorithm.reset(self.spec, 1, asked)
+        return beside(self.state, (jax.random.key(seed), self.algorithm.reset(self.spec, 1, asked)))
 
     def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
         """The action [act], in the environment's units, for one observation [obs] or a dict of such.
@@ -192,7 +192,7 @@ class Policy:
         key, own = carry
         check_known(name, self._wishes, wishes)
         asked = resolve(name, {each: self._wishes[each] for each in wishes}, wishes, 1)
-        return key, self.algorithm.rewish(own, asked)
+        return key, beside(self.state, self.algorithm.rewish(own, asked))
 
     @cached_property
     def _wishes(self) -> Mapping[str, Wish]:

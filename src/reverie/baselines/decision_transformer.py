@@ -1,0 +1,154 @@
+"""Decision Transformer (Chen, Lu et al. 2021, "Decision Transformer: Reinforcement Learning via Sequence Modeling").
+
+Behaviour cloning by a causal transformer that reads, of every step, the return that is still to come, the observation
+and the action. Asked for a high return, it acts as the data do where a high return followed.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.configs import AdamW
+from reverie.data import Dataset, Gaussian, MinMax, Spec, rewards_to_go, windows
+from reverie.learning import Optimised
+from reverie.networks import Linear, StepTransformer
+from reverie.planning import return_units
+from reverie.protocols import Actor, Feedback
+from reverie.settings import Count, LearningRate, Limit, Natural, NonNegative
+from reverie.wishes import Wish, Wishes
+
+
+class Network(eqx.Module):
+    """Actions `[..., T, action]` of T steps, by returns to go `[..., T]`, observations, and the actions before."""
+
+    steps: StepTransformer
+    head: Linear
+
+    def __call__(self, returns_to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
+        parts = (returns_to_go[..., None], observations, actions)
+        after_observation = self.steps(parts, timesteps, valid=valid, key=key)[..., 1, :]
+        return jnp.tanh(self.head(after_observation))
+
+
+class State(eqx.Module):
+    actor: Optimised
+
+
+class History(NamedTuple):
+    """The last `context` steps, the newest last, in network units; before the first there are zeros."""
+
+    returns_to_go: jax.Array
+    """`[n, context]`"""
+    observations: jax.Array
+    """`[n, context, observation]`"""
+    actions: jax.Array
+    """`[n, context, action]`"""
+    step: jax.Array
+    """Steps of the episode so far: int32 `[n]`."""
+    target: jax.Array
+    """The return that is asked for, `[n]`, in the data's units."""
+    received: jax.Array
+    """The rewards so far, `[n]`."""
+
+
+@dataclass(frozen=True)
+class DecisionTransformer(AdamW, Actor):
+    """Decision Transformer: cloning of what led to the return that is asked for."""
+
+    name: ClassVar = "decision-transformer"
+    role: ClassVar = "baseline"
+    paper: ClassVar = "Chen et al. 2021"
+    needs: ClassVar = ("rewards",)
+
+    context: Count = 20
+    """Steps that are seen, the current one among them; the paper's K."""
+    width: Count = 128
+    """Of a token's embedding."""
+    heads: Count = 1
+    """Of attention; they divide the width."""
+    depth: Count = 3
+    """Layers of the transformer."""
+    dropout: Annotated[float, Limit(0.0, 0.99)] = 0.1
+    """In training."""
+    timesteps: Count = 1000
+    """Steps of an episode that have an embedding of their own; later ones share the last."""
+    batch_size: Count = 64
+    """Windows an update."""
+    learning_rate: LearningRate = 1e-4
+    """Adam's step size."""
+    warmup_updates: Natural = 10_000
+    """Updates over which the learning rate rises from 0."""
+    gradient_clip: NonNegative = 0.25
+    """Largest norm of a gradient; 0 for any."""
+
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        if spec is None:
+            spec = Spec.fit(data, observations=Gaussian)
+            episodes = rewards_to_go(data)[data.episodes[:, 0]]
+            units = {"returns_to_go": return_units(data, 1.0, 0.0), "episode_returns": MinMax.fit(episodes[:, None])}
+            units |= {"actions": MinMax(spec.action_low, spec.action_high)}
+            spec = replace(spec, normalisers=spec.normalisers | units)
+        columns = ("returns_to_go", "observations", "actions", "timesteps")
+        return windows(data, spec, self.context, pad=True, columns=columns), spec
+
+    def init(self, key, spec: Spec) -> State:
+        steps_key, head_key = jax.random.split(key)
+        parts = (1, spec.observation_dim, spec.action_dim)
+        sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
+        net = Network(
+            StepTransformer(steps_key, parts, self.timesteps, **sizes), Linear(head_key, self.width, spec.action_dim)
+        )
+        return State(Optimised.create(net, self.optimiser))
+
+    def update(self, state: State, batch, key):
+        seen = [batch[name] for name in ("returns_to_go", "observations", "actions", "timesteps")]
+        inside = batch["mask"]
+
+        def loss(net):
+            # Padding is at the window's end, where nothing in the episode looks.
+            error = jnp.square(net(*seen, key=key) - batch["actions"]).mean(-1)
+            return (inside * error).sum() / inside.sum()
+
+        actor, value = state.actor.minimise(loss, self.optimiser)
+        return State(actor), {"action_error": value}
+
+    def wishes(self, spec: Spec):
+        """The best return of the data where nothing is asked for."""
+        seen: Any = spec.normalisers["episode_returns"]
+        low, high = float(np.asarray(seen.low)[0]), float(np.asarray(seen.high)[0])
+        return {"target_return": Wish("the episode's undiscounted return", "return", default=high, low=low, high=high)}
+
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> History:
+        rows = jnp.zeros((n, self.context))
+        observations, actions = (jnp.zeros((*rows.shape, dim)) for dim in (spec.observation_dim, spec.action_dim))
+        return History(
+            rows, observations, actions, jnp.zeros(n, jnp.int32), jnp.asarray(wishes["target_return"]), jnp.zeros(n)
+        )
+
+    def rewish(self, carry: History, wishes: Wishes) -> History:
+        """Another return of the whole episode; what was received already counts."""
+        return carry._replace(target=jnp.asarray(wishes["target_return"]))
+
+    def act(self, state: State, spec: Spec, observation, carry: History, feedback: Feedback, key):
+        """The return to go falls by the reward that the last step brought."""
+        received = carry.received + jnp.where(carry.step > 0, feedback["reward"], 0.0)
+        to_go = spec.normalise("returns_to_go", (carry.target - received)[:, None])[:, 0]
+        returns_to_go = pushed(carry.returns_to_go, to_go)
+        observations = pushed(carry.observations, spec.normalise("observations", observation))
+        actions = pushed(carry.actions, jnp.zeros_like(carry.actions[:, 0]))
+
+        timesteps = carry.step[:, None] + jnp.arange(1 - self.context, 1)
+        net, valid = state.actor.params, timesteps >= 0
+        action = net(returns_to_go, observations, actions, timesteps, valid=valid)[:, -1]
+        actions = actions.at[:, -1].set(action)
+        history = History(returns_to_go, observations, actions, carry.step + 1, carry.target, received)
+        return spec.denormalise("actions", action), history
+
+
+def pushed(rows, newest) -> jax.Array:
+    """`[n, K, ...]` with `newest` `[n, ...]` at the end, without the oldest."""
+    return jnp.concatenate([rows[:, 1:], newest[:, None]], 1)
