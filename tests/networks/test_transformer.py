@@ -146,4 +146,5 @@ def test_a_critic_of_windows_sees_every_row_and_their_order():
     np.testing.assert_allclose(value(x[1]), values[1], atol=1e-5)
     for row in (0, 7):
         assert np.abs(value(x.at[..., row, :].add(1.0)) - values).min() > 1e-4
-    assert np.abs(value(x[..., ::-1, :]) - values).min() > 1e-4
+    order = jnp.array([0, 4, 2, 3, 1, 5, 7, 6])
+    assert np.abs(value(x[..., order, :]) - values).min() > 1e-4
