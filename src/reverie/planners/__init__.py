@@ -1,6 +1,8 @@
 """Planners: many steps at once, not autoregressive."""
 
+from reverie.planners.contrastive_diffuser import ContrastiveDiffuser
 from reverie.planners.diffuser import Diffuser
 from reverie.planners.diffuser_maze import DiffuserMaze
+from reverie.planners.ldcq import LDCQ
 
-__all__ = ["Diffuser", "DiffuserMaze"]
+__all__ = ["LDCQ", "ContrastiveDiffuser", "Diffuser", "DiffuserMaze"]

@@ -79,16 +79,17 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """What is trained: `net(x_t, time feature, condition)`, `[..., H, D]` to the same."""
         raise NotImplementedError
 
-    def denoising_loss(self, net, batch, key, condition=None) -> jax.Array:
+    def denoising_loss(self, net, batch, key, condition=None, regulariser: Callable | None = None) -> jax.Array:
         """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
-        does by in-painting the network's output too."""
+        does by in-painting the network's output too. `regulariser` gives what is added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
         mask = self.inpaint_mask(x.shape[-2], blocks)
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
             weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
-        return self.process.loss(net, x, key, condition, weight=weight, project=inpaint(mask, x)).mean()
+        options: Any = {"weight": weight, "project": inpaint(mask, x), "regulariser": regulariser}
+        return self.process.loss(net, x, key, condition, **options).mean()
 
     def observed(self, spec: Spec, observation) -> jax.Array:
         """Windows `[n, H, D]`, in network units, whose first row has the observations `[n, observation]`, which are in
