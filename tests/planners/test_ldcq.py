@@ -12,9 +12,10 @@ from carries import mixed_and_in_lockstep
 import reverie
 from reverie.data import Dataset
 from reverie.diffusion import sample
+from reverie.learning import Optimised
 from reverie.planners import LDCQ
 from reverie.planning.sequence_vae import SequenceVAE, kl_divergence
-from reverie.rl import Normal
+from reverie.rl import Critic, Normal
 
 TINY = {
     "horizon": 4,
@@ -91,12 +92,12 @@ def test_with_an_identity_for_autoencoder_it_is_diffusion_of_actions():
 
 
 def test_the_autoencoder_s_loss_is_a_likelihood_and_a_divergence_that_is_a_mean_of_log_ratios():
-    vae = SequenceVAE(jax.random.key(0), 3, 2, 4, width=8, hidden=(8,))
     s, a = jax.random.normal(jax.random.key(1), (5, 6, 3)), jax.random.normal(jax.random.key(2), (5, 6, 2))
     mask = jnp.ones((5, 6)).at[:, 4:].set(0)
 
     @jax.jit
     def everything(key):
+        vae = SequenceVAE(key, 3, 2, 4, width=8, hidden=(8,))
         p, q = (Normal(*jax.random.uniform(each, (2, 4), minval=0.5, maxval=2.0)) for each in jax.random.split(key))
         drawn = p.sample(key, (100_000,))
         z = vae.encode(s, a).sample(key)
@@ -114,7 +115,7 @@ def test_q_learns_the_segment_s_rewards_and_the_best_of_the_support():
     """Critics that say the sum of the latent: of the support the largest comes next, and the smaller target counts."""
     algorithm = LDCQ(**TINY, discount=0.5)
     view, spec = algorithm.prepare(junction(10))
-    state = algorithm.init(jax.random.key(0), spec)
+    state = jax.jit(algorithm.init)(jax.random.key(0), spec)
 
     class Sum(eqx.Module):
         scale: jax.Array
@@ -125,10 +126,8 @@ def test_q_learns_the_segment_s_rewards_and_the_best_of_the_support():
     support = jnp.float32(np.random.default_rng(0).normal(size=(len(view), 4, 2)))
     view = view.joined({"support": support})
     online, target = Sum(jnp.float32([1.0, 2.0])), Sum(jnp.float32([3.0, 4.0]))
-    by = algorithm.critic_optimiser
-    state = replace(
-        state, critic=replace(state.critic, online=reverie.learning.Optimised.create(online, by), target=target)
-    )
+    critic = Critic(Optimised.create(online, algorithm.critic_optimiser), target)
+    state = replace(state, critic=critic)
     batch = view.take(jnp.arange(48))
     _, metrics = jax.jit(algorithm.learn_q)(state, batch, jax.random.key(0))
     best = np.asarray(support[:48].sum(-1))
@@ -161,8 +160,8 @@ def trained(optimised):
     algorithm = LDCQ(
         **TINY | {"diffusion_steps": 10, "support": 8, "candidates": 16, "hidden": (64, 64), "critic_hidden": (64, 64)},
         beta=0.05,
-        vae_updates=600,
-        prior_updates=600,
+        vae_updates=300,
+        prior_updates=400,
         learning_rate=2e-3,
         critic_learning_rate=2e-3,
         tau=0.05,
@@ -171,7 +170,7 @@ def trained(optimised):
         replan_interval=4,
     )
     with optimised():
-        return reverie.fit(algorithm, junction(), steps=2000, progress=False)
+        return reverie.fit(algorithm, junction(), steps=1200, progress=False)
 
 
 def decoded(run, candidates, n=256):

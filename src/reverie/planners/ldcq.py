@@ -138,8 +138,8 @@ class LDCQ(Sampling, Adam, Actor):
         return {"support": map_rows(draw, view.last_observations, key)}
 
     def learn_q(self, state: State, batch, key):
-        """Q(s, z) learns the window's rewards and the value of the state that it leads to: of the support's latents that
-        which the critics in training like best, by the target critics (algorithm 1, with double Q-learning)."""
+        """Q(s, z) learns the window's rewards and the value of the state that it leads to: of the latent of the support
+        that the critics in training like best, by the target critics (algorithm 1, with double Q-learning)."""
         z = state.vae.params.encode(*self.steps(batch)).sample(key)
         s, s_next, support = batch["observations"][:, 0], batch["observations"][:, -1, None], batch["support"]
         critic = state.critic
