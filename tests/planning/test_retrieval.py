@@ -48,25 +48,22 @@ def test_a_store_stays_with_the_specification(tmp_path):
     np.testing.assert_array_equal(Spec.load(tmp_path / "spec.npz").kept["plans"], plans(3))
 
 
+LONGER = plans(1, size=(5, 3))
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
         (lambda: remember(SPEC, plans(2), 0), "capacity = 0, but a store holds at least 1 plan"),
         (lambda: remember(SPEC, plans(0), 2), r"Plans of shape \(0, 4, 3\) cannot be stored"),
-        (
-            lambda: remember(remember(SPEC, plans(1), 2), plans(1, size=(5, 3)), 2),
-            r"\(4, 3\), and those given \(5, 3\)",
-        ),
+        (lambda: remember(remember(SPEC, plans(1)), LONGER), r"\(4, 3\), and those given \(5, 3\)"),
         (lambda: nearest(SPEC, plans(1), np.ones((H, D), bool)), "give the run some by remember"),
-        (
-            lambda: nearest(remember(SPEC, plans(1), 1), plans(1, size=(5, 3)), np.ones((5, 3), bool)),
-            "has (5, 3); store",
-        ),
+        (lambda: nearest(remember(SPEC, plans(1)), LONGER, LONGER > 0), r"has \(5, 3\); store"),
         (lambda: Diffuser(retrieval_steps=21), "retrieval_steps = 21 exceeds diffusion_steps = 20"),
     ],
 )
 def test_what_cannot_be_is_said(call, sentence):
-    with pytest.raises(ReverieError, match=sentence.replace("has (5, 3)", r"has \(5, 3\)")):
+    with pytest.raises(ReverieError, match=sentence):
         call()
 
 

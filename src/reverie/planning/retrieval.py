@@ -2,8 +2,8 @@
 
 The stored plan whose known entries (the current observation, a goal) are nearest is noised by a few levels and denoised
 again, which leads from there to the situation at hand; diffusion policies have been begun so from an expert's actions
-(Odonchimed et al. 2025). Stored are the data's windows, or plans that did well meanwhile: they stay with the run, in its
-specification's `kept`.
+(Odonchimed et al. 2025). Stored are windows of the data, or plans that did well meanwhile. They stay with the run, in
+its specification's `kept`.
 
 The search is exact and by brute force, a matrix product. It is part of the compiled function that acts, for a batch of
 environments on whatever device: a tree on the host would interrupt it at every plan, and could save little among the
@@ -46,9 +46,7 @@ def nearest(spec: Spec, values, mask) -> jax.Array:
     """Of the stored plans those that are nearest to `values` `[..., H, D]` in the entries of the `mask` (bool, `[H, D]`
     or `[..., H, D]`): `[..., H, D]`. Raises ReverieError where there are none, or of another shape."""
     if PLANS not in spec.kept:
-        raise ReverieError(
-            "A chain can begin at a stored plan only where there are some; give the run some by remember."
-        )
+        raise ReverieError("No plan is stored that a chain could begin at; give the run some by remember.")
     plans, size = jnp.asarray(spec.kept[PLANS]), values.shape[-2:]
     if plans.shape[1:] != size:
         raise ReverieError(f"The stored plans have shape {plans.shape[1:]}, and a plan has {size}; store others.")
