@@ -25,7 +25,7 @@ class ContrastiveDiffuser(Diffuser):
     name: ClassVar = "contrastive-diffuser"
     paper: ClassVar = "Shan et al. 2024"
 
-    contrast: NonNegative = 0.1
+    contrast: NonNegative = 1.0
     """Weight of the contrastive loss, the paper's lambda; 0 is Diffuser."""
     contrasts: Count = 64
     """States of high return, and as many of low, that an update's predictions are compared with."""
