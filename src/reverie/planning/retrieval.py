@@ -2,7 +2,7 @@
 
 The stored plan whose known entries (the current observation, a goal) are nearest is noised by a few levels and denoised
 again, which leads from there to the situation at hand; diffusion policies have been begun so from an expert's actions
-(Odonchimed et al. 2025). Stored are windows of the data, or plans that did well meanwhile. They stay with the run, in
+(RAGDP, arXiv 2507.21452). Stored are windows of the data, or plans that did well meanwhile. They stay with the run, in
 its specification's `kept`.
 
 The search is exact and by brute force, a matrix product. It is part of the compiled function that acts, for a batch of
