@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -84,3 +85,18 @@ def test_candidates_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
     assert np.shape(rows[0]["normalised"]) == (2, 2)
     assert Path("out/candidates.png").stat().st_size > 10_000
     assert "| two critics |" in Path("out/candidates.md").read_text()
+
+
+@pytest.mark.slow
+def test_retrieval_is_measured_and_written(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    retrieval = importlib.import_module("retrieval")
+    small = {"horizon": 8, "stride": 16, "width": 8, "multipliers": (1,), "diffusion_steps": 3, "batch_size": 8}
+    monkeypatch.setattr(retrieval, "PLANNER", replace(retrieval.PLANNER, **small))
+    monkeypatch.chdir(tmp_path)
+    command = "--steps 3000 --updates 2 --calls 2 --stored 20 --rounds 1 --episodes 2 --out out"
+    monkeypatch.setattr("sys.argv", ["retrieval.py", *command.split()])
+    retrieval.main()
+    rows = json.loads(Path("out/retrieval.json").read_text())["rows"]
+    assert [(row["from"], row["calls"]) for row in rows] == [("noise", 2), ("the data's windows", 2), ("own plans", 2)]
+    assert "| own plans | 2 |" in Path("out/retrieval.md").read_text()
