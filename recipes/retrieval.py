@@ -52,6 +52,7 @@ def measure(options: argparse.Namespace) -> None:
         }
         rows += [{"from": name, "calls": calls} | scores(way, options.episodes) for name, way in ways.items()]
         print(markdown(rows[-len(ways) :]))
+    options.out.mkdir(parents=True, exist_ok=True)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     (options.out / "retrieval.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
     (options.out / "retrieval.md").write_text(markdown(rows))
@@ -65,27 +66,25 @@ def with_windows(run: Any, data: Any, n: int) -> Any:
 
 
 def with_own_plans(run: Any, options: argparse.Namespace) -> Any:
-    """The run with what it has planned and reached, in rounds: the first from noise in all its calls, each of the
-    others from the plans before it."""
+    """The run with the plans of its own that led to their goals (all, where none did), made in rounds: the first from
+    noise in all its calls, each of the others from the plans before it."""
     planner = run.acting(retrieval_steps=0)
     for number in range(1, options.rounds + 1):
         recorder = Recorder(planner, number)
         reached = reverie.evaluate(recorder, MAZE, options.episodes, seed=number).successes[0]
-        if reached.any():
-            plans = np.asarray(recorder.policy.carries.rows[0])[reached]
-            run = replace(run, spec=remember(run.spec, plans, options.stored))
-            planner = run
+        plans = np.asarray(recorder.policy.carries.rows[0])
+        planner = run = replace(run, spec=remember(run.spec, plans[reached | ~reached.any()], options.stored))
     return planner
 
 
 def scores(run: Any, episodes: int) -> dict[str, Any]:
     found = reverie.evaluate(RunPolicy(run, 0), MAZE, episodes, seed=0)
-    return {"success": 100 * float(found.successes.mean()), "normalised": float(found.normalised.mean())}
+    return {"success": 100 * float(found.successes.mean()), "return": float(found.returns.mean())}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| begins at | calls a plan | success, % | normalised return |", "|---|---|---|---|"]
-    lines += [f"| {row['from']} | {row['calls']} | {row['success']:.0f} | {row['normalised']:.1f} |" for row in rows]
+    lines = ["| begins at | calls a plan | success, % | mean return |", "|---|---|---|---|"]
+    lines += [f"| {row['from']} | {row['calls']} | {row['success']:.0f} | {row['return']:.1f} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
