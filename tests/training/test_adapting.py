@@ -191,6 +191,7 @@ def test_goals_are_places_of_the_data():
     ("change", "sentence"),
     [
         ({"quality_quantile": 80}, "quality_quantile=80 must be from 0 to 1"),
+        ({"plans": 0}, "plans=0 must be at least 1"),
         ({"algorithm": "of-states"}, "guess makes no plans of actions and observations"),
         ({"algorithm": "strided"}, "stride=2 leaves steps out of guess's plans"),
         ({"dynamics": "planner"}, "guess does not predict what follows a step"),

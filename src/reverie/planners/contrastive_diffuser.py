@@ -49,7 +49,8 @@ class ContrastiveDiffuser(Diffuser):
 
         def contrast(windows):
             loss = contrastive_loss(windows[:, 1:, states], high, low, self.temperature)
-            return self.contrast * (valid * loss).sum(1) / jnp.maximum(valid.sum(1), 1)
+            more = regulariser(windows) if regulariser else 0.0
+            return self.contrast * (valid * loss).sum(1) / jnp.maximum(valid.sum(1), 1) + more
 
         return super().denoising_loss(net, batch, key, condition, contrast)
 

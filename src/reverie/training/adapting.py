@@ -6,7 +6,8 @@ model of the dynamics, and both are quantiles: of whatever was planned there is 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,15 @@ def adapt(
     out: a folder, for a run a round: `OUT/round-1` and so on.
 
     Raises RunError for a method that does not plan actions and observations step by step, and for quantiles outside
-    [0, 1]; what `fit` raises besides.
+    [0, 1] and counts below 1; what `fit` raises besides.
     """
     check_plans(run)
     for name, value in {"quality_quantile": quality_quantile, "error_quantile": error_quantile}.items():
         if not 0 <= value <= 1:
             raise RunError(f"{name}={value} must be from 0 to 1.")
+    for name, count in {"rounds": rounds, "plans": plans}.items():
+        if count < 1:
+            raise RunError(f"{name}={count} must be at least 1.")
     model, rng = _model(dynamics), np.random.default_rng(seed)
     for number in range(1, rounds + 1):
         imagined = judge(run, imagine(run, data, plans, rng), model)
@@ -112,6 +116,7 @@ def adapt(
                 f"{means[0]:.3g}, that of all {means[1]:.3g}; their error {means[2]:.3g}, that of all {means[3]:.3g}."
             )
         data = concatenate(data, imagined.dataset(kept, data))
+        asked = run.asked
         run = fit(
             algorithm or run.algorithm,
             data,
@@ -122,6 +127,7 @@ def adapt(
             out=None if out is None else Path(out) / f"round-{number}",
             progress=progress,
         )
+        run = replace(run, asked=asked)
     return run
 
 
@@ -142,10 +148,6 @@ def imagine(run: Run, data: Dataset, n: int, rng: np.random.Generator) -> np.nda
     algorithm, spec = run.algorithm, run.spec
     wishes = resolve(algorithm.name, run.wishes, run.asked, AT_ONCE)
 
-    @jax.jit
-    def plan(state, spec, observation, key):
-        return algorithm.plan(state, spec, observation, algorithm.reset(spec, AT_ONCE, wishes), key)
-
     def drawn() -> jax.Array:
         return jnp.asarray(data.observations[rng.integers(len(data), size=AT_ONCE)])  # type: ignore[index]
 
@@ -156,8 +158,14 @@ def imagine(run: Run, data: Dataset, n: int, rng: np.random.Generator) -> np.nda
             size = algorithm.goal_dim(spec) if hasattr(algorithm, "goal_dim") else spec.observation_dim
             observation = {"observation": observation, "desired_goal": drawn()[:, :size]}
         state = run.state(run.seeds[number % len(run.seeds)])
-        made.append(np.asarray(plan(state, spec, observation, jax.random.key(int(rng.integers(2**31))))))
+        key = jax.random.key(int(rng.integers(2**31)))
+        made.append(np.asarray(_plan(algorithm, state, spec, observation, wishes, key)))
     return np.concatenate(made)[:n]
+
+
+@partial(jax.jit, static_argnums=0)
+def _plan(algorithm: Any, state: Any, spec: Any, observation: Any, wishes: Any, key: jax.Array) -> jax.Array:
+    return algorithm.plan(state, spec, observation, algorithm.reset(spec, AT_ONCE, wishes), key)
 
 
 def judge(run: Run, plans: np.ndarray, model: Model) -> Imagined:
