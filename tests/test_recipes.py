@@ -4,8 +4,10 @@ import argparse
 import importlib
 import json
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
 from reverie.data import Dataset
 from reverie.policies import DiffusionBC
+from reverie.training import Run
+from reverie.training.loop import initial_states, seed_keys
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -105,3 +109,32 @@ def test_the_weights_of_the_best_method_and_seed_are_kept(monkeypatch, tmp_path)
         (file,) = (tmp_path / "weights").iterdir()
         about = load(file).about
         assert (about["method"], about["mean"], about["seed_mean"]) == kept[expected]
+
+
+def untrained(algorithm, data, **options):
+    spec = algorithm.prepare(data)[1]
+    return Run(algorithm, spec, initial_states(algorithm, seed_keys((0,)), spec), 0, (0,))
+
+
+def begin(policy, maze, episodes, seed):
+    """One step of all episodes, of which the first counts as a success."""
+    policy.reset(episodes)
+    policy.act({"observation": np.zeros((episodes, 4), np.float32), "desired_goal": np.ones((episodes, 2), np.float32)})
+    return SimpleNamespace(successes=np.arange(episodes)[None] == 0, returns=np.ones((1, episodes)))
+
+
+@pytest.mark.slow
+def test_retrieval_is_measured_and_written(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    retrieval = importlib.import_module("retrieval")
+    small = {"horizon": 8, "stride": 16, "width": 8, "multipliers": (1,), "diffusion_steps": 3, "batch_size": 8}
+    monkeypatch.setattr(retrieval, "PLANNER", replace(retrieval.PLANNER, **small))
+    monkeypatch.setattr(retrieval.reverie, "evaluate", begin)
+    monkeypatch.setattr(retrieval.reverie, "fit", untrained)
+    monkeypatch.chdir(tmp_path)
+    command = "--steps 3000 --calls 2 --stored 20 --rounds 1 --episodes 2 --out out"
+    monkeypatch.setattr("sys.argv", ["retrieval.py", *command.split()])
+    retrieval.main()
+    rows = json.loads(Path("out/retrieval.json").read_text())["rows"]
+    assert [(row["from"], row["calls"]) for row in rows] == [("noise", 2), ("the data's windows", 2), ("own plans", 2)]
+    assert "| own plans | 2 |" in Path("out/retrieval.md").read_text()
