@@ -33,7 +33,7 @@ BLUR = 0.1
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=["hopper-mixture", "halfcheetah-mixture"], metavar="SET")
-    parser.add_argument("--updates", nargs="+", type=int, default=[15_000, 60_000, 240_000], metavar="N")
+    parser.add_argument("--updates", nargs="+", type=int, default=[15_000, 60_000, 120_000], metavar="N")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--rows", type=int, default=10_000, help="pairs of each kind that train the classifier")
     parser.add_argument("--out", type=Path, default=Path("runs/modes"))

@@ -6,12 +6,13 @@ into runs/NAME and is resumed if it is there. With --minutes it is stopped, save
 """
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
+
+from commands import waited
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.toml"))
@@ -21,14 +22,7 @@ RECIPES = {name: row for file in FILES for name, row in tomllib.loads(file.read_
 def reverie(*arguments: str, seconds: float | None = None) -> None:
     """Run the command line; a training that outlasts the seconds is interrupted, which saves it."""
     print("reverie", *arguments, flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "reverie.cli", *arguments])
-    try:
-        status = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        status = process.wait()
-        status = 0 if status == 130 else status
-    if status:
+    if status := waited(subprocess.Popen([sys.executable, "-m", "reverie.cli", *arguments]), seconds):
         sys.exit(status)
 
 

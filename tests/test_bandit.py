@@ -63,10 +63,10 @@ def test_a_gaussian_lands_in_the_middle():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMPROVING)
 def test_the_best_way_is_found_and_kept_to(name, trained):
-    """Over 95 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next
+    """Over 90 % of 1000 actions within 5 of the data's standard deviations of the best corner (0.25, of 1.6 to the next
     one), half of them within 3; their own standard deviation at most 2.5 of the data's."""
     actions = act(*trained(name), n=1000)
-    assert fractions(actions)[BEST] > 0.95
+    assert fractions(actions)[BEST] > 0.9
     assert np.median(distances(actions)[:, BEST]) < 3
     assert (spread(actions) < 2.5).all()
 

@@ -4,17 +4,21 @@ import argparse
 import importlib
 import json
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_algorithm import synthetic
 
-from reverie import cli
+from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
 from reverie.data import Dataset
 from reverie.policies import DiffusionBC
+from reverie.training import Run
+from reverie.training.loop import initial_states, seed_keys
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -84,3 +88,53 @@ def test_candidates_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
     assert np.shape(rows[0]["normalised"]) == (2, 2)
     assert Path("out/candidates.png").stat().st_size > 10_000
     assert "| two critics |" in Path("out/candidates.md").read_text()
+
+
+def test_the_weights_of_the_best_method_and_seed_are_kept(monkeypatch, tmp_path):
+    """Of two methods of one role the better one's better seed; a worse one that is found later changes nothing."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    weights, results = importlib.import_module("weights"), importlib.import_module("tabling.results")
+    data = Dataset.from_arrays(np.eye(4), np.zeros((4, 1)), np.zeros(4), timeouts=np.arange(4) == 3)
+    row = {"seeds": [0, 1], "updates": 1, "commands": ["reverie train"]}
+    scores = {"bc": [[1.0, 2.0], [3.0, 5.0]], "bc-best": [[9.0, 7.0], [8.0, 6.0]]}
+    results.save(
+        tmp_path / "offline.json", "offline", {m: {"hopper-mixture": row | {"scores": s}} for m, s in scores.items()}
+    )
+    for method in scores:
+        fit(BC(hidden=(4,)), data, steps=1, seeds=2, out=tmp_path / method / "offline" / method / "hopper-mixture")
+    kept = {"bc": ("bc", 2.75, 4.0), "bc-best": ("bc-best", 7.5, 8.0)}
+    for method, expected in (("bc", "bc"), ("bc-best", "bc-best"), ("bc", "bc-best")):
+        words = ["--runs", str(tmp_path / method), "--results", str(tmp_path), "--out", str(tmp_path / "weights")]
+        weights.main(["offline", *words])
+        (file,) = (tmp_path / "weights").iterdir()
+        about = load(file).about
+        assert (about["method"], about["mean"], about["seed_mean"]) == kept[expected]
+
+
+def untrained(algorithm, data, **options):
+    spec = algorithm.prepare(data)[1]
+    return Run(algorithm, spec, initial_states(algorithm, seed_keys((0,)), spec), 0, (0,))
+
+
+def begin(policy, maze, episodes, seed):
+    """One step of all episodes, of which the first counts as a success."""
+    policy.reset(episodes)
+    policy.act({"observation": np.zeros((episodes, 4), np.float32), "desired_goal": np.ones((episodes, 2), np.float32)})
+    return SimpleNamespace(successes=np.arange(episodes)[None] == 0, returns=np.ones((1, episodes)))
+
+
+@pytest.mark.slow
+def test_retrieval_is_measured_and_written(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    retrieval = importlib.import_module("retrieval")
+    small = {"horizon": 8, "stride": 16, "width": 8, "multipliers": (1,), "diffusion_steps": 3, "batch_size": 8}
+    monkeypatch.setattr(retrieval, "PLANNER", replace(retrieval.PLANNER, **small))
+    monkeypatch.setattr(retrieval.reverie, "evaluate", begin)
+    monkeypatch.setattr(retrieval.reverie, "fit", untrained)
+    monkeypatch.chdir(tmp_path)
+    command = "--steps 3000 --calls 2 --stored 20 --rounds 1 --episodes 2 --out out"
+    monkeypatch.setattr("sys.argv", ["retrieval.py", *command.split()])
+    retrieval.main()
+    rows = json.loads(Path("out/retrieval.json").read_text())["rows"]
+    assert [(row["from"], row["calls"]) for row in rows] == [("noise", 2), ("the data's windows", 2), ("own plans", 2)]
+    assert "| own plans | 2 |" in Path("out/retrieval.md").read_text()

@@ -12,6 +12,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 
+from commands import waited
+
 from tabling import results
 from tabling.plans import Cell, Making, Plan
 
@@ -147,12 +149,7 @@ class Worker:
         process = self.state.begin(words, log)
         if cores is not None:
             os.sched_setaffinity(process.pid, cores)
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            status = process.wait()
-            status = 0 if status == 130 else status
+        status = waited(process, seconds)
         self.state.running.remove(process)
         if self.state.stopped:
             raise Failed("stopped")

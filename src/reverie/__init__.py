@@ -9,6 +9,7 @@ from reverie.version import __version__
 _EXPORTS = {
     "Dataset": "reverie.data",
     "load_dataset": "reverie.loading",
+    "adapt": "reverie.training",
     "evaluate": "reverie.evaluation",
     "fit": "reverie.training",
     "fit_online": "reverie.training",

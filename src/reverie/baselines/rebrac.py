@@ -29,8 +29,6 @@ class ReBRAC(TD3BC):
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the critics' hidden layers."""
-    critic_layer_norm: bool = True
-    """Whether the critics' hidden layers are normalised."""
     batch_size: Count = 1024
     """Transitions an update."""
     learning_rate: LearningRate = 1e-3

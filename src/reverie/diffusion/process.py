@@ -146,7 +146,17 @@ class Process:
         return self.feature(t) if self.feature else 1000 * jnp.asarray(t)
 
     def loss(
-        self, net, x0, key, cond=None, *, weight=1.0, mask=None, project: Hooks = None, penalty=jnp.square
+        self,
+        net,
+        x0,
+        key,
+        cond=None,
+        *,
+        weight=1.0,
+        mask=None,
+        project: Hooks = None,
+        penalty=jnp.square,
+        regulariser: Callable | None = None,
     ) -> Array:
         """Denoising loss of each example, [B], for x0 [B, ...], in the units of the network's output.
 
@@ -154,19 +164,22 @@ class Process:
         (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
         (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project`, a
         hook (x, t) -> x or several in order, is applied to the noisy input, as inpainting needs. `penalty` is applied
-        to the residual.
+        to the residual. `regulariser` gives what is added to the loss `[B]` from the prediction x0_hat, projected too.
         """
         key_t, key_eps = jax.random.split(key)
         t = self.draw_times(key_t, x0.shape[:1])
         eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
-        x = chain(project)(self.perturb(x0, t, eps), t)
-        residual = self.network(net, x, t, cond) - PREDICTIONS[self.prediction].target(self, x0, eps, t)
+        hold, how = chain(project), PREDICTIONS[self.prediction]
+        x = hold(self.perturb(x0, t, eps), t)
+        out = self.network(net, x, t, cond)
+        residual = out - how.target(self, x0, eps, t)
+        more = regulariser(hold(how.denoise(self, out, x, t), t)) if regulariser else 0.0
         error = jnp.broadcast_to(weight, x0.shape) * penalty(residual)
         axes = tuple(range(1, x0.ndim))
         if mask is None:
-            return error.mean(axes)
+            return error.mean(axes) + more
         mask = jnp.broadcast_to(mask, x0.shape)
-        return (mask * error).sum(axes) / jnp.maximum(mask.sum(axes), 1)
+        return (mask * error).sum(axes) / jnp.maximum(mask.sum(axes), 1) + more
 
 
 def noise_of(level: Level, x, x0):

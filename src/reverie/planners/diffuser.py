@@ -147,7 +147,7 @@ class Diffuser(WindowDiffusion):
         denoiser = self.process.denoiser(state.denoiser_ema)
 
         def anew(rows):
-            return best(self.denoise(denoiser, key, values, mask, guide=guide))
+            return best(self.denoise(denoiser, key, values, mask, guide=guide, **self.begun(spec, values, mask)))
 
         def warm(rows):
             start = jnp.broadcast_to(rows[:, None], values.shape)

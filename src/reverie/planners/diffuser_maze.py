@@ -118,7 +118,7 @@ class DiffuserMaze(WindowDiffusion):
         denoiser = self.process.denoiser(state.denoiser_ema)
 
         def anew(plan):
-            return self.denoise(denoiser, key, plan, mask, clip_x0=(-1, 1))
+            return self.denoise(denoiser, key, plan, mask, clip_x0=(-1, 1), **self.begun(spec, plan, mask))
 
         def warm(plan):
             return self.denoise(denoiser, key, plan, mask, clip_x0=(-1, 1), last=plan)

@@ -20,6 +20,7 @@ from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import TemporalUNet
 from reverie.networks.unet import check_horizon
+from reverie.planning.retrieval import nearest
 from reverie.protocols import Actor
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
 
@@ -54,13 +55,14 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
     """Windows an update; the released code's 32 with two gradients accumulated."""
     warm_start_steps: Acting[Natural] = 0
     """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
+    retrieval_steps: Acting[Natural] = 0
+    """When planning anew, noise the nearest stored plan by this many levels and denoise it; 0 begins at noise."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.warm_start_steps > self.diffusion_steps:
-            raise ReverieError(
-                f"warm_start_steps = {self.warm_start_steps} exceeds diffusion_steps = {self.diffusion_steps}"
-            )
+        for name in ("warm_start_steps", "retrieval_steps"):
+            if getattr(self, name) > self.diffusion_steps:
+                raise ReverieError(f"{name} = {getattr(self, name)} exceeds diffusion_steps = {self.diffusion_steps}")
 
     @property
     def process(self) -> Process:
@@ -79,17 +81,20 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """What is trained: `net(x_t, time feature, condition)`, `[..., H, D]` to the same."""
         raise NotImplementedError
 
-    def denoising_loss(self, net, batch, key, condition=None, importance=1.0) -> jax.Array:
-        """Of a batch of windows, a scalar; `importance` `[B]` weighs them. In-painted entries have no weight, which is
-        what Diffuser's released code does by in-painting the network's output too."""
+    def denoising_loss(
+        self, net, batch, key, condition=None, importance=1.0, regulariser: Callable | None = None
+    ) -> jax.Array:
+        """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
+        does by in-painting the network's output too. `importance` `[B]` weighs the windows; `regulariser` gives what is
+        added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
         mask = self.inpaint_mask(x.shape[-2], blocks)
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
             weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
-        errors = self.process.loss(net, x, key, condition, weight=weight, project=inpaint(mask, x))
-        return (importance * errors).mean()
+        options: Any = {"weight": weight, "project": inpaint(mask, x), "regulariser": regulariser}
+        return (importance * self.process.loss(net, x, key, condition, **options)).mean()
 
     def observed(self, spec: Spec, observation) -> jax.Array:
         """Windows `[n, H, D]`, in network units, whose first row has the observations `[n, observation]`, which are in
@@ -111,6 +116,12 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
         return DenoiserState(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
 
+    def begun(self, spec: Spec, values, inpaint_mask) -> dict[str, Any]:
+        """Where `denoise` begins when it plans anew: its arguments for the nearest stored plans, or none for noise."""
+        if not self.retrieval_steps:
+            return {}
+        return {"last": nearest(spec, values, inpaint_mask), "levels": self.retrieval_steps}
+
     def denoise(
         self,
         denoiser: Callable,
@@ -119,6 +130,7 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         inpaint_mask,
         *,
         last=None,
+        levels: int | None = None,
         guide: Callable | None = None,
         project: Callable | tuple[Callable, ...] = (),
         history: bool = False,
@@ -127,16 +139,17 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a
         denoiser (x_t, t) -> x0_hat: the network's own, or guided.
 
-        last: the plan before, noised by `warm_start_steps` levels, from which the chain starts. project: hooks
-        (x, t) -> x of the caller's, before the in-painting of each step, which has the last word.
+        last: a plan, such as the one before, from which the chain starts, noised by so many `levels`;
+        `warm_start_steps` unless given. project: hooks (x, t) -> x of the caller's, before the in-painting of each
+        step, which has the last word.
         """
         hooks = project if isinstance(project, tuple) else (project,)
-        warm = last is not None
+        warm, levels = last is not None, self.warm_start_steps if levels is None else levels
         return sample(
             *(self.process, denoiser, key, values.shape),
-            nfe=self.warm_start_steps if warm else self.nfe or self.diffusion_steps,
+            nfe=levels if warm else self.nfe or self.diffusion_steps,
             warm_start=last,
-            start=self.warm_start_steps / self.diffusion_steps if warm else None,
+            start=levels / self.diffusion_steps if warm else None,
             solver=self.solver,
             guide=guide,
             project=(*hooks, inpaint(inpaint_mask, values)),

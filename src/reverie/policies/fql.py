@@ -49,8 +49,6 @@ class FQL(ActorCritic):
     """Widths of the flow's and the policy's hidden layers."""
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Widths of the critics' hidden layers."""
-    critic_layer_norm: bool = True
-    """Whether the critics' hidden layers are normalised."""
     alpha: NonNegative = 10.0
     """Weight of the distillation loss; the paper chooses 10 to 1000 a task."""
     flow_steps: Count = 10

@@ -97,8 +97,8 @@ class SfBC(BehaviourModel, WithCritics):
     def renew(self, state: State, key) -> State:
         """The critic that was plans from now on, and another is begun."""
         size = state.critic.params.nets.layers[0].weight.shape[-2]
-        net = QNetwork(key, size, 0, n=self.critics, hidden=self.critic_hidden, activation=self.activation)
-        return replace(state, critic=Optimised.create(net, self.critic_optimiser), previous=state.critic.params)
+        critic = Optimised.create(self.q_network_of(key, size), self.critic_optimiser)
+        return replace(state, critic=critic, previous=state.critic.params)
 
     def own_returns(self, state: State, view, key) -> dict[str, jax.Array]:
         return {"targets": view.rows["returns"]}

@@ -73,9 +73,9 @@ class WithCritics(StepPolicy):
 
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""
-    critic_layer_norm: bool = False
+    critic_layer_norm: bool = True
     """Whether the critics' hidden layers are normalised (Ba et al. 2016), which bounds what they say of actions far
-    from the data's."""
+    from the data's. Most papers' critics are not."""
     discount: Fraction = 0.99
     """Of a reward one step later."""
     rewards: Rewards = "raw"
@@ -95,8 +95,12 @@ class WithCritics(StepPolicy):
         return replace(spec, normalisers=spec.normalisers | {"rewards": rewards})
 
     def q_network(self, key, spec: Spec) -> QNetwork:
+        return self.q_network_of(key, spec.observation_dim + spec.action_dim)
+
+    def q_network_of(self, key, size: int) -> QNetwork:
+        """Critics of so many numbers, an observation's and an action's together."""
         return QNetwork(
-            *(key, spec.observation_dim, spec.action_dim),
+            *(key, size, 0),
             n=self.critics,
             hidden=self.critic_hidden,
             activation=self.activation,

@@ -30,6 +30,10 @@ class SoftActor(eqx.Module):
 class SoftActorCritic(Hidden, ActorCritic):
     """A policy that maximises Q and keeps an entropy of minus one a dimension of the action."""
 
+    critic_layer_norm: bool = False
+    """Whether the critics' hidden layers are normalised. What they say far from the data, CQL's penalty bounds, and
+    SAC's next steps correct."""
+
     def init_actor(self, key, spec: Spec) -> SoftActor:
         net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
         policy = Optimised.create(net, self.optimiser)

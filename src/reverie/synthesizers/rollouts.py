@@ -15,8 +15,9 @@ import numpy as np
 from reverie.configs import Adam
 from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions, transitions
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised
-from reverie.models import Bootstraps, Dynamics, Ensemble, errors, largest_uncertainty, rollout
+from reverie.learning import Optimised, map_rows
+from reverie.models import Bootstraps, Dynamics, Ensemble, errors, largest_uncertainty, outcome, rollout
+from reverie.networks.layers import concatenate
 from reverie.settings import Acting, Count, LearningRate, NonNegative
 from reverie.synthesizers import transition
 from reverie.synthesizers.chunked import Chunked
@@ -129,6 +130,19 @@ class ModelRollouts(Chunked, Adam):
         error = errors(models.ensemble, {name: rows[:held] for name, rows in spec.kept.items()}, spec)
         models = eqx.tree_at(lambda each: each.ensemble, models, models.ensemble.elites(error, self.elites))
         return Ready(models, self.bound(models.ensemble, spec), spec.kept["rewards"].min())
+
+    def predict(self, state: State, spec: Spec, observations, actions) -> tuple[np.ndarray, np.ndarray]:
+        """What follows steps `[N, ...]`, by the elites' mean: next observations and rewards, in the data's units."""
+        models = self.ready(state, spec).models
+
+        def piece(pairs, key):
+            observed, acted = jnp.split(pairs, [spec.observation_dim], -1)
+            mean, _ = models.ensemble(spec.normalise("observations", observed), spec.normalise("actions", acted))
+            after, reward = outcome(mean.mean(0), observed, spec)
+            return concatenate(after, reward[:, None])
+
+        found = np.asarray(map_rows(piece, concatenate(jnp.asarray(observations), actions), jax.random.key(0)))
+        return found[:, :-1], found[:, -1]
 
     def bound(self, ensemble: Ensemble, spec: Spec) -> jax.Array:
         """Of the uncertainty in rollouts, by the elites `ensemble`."""

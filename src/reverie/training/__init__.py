@@ -1,9 +1,10 @@
-"""Training: `fit`, `fit_online`, `load`, and the runs that they give."""
+"""Training: `fit`, `fit_online`, `adapt`, `load`, and the runs that they give."""
 
+from reverie.training.adapting import adapt
 from reverie.training.callbacks import Callback
 from reverie.training.fitting import fit
 from reverie.training.online import fit_online
 from reverie.training.run import Policy, Run, load
 from reverie.training.settings import Online, Synthesis
 
-__all__ = ["Callback", "Online", "Policy", "Run", "Synthesis", "fit", "fit_online", "load"]
+__all__ = ["Callback", "Online", "Policy", "Run", "Synthesis", "adapt", "fit", "fit_online", "load"]
