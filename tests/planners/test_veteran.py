@@ -13,6 +13,7 @@ from reverie.data import Dataset
 from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.planners import DiffusionVeteran
+from reverie.planning import remember
 
 SMALL = DiffusionVeteran(
     horizon=3,
@@ -50,6 +51,7 @@ def drifts(episodes=600, seed=0) -> Dataset:
 
 
 START = jnp.tile(jnp.array([0.0, 1.0]), (256, 1))
+FEW = START[:64]
 
 
 class LastPosition(eqx.Module):
@@ -78,21 +80,32 @@ def test_the_best_of_n_is_the_best_by_the_value_and_better_with_n(fresh):
     """Without a denoiser plans are what noise was begun with, over alpha: the best of N is N's order statistic."""
     state, spec = fresh
     for n, expected in {1: 0.0, 16: 1.766}.items():
-        best = plan_of(replace(SMALL, candidates=n), state, spec, START, jax.random.key(1))
-        start = SMALL.observed(spec, START)
+        best = plan_of(replace(SMALL, candidates=n), state, spec, FEW, jax.random.key(1))
+        start = SMALL.observed(spec, FEW)
         plans = drawn(state, spec, jnp.repeat(start[:, None], n, 1))
         np.testing.assert_allclose(best[:, -1, 0], plans[..., -1, 0].max(1), rtol=1e-4)
         np.testing.assert_array_equal(best[:, 0], start[:, 0])
         units = best[:, -1, 0] * SMALL.process.alpha(1.0)
-        assert float(units.mean()) == pytest.approx(expected, abs=4 / 16)
+        assert float(units.mean()) == pytest.approx(expected, abs=0.4)
         assert 0.3 < float(units.std()) < 1.2
 
 
 def test_one_candidate_is_the_plan_as_it_is_drawn(fresh):
     state, spec = fresh
-    alone = drawn(state, spec, SMALL.observed(spec, START))
-    plan = plan_of(replace(SMALL, candidates=1), state, spec, START, jax.random.key(1))
+    alone = drawn(state, spec, SMALL.observed(spec, FEW))
+    plan = plan_of(replace(SMALL, candidates=1), state, spec, FEW, jax.random.key(1))
     np.testing.assert_allclose(plan, alone, rtol=1e-4)
+
+
+def test_plans_may_begin_at_stored_ones(fresh):
+    """Without a denoiser a plan stays where it began, but for the noise of one level in 20: 0.17 over alpha."""
+    state, spec = fresh
+    stored = remember(spec, np.full((1, 3, 2), 5.0), capacity=1)
+    algorithm = replace(SMALL, candidates=1, retrieval_steps=1)
+    found = plan_of(algorithm, state, stored, FEW, jax.random.key(1))[:, 1:]
+    t = 1 / SMALL.diffusion_steps
+    assert float(found.mean()) == pytest.approx(5.0, abs=0.05)
+    assert float(found.std()) == pytest.approx(float(SMALL.process.sigma(t) / SMALL.process.alpha(t)), rel=0.15)
 
 
 def test_windows_of_low_returns_weigh_nothing_where_returns_weigh_much():

@@ -160,5 +160,6 @@ class DiffusionVeteran(WindowPlanner):
         """The best plans `[n, H, observation]`, in network units, for observations `[n, observation]`."""
         values: Any = jnp.repeat(self.observed(spec, observation)[:, None], self.candidates, 1)
         mask = self.inpaint_mask(self.horizon, self.blocks(spec))
-        plans = self.denoise(self.process.denoiser(state.denoiser_ema), key, values, mask)
+        denoiser = self.process.denoiser(state.denoiser_ema)
+        plans = self.denoise(denoiser, key, values, mask, **self.begun(spec, values, mask))
         return best_plans(plans, state.critic.params(plans))
