@@ -70,6 +70,11 @@ def fresh():
 
 
 @jax.jit
+def action_of(inverse, here, there, key, temperature):
+    return inverse.sample(here, there, key, temperature=temperature)
+
+
+@jax.jit
 def drawn(state, spec, values):
     """Unguided plans like `values`, of the key that the planner is given."""
     mask, denoiser = SMALL.inpaint_mask(3, SMALL.blocks(spec)), SMALL.process.denoiser(state.denoiser_ema)
@@ -95,6 +100,18 @@ def test_one_candidate_is_the_plan_as_it_is_drawn(fresh):
     alone = drawn(state, spec, SMALL.observed(spec, FEW))
     plan = plan_of(replace(SMALL, candidates=1), state, spec, FEW, jax.random.key(1))
     np.testing.assert_allclose(plan, alone, rtol=1e-4)
+
+
+def test_the_action_leads_to_the_next_row_of_the_plan(fresh):
+    """And to no later one: as the inverse dynamics has it of the plan's first two rows."""
+    state, spec = fresh
+    algorithm, key = replace(SMALL, candidates=1, action_temperature=0.0), jax.random.key(1)
+    found = act(algorithm, state, spec, FEW, (), {}, key)[0]
+    plan_key, action_key = jax.random.split(key)
+    rows = plan_of(algorithm, state, spec, FEW, plan_key)
+    expected = [action_of(state.inverse_ema, rows[:, 0], rows[:, row], action_key, 0.0) for row in (1, 2)]
+    np.testing.assert_allclose(found, expected[0], atol=1e-4)
+    assert np.abs(found - expected[1]).max() > 1e-2
 
 
 def test_plans_may_begin_at_stored_ones(fresh):
@@ -156,13 +173,8 @@ def test_the_inverse_dynamics_goes_a_stride_ahead(drifting):
     for ahead, expected in {2: d, 1: d / 2}.items():
         there = jnp.stack([0.1 * d * ahead, jnp.zeros(64)], -1)
         pair = [drifting.spec.normalise("observations", x) for x in (START[:64], there)]
-        found = action_of(drifting.state(0).inverse_ema, *pair)
+        found = action_of(drifting.state(0).inverse_ema, *pair, jax.random.key(0), 0.5)
         assert np.abs(found[:, 0] - expected).mean() < 0.1
-
-
-@jax.jit
-def action_of(inverse, *pair):
-    return inverse.sample(*pair, jax.random.key(0), temperature=0.5)
 
 
 @pytest.mark.parametrize(
