@@ -183,9 +183,8 @@ def _label(data: Dataset, name: str, empty: bool = False) -> np.ndarray:
         raise DataError(f"The data have no label {name!r}; their infos are {_listed(data.infos)}.")
     column = np.asarray(data.infos[name])
     if column.ndim != 1 or column.dtype.kind not in "biuf" or (column != np.round(column)).any():
-        raise DataError(
-            f"The label {name!r} has shape {list(column.shape)} and type {column.dtype}; give a whole number a step."
-        )
+        what = f"has shape {list(column.shape)} and type {column.dtype}"
+        raise DataError(f"The label {name!r} {what}; give a whole number a step, negative where there is no label.")
     known = column[column >= 0]
     if not 0 < len(np.unique(known)) <= MOST:
         raise DataError(f"The label {name!r} has {len(np.unique(known))} values; give one of 1 to {MOST}.")
