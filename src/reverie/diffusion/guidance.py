@@ -45,7 +45,7 @@ def classifier_free(predict: Callable, condition, null, scale: float) -> Callabl
 def combine(process: Process, denoisers: Sequence[Callable], scales: Sequence[float]) -> Callable:
     """sum_i w_i eps_i of several models on one space, each with its own conditions: their skills together.
 
-    At every noise level the score is that of prod_i p_i(x_t)^w_i (Liu et al. 2022; Du et al. 2023). Scales that sum to
+    At every noise level the score is that of prod_i p_i(x_t)^w_i (Liu et al. 2022). Scales that sum to
     1 keep the width of what all models agree on; 1, 1 and -1 are p_1 p_2 / p_3. Any others need a process with a signal
     at its noisiest time, as an eps that is not the noise's own says nothing of x0 without one: there x0_hat is then the
     sum of the models' alone. Raises ReverieError unless there is one scale for each model.
