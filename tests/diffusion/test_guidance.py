@@ -119,6 +119,81 @@ def test_a_negative_scale_is_not(scales):
     np.testing.assert_allclose(x - plain, np.broadcast_to(jnp.array(scales) @ means, x.shape), atol=0.02)
 
 
+ONE, OTHER = Mixture([0.4, 0.6], [[-1.0], [0.8]], [[0.1], [0.2]]), Mixture([0.5, 0.5], [[-0.9], [1.2]], [[0.15], [0.1]])
+"""Of one number each."""
+
+
+def side_by_side(process, *mixtures):
+    """The denoiser of several numbers, each independent of the others and of its own mixture."""
+    each = [mixture.denoiser(process) for mixture in mixtures]
+    return lambda x, t: jnp.concatenate([d(x[..., i : i + 1], t) for i, d in enumerate(each)], -1)
+
+
+def only(mixture, k):
+    return Mixture([1.0], mixture.means[k : k + 1], mixture.variances[k : k + 1])
+
+
+def test_of_a_mixture_what_was_never_told_together_is_sampled_together():
+    """Two conditions name a component of one number each: together, the posterior is the one component of both; alone,
+    the other number is as it was. NOT what lies m away, by a scale -w, is exactly -w m away; nothing else changes."""
+    process, m, w = diffusion.vp_linear(), 0.7, 0.5
+    told = {0: (ONE, OTHER), 1: (only(ONE, 1), OTHER), 2: (ONE, only(OTHER, 0))}
+
+    def predict(x, t, y):
+        denoisers = [side_by_side(process, *told[i]) for i in (0, 1, 2)]
+        return jnp.take_along_axis(jnp.stack([d(x, t) for d in denoisers]), y[None, ..., None], 0)[0]
+
+    n = 8192
+    conditions, null = [jnp.full(n, i) for i in (1, 2)], jnp.zeros(n, int)
+    x = run(process, diffusion.compose(predict, conditions, [1.0, 1.0], null), n)
+    means, variances = (np.array([getattr(ONE, a)[1, 0], getattr(OTHER, a)[0, 0]]) for a in ("means", "variances"))
+    np.testing.assert_allclose(x.mean(0), means, atol=4 * np.sqrt(variances.max() / n) + 0.01)
+    np.testing.assert_allclose(x.var(0), variances, rtol=0.08)
+    alone = run(process, diffusion.compose(predict, conditions[:1], [1.0], null), n)
+    np.testing.assert_allclose(alone.mean(0), [means[0], OTHER.mean[0]], atol=0.06)
+
+    one, away = only(OTHER, 0), Mixture([1.0], OTHER.means[:1] + m, OTHER.variances[:1])
+
+    def shift_one(x, t, y):
+        return jnp.where(y[..., None], side_by_side(process, ONE, away)(x, t), side_by_side(process, ONE, one)(x, t))
+
+    x = run(process, diffusion.compose(shift_one, [jnp.ones(n, bool)], [-w], jnp.zeros(n, bool)), n)
+    plain = run(process, side_by_side(process, ONE, one), n)
+    np.testing.assert_allclose(x - plain, np.broadcast_to([0, -w * m], x.shape), atol=0.02)
+
+
+def test_scores_of_several_models_add():
+    """One model knows of the first number, one of the second, and the third of neither: p_1 p_2 / p_3 knows both, at
+    every noise level. With equal scales of sum 1 two Gaussians alike but for their means have their mean."""
+    process, n = diffusion.vp_linear(), 8192
+    free = Mixture([1.0], [[0.2]], [[1.0]])
+    models = [side_by_side(process, *each) for each in ((ONE, free), (free, OTHER), (free, free))]
+    x = run(process, diffusion.combine(process, models, [1.0, 1.0, -1.0]), n)
+    np.testing.assert_allclose(x, run(process, side_by_side(process, ONE, OTHER), n), atol=1e-4)
+    np.testing.assert_allclose(x.mean(0), [ONE.mean[0], OTHER.mean[0]], atol=0.05)
+
+    means = [jnp.array([[1.0, -0.5]]), jnp.array([[0.2, 0.5]]), jnp.array([[0.6, 0.0]])]
+    one, two, between = (Mixture([1.0], mean, jnp.full((1, 2), 0.3)).denoiser(process) for mean in means)
+    x = run(process, diffusion.combine(process, [one, two], [0.5, 0.5]), 512)
+    np.testing.assert_allclose(x, run(process, between, 512), atol=1e-5)
+
+
+def test_noises_add_whatever_the_scales():
+    process = diffusion.vp_linear()
+    x, t = jax.random.normal(jax.random.key(0), (16, 2)), jnp.float32(0.4)
+    models = [TWO_MODES.denoiser(process), GAUSSIAN.denoiser(process)]
+
+    def eps(denoiser):
+        return (x - process.alpha(t) * denoiser(x, t)) / process.sigma(t)
+
+    found = eps(diffusion.combine(process, models, [0.7, 0.6]))
+    np.testing.assert_allclose(found, 0.7 * eps(models[0]) + 0.6 * eps(models[1]), atol=1e-5)
+    with pytest.raises(ValueError, match="2 denoisers but 1 scales"):
+        diffusion.combine(process, models, [1.0])
+    flow = diffusion.rectified_flow()  # which has no signal at t = 1
+    assert jnp.isfinite(diffusion.combine(flow, models, [1.0, 1.0])(x, jnp.float32(1.0))).all()
+
+
 def test_conditions_are_trees():
     """A dictionary of arrays as the condition, of several shapes and without some batch axes, through the loss, the
     denoiser and guidance, is the same as the parts by themselves."""

@@ -12,7 +12,7 @@ import pytest
 from reverie.data import Dataset, MinMax, Spec
 from reverie.errors import ReverieError
 from reverie.planners import Diffuser
-from reverie.planning import WindowDiffusion
+from reverie.planning import Plan, WindowDiffusion
 
 H, D = 4, 3
 
@@ -174,6 +174,24 @@ def test_plans_take_the_nfe_asked_for_and_warm_ones_their_steps(changed, nfe):
     denoise(counting, algorithm, last=VALUES).block_until_ready()
     jax.effects_barrier()
     assert sorted(times) == [0, 1]
+
+
+def test_a_plan_begins_from_the_last_one_where_there_is_one():
+    """With `warm_start_steps`; without, all are made anew."""
+    last = Plan(jnp.full((6, H, D), 0.7), jnp.array([0, 1, 0, 5, 0, 0]))
+    denoiser, key = SMALL.process.denoiser(leaning), jax.random.key(0)
+    warm = replace(SMALL, warm_start_steps=2)
+    anew, begun = (warm.denoise(denoiser, key, VALUES, MASK, last=rows) for rows in (None, last.rows))
+    found = warm.replanned(SPEC, denoiser, key, VALUES, MASK, last)
+    expected = jnp.where((last.step > 0)[:, None, None], begun, anew)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(begun - anew).max() > 0.1
+    np.testing.assert_allclose(SMALL.replanned(SPEC, denoiser, key, VALUES, MASK, last), anew, atol=1e-6)
+
+
+def leaning(x, t, condition):
+    """A network that leaves something of what it is given."""
+    return 0.5 * x
 
 
 @pytest.mark.parametrize(

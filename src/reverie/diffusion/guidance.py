@@ -42,6 +42,28 @@ def classifier_free(predict: Callable, condition, null, scale: float) -> Callabl
     return compose(predict, [condition], [scale], null)
 
 
+def combine(process: Process, denoisers: Sequence[Callable], scales: Sequence[float]) -> Callable:
+    """sum_i w_i eps_i of several models on one space, each with its own conditions: their skills together.
+
+    At every noise level the score is that of prod_i p_i(x_t)^w_i (Liu et al. 2022). Scales that sum to
+    1 keep the width of what all models agree on; 1, 1 and -1 are p_1 p_2 / p_3. Any others need a process with a signal
+    at its noisiest time, as an eps that is not the noise's own says nothing of x0 without one: there x0_hat is then the
+    sum of the models' alone. Raises ReverieError unless there is one scale for each model.
+    """
+    if len(denoisers) != len(scales):
+        raise ReverieError(f"{len(denoisers)} denoisers but {len(scales)} scales; give one scale each")
+    rest = 1 - sum(scales)
+
+    def denoiser(x, t):
+        total = sum(w * each(x, t) for w, each in zip(scales, denoisers, strict=True))
+        if abs(rest) < 1e-6:
+            return total
+        alpha = process.alpha(t)
+        return total + rest * jnp.where(alpha > 0, 1 / jnp.maximum(alpha, 1e-12), 0) * x
+
+    return denoiser
+
+
 def energy(process: Process, denoiser: Callable, log_density: Callable, scale: float = 1.0) -> Callable:
     """Classifier guidance (Dhariwal & Nichol 2021): eps - scale sigma grad log p(y|x_t).
 

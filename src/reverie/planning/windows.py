@@ -20,6 +20,7 @@ from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import TemporalUNet
 from reverie.networks.unet import check_horizon
+from reverie.planning.receding import Plan, replan
 from reverie.planning.retrieval import nearest
 from reverie.protocols import Actor
 from reverie.settings import Acting, Count, LearningRate, Natural, NonNegative
@@ -121,6 +122,23 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         if not self.retrieval_steps:
             return {}
         return {"last": nearest(spec, values, inpaint_mask), "levels": self.retrieval_steps}
+
+    def replanned(
+        self, spec: Spec, denoiser: Callable, key, values, inpaint_mask, last: Plan, **options: Unpack[SampleOptions]
+    ) -> jax.Array:
+        """As `denoise`, where `warm_start_steps` from the plans before, of the environments that have one."""
+
+        def anew(rows):
+            return self.denoise(
+                denoiser, key, values, inpaint_mask, **self.begun(spec, values, inpaint_mask), **options
+            )
+
+        def warm(rows):
+            return self.denoise(denoiser, key, values, inpaint_mask, last=rows, **options)
+
+        if not self.warm_start_steps:
+            return anew(last.rows)
+        return replan(last.rows, (last.step == 0, anew), (last.step > 0, warm))
 
     def denoise(
         self,
