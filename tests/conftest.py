@@ -44,7 +44,7 @@ def optimised():
     return context
 
 
-TRAINING = {"sided", "crossing", "trained"}
+TRAINING = {"sided", "crossing", "trained", "drifting"}
 """Fixtures that train for ten seconds and more: what uses them is slow."""
 
 

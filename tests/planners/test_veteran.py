@@ -127,7 +127,7 @@ def test_plans_may_begin_at_stored_ones(fresh):
 
 def test_windows_of_low_returns_weigh_nothing_where_returns_weigh_much():
     """At a weight of 100 the lower half's states have no part in the denoiser's loss; those of the best have."""
-    algorithm = replace(SMALL, return_weight=100.0)
+    algorithm = replace(SMALL, depth=1, inverse_hidden=(8,), return_weight=100.0)
     view, spec = algorithm.prepare(drifts(20))
     state, batch = woken(jax.jit(algorithm.init)(jax.random.key(0), spec)), view.draw(jax.random.key(1), 32)
     update = jax.jit(algorithm.update)
