@@ -110,6 +110,9 @@ def test_plans_are_judged_by_the_model_step_by_step():
     np.testing.assert_allclose(imagined.error[::2], 0, atol=1e-5)
     np.testing.assert_allclose(imagined.error[1::2], np.abs(0.1 * imagined.actions[1::2, 0, 0]), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(imagined.rewards, imagined.observations[..., 0])
+    broken = plans.copy()
+    broken[0, 3, 1] += 5
+    assert judge(run, broken, moves).error[0] == pytest.approx(5, rel=1e-4), "one wrong step is enough"
 
 
 def test_kept_plans_are_episodes():
