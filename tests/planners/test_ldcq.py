@@ -161,7 +161,8 @@ def trained(optimised):
         **TINY | {"diffusion_steps": 10, "support": 8, "candidates": 16, "hidden": (64, 64), "critic_hidden": (64, 64)},
         beta=0.05,
         vae_updates=300,
-        prior_updates=400,
+        ema_decay=0.99,
+        prior_updates=800,
         learning_rate=2e-3,
         critic_learning_rate=2e-3,
         tau=0.05,
@@ -170,7 +171,7 @@ def trained(optimised):
         replan_interval=4,
     )
     with optimised():
-        return reverie.fit(algorithm, junction(), steps=1200, progress=False)
+        return reverie.fit(algorithm, junction(), steps=1600, progress=False)
 
 
 def decoded(run, candidates, n=256):
@@ -194,7 +195,7 @@ def test_values_are_discounted_over_segments_to_the_reward(trained):
     junction 0.9^7: the one needs two values of states further on, and the other one."""
     algorithm, state, spec = trained.algorithm, trained.state(0), trained.spec
     seen = spec.normalise("observations", jnp.float32([[0.0, 0.0], [0.0, 0.4]]))
-    z = algorithm.draw(state.prior.params, seen, jax.random.key(0), 64)
+    z = algorithm.draw(state.prior_ema, seen, jax.random.key(0), 64)
     values = np.asarray(state.critic.target(seen[:, None], z).min(0))
     assert values[1].max() == pytest.approx(0.9**7, abs=0.12)
     assert values[1].min() < 0.15
