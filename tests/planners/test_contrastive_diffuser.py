@@ -14,21 +14,18 @@ from reverie.planners import ContrastiveDiffuser, Diffuser
 SMALL = {"horizon": 8, "width": 32, "multipliers": (1,), "diffusion_steps": 10, "termination_penalty": 0.0}
 
 
-def updated(algorithm, data):
-    view, spec = algorithm.prepare(data)
-    state = algorithm.init(jax.random.key(0), spec)
-    update = jax.jit(algorithm.update)
-    for i in range(3):
-        state, metrics = update(state, view.draw(jax.random.key(i), 16), jax.random.key(i))
-    return state, metrics
+def test_without_contrast_it_is_diffuser():
+    """The programs of an update are the same, letter for letter, and so are their results, bit for bit."""
+    view, spec = ContrastiveDiffuser(**SMALL).prepare(two_ways(20))
+    batch = view.draw(jax.random.key(0), 16)
 
+    def program(algorithm):
+        state = jax.eval_shape(algorithm.init, jax.random.key(0), spec)
+        return str(jax.make_jaxpr(algorithm.update)(state, batch, jax.random.key(0)))
 
-def test_without_contrast_it_is_diffuser_bit_for_bit():
-    data = two_ways(20)
-    found, metrics = updated(ContrastiveDiffuser(**SMALL, contrast=0.0), data)
-    expected, others = updated(Diffuser(**SMALL), data)
-    for mine, theirs in zip(jax.tree.leaves((found, metrics)), jax.tree.leaves((expected, others)), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    plain = program(Diffuser(**SMALL))
+    assert program(ContrastiveDiffuser(**SMALL, contrast=0.0)) == plain
+    assert program(ContrastiveDiffuser(**SMALL, contrast=0.1)) != plain
 
 
 def test_the_loss_is_diffusers_and_the_weighted_contrast_of_what_is_predicted():
@@ -67,26 +64,18 @@ def test_high_states_are_those_of_high_return_in_the_episode():
     assert low.max() > 0.9
 
 
-def right(run):
-    """The share of unguided plans' states that are on the rewarded side: half of the data's are."""
-    algorithm = replace(run.algorithm, guidance_scale=0.0, candidates=1)
-    carry = algorithm.reset(run.spec, 256, {})
-    plan = jax.jit(algorithm.plan)(run.state(), run.spec, jnp.zeros((256, 1)), carry, jax.random.key(0))
-    states = np.asarray(run.spec.denormalise("observations", plan[:, 2:, 1:]))
-    return (states > 0).mean(), np.abs(np.diff(states[..., 0], axis=1) - 0.1 * np.sign(states[:, 1:, 0])).mean()
-
-
 @pytest.mark.slow
 def test_contrast_leads_to_where_returns_are_high(optimised):
-    """Half of the unguided plans go right without the contrast, and most with it, with steps as true to the data's."""
-    found = []
+    """Unguided plans' states are mostly on the rewarded side, where half of the data's are and half of Diffuser's (as
+    test_diffuser.py finds), and move as the data's do, by 0.1 a row."""
+    algorithm = ContrastiveDiffuser(
+        **SMALL, contrast=2.0, ema_start=100, ema_decay=0.9, learning_rate=1e-3, value_updates=0
+    )
     with optimised():
-        for contrast in (0.0, 2.0):
-            algorithm = ContrastiveDiffuser(
-                **SMALL, contrast=contrast, ema_start=100, ema_decay=0.9, learning_rate=1e-3, value_updates=0
-            )
-            found.append(right(reverie.fit(algorithm, two_ways(), steps=200, progress=False)))
-    (without, error), (with_contrast, other) = found
-    assert abs(without - 0.5) < 0.15
-    assert with_contrast > 0.8
-    assert other < 2 * error + 0.02
+        run = reverie.fit(algorithm, two_ways(), steps=200, progress=False)
+    free = replace(algorithm, guidance_scale=0.0, candidates=1)
+    carry = free.reset(run.spec, 256, {})
+    plan = jax.jit(free.plan)(run.state(), run.spec, jnp.zeros((256, 1)), carry, jax.random.key(0))
+    states = np.asarray(run.spec.denormalise("observations", plan[:, 2:, 1:]))[..., 0]
+    assert (states > 0).mean() > 0.8
+    assert np.abs(np.diff(states, axis=1) - 0.1 * np.sign(states[:, 1:])).mean() < 0.12

@@ -28,6 +28,8 @@ from reverie.wishes import Wishes
 class State(eqx.Module):
     vae: Optimised
     prior: Optimised
+    prior_ema: DenoisingMLP
+    """Which draws."""
     critic: Critic
 
 
@@ -60,6 +62,8 @@ class LDCQ(Sampling, Adam, Actor):
     """Adam's step size for the autoencoder and the prior."""
     critic_learning_rate: LearningRate = 5e-4
     """Adam's step size for the critics."""
+    ema_decay: Fraction = 0.995
+    """Of the prior's average, which draws latents, and moves in every update."""
     diffusion_steps: Count = 100
     """Noise levels."""
     discount: Fraction = 0.995
@@ -103,7 +107,7 @@ class LDCQ(Sampling, Adam, Actor):
         prior = DenoisingMLP(prior_key, self.latent_dim, spec.observation_dim, hidden=self.hidden)
         q = QNetwork(critic_key, spec.observation_dim, self.latent_dim, hidden=self.critic_hidden)
         critic = Critic(Optimised.create(q, self.critic_optimiser), q)
-        return State(Optimised.create(vae, self.optimiser), Optimised.create(prior, self.optimiser), critic)
+        return State(Optimised.create(vae, self.optimiser), Optimised.create(prior, self.optimiser), prior, critic)
 
     def learn_vae(self, state: State, batch, key):
         def loss(vae):
@@ -123,7 +127,8 @@ class LDCQ(Sampling, Adam, Actor):
         prior, loss = state.prior.minimise(
             lambda net: self.process.loss(net, z, key, batch["observations"][:, 0]).mean(), self.optimiser
         )
-        return replace(state, prior=prior), {"diffusion_loss": loss}
+        average = ema(state.prior_ema, prior.params, self.ema_decay)
+        return replace(state, prior=prior, prior_ema=average), {"diffusion_loss": loss}
 
     def draw(self, prior, observation, key, n: int) -> jax.Array:
         """n latents for each observation `[B, observation]`: `[B, n, latent]`."""
@@ -133,7 +138,7 @@ class LDCQ(Sampling, Adam, Actor):
 
     def derive_supports(self, state: State, view: Segments, key) -> dict[str, Any]:
         def draw(observations, key):
-            return self.draw(state.prior.params, observations, key, self.support)
+            return self.draw(state.prior_ema, observations, key, self.support)
 
         return {"support": map_rows(draw, view.last_observations, key)}
 
@@ -165,7 +170,7 @@ class LDCQ(Sampling, Adam, Actor):
         s = spec.normalise("observations", observation)
 
         def anew(rows):
-            z = self.draw(state.prior.params, s, key, self.candidates)
+            z = self.draw(state.prior_ema, s, key, self.candidates)
             return select(z, state.critic.online.params(s[:, None], z).min(0))[:, None]
 
         latent = replan(carry.rows, (carry.step % (self.replan_interval or self.horizon) == 0, anew))
