@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-import reverie
+from reverie.baselines import BC
 from reverie.planners import DecisionDiffuser
+from reverie.training import Run
 
 TINY = {"horizon": 4, "width": 8, "multipliers": (4,), "diffusion_steps": 2, "hidden": (8,)}
 
@@ -59,26 +62,42 @@ def test_returns_are_discounted_from_the_episode_s_start(recipe, monkeypatch):
     assert recipe.discounted("rewarded", 1.0) == "rewarded"
 
 
-@pytest.mark.slow
-def test_both_pictures_are_drawn(recipe, monkeypatch, tmp_path, capsys):
+def untrained(algorithm, data, seeds=2, **_) -> Run:
+    """A run of zeros, for which nothing is compiled."""
+    spec = algorithm.prepare(data)[1]
+    shapes = jax.eval_shape(lambda spec: algorithm.init(jax.random.key(0), spec), spec)
+    states = jax.tree.map(lambda x: jnp.zeros((seeds, *x.shape), x.dtype), shapes)
+    return Run(algorithm, spec, states, 1, tuple(range(seeds)), Path("dd"))
+
+
+def test_plans_are_drawn_for_every_wish(recipe, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "PLANNER", replace(recipe.PLANNER, **TINY))
-    command = f"together --paths 200 --horizon 4 --width 8 --steps 2 --seeds 2 --plans 5 --out {tmp_path}"
+    monkeypatch.setattr(recipe.reverie, "fit", untrained)
+    command = f"together --paths 200 --horizon 4 --width 8 --seeds 2 --plans 5 --out {tmp_path}"
     recipe.main(command.split())
     assert (tmp_path / "together.png").stat().st_size > 10_000
     assert "| the one, NOT the other |" in (tmp_path / "together.md").read_text()
 
-    monkeypatch.setattr(recipe, "make", lambda name: Rewarded())
-    monkeypatch.chdir(tmp_path)
+
+def test_returns_are_measured_once_and_drawn(recipe, monkeypatch, tmp_path):
+    """Rewards of 1 for three steps, discounted by 0.5."""
     data = replace(recipe.paths(20, 4), rewards=np.ones(80, np.float32))
-    reverie.fit(DecisionDiffuser(**TINY, discount=0.5), data, steps=1, seeds=2, out=tmp_path / "dd", progress=False)
-    command = "returns dd --env rewarded --points 2 --episodes 2 --out ."
+    run = untrained(DecisionDiffuser(**TINY, discount=0.5), data)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe, "make", lambda name: Rewarded())
+    monkeypatch.setattr(recipe.reverie, "load", lambda path: run)
     for _ in range(2):
-        recipe.main(command.split())
+        recipe.main(["returns", "dd", "--env", "rewarded", "--points", "2", "--episodes", "2", "--out", "."])
     rows = json.loads(Path("wishes.json").read_text())
     assert [row["got"] for row in rows] == [[[1.75] * 2] * 2] * 2
     assert rows[0]["asked"] < 1 < 1.875 < rows[1]["asked"]
     assert not Path("dd/evaluation.json").exists()
     assert Path("returns.png").stat().st_size > 10_000
+
+
+def test_a_run_that_cannot_be_asked_for_a_return_is_refused(recipe, monkeypatch, tmp_path, capsys):
+    other = Run(BC(), None, {}, 0, (0,))
+    monkeypatch.setattr(recipe.reverie, "load", lambda path: other)
     with pytest.raises(SystemExit):
-        recipe.main(["returns", "paths", *command.split()[2:]])
-    assert "cannot be asked for target_return" in capsys.readouterr().err
+        recipe.main(["returns", "bc", "--env", "rewarded", "--out", str(tmp_path)])
+    assert "bc in bc cannot be asked for target_return" in capsys.readouterr().err
