@@ -17,6 +17,7 @@ import argparse
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -37,6 +38,15 @@ BEYOND = 0.1
 """Of the range: how far outside it is asked too."""
 PLACES = {"one": (-0.6, 0.5), "other": (0.6, 0.5)}
 RADIUS = 0.3
+START = (0.0, -0.2)
+PLANNER = DecisionDiffuser(
+    multipliers=(1, 2, 4),
+    diffusion_steps=50,
+    labels=("one", "other"),
+    learning_rate=5e-4,
+    ema_decay=0.97,
+    temperature=1.0,
+)
 ASKED = {
     "nothing": {},
     "the one": {"one_1": 1.0},
@@ -162,7 +172,7 @@ def paths(episodes: int, length: int, seed: int = 0) -> Dataset:
     along = np.linspace(0, 1, length)
     waves = np.stack([np.sin(math.pi * (k + 0.5) * along) for k in range(4)])
     weights = rng.normal(size=(episodes, 2, 4)) * (0.7 / np.arange(1, 5))
-    places = np.array([0.0, -0.2]) + np.moveaxis(weights @ waves, 1, 2)
+    places = np.array(START) + np.moveaxis(weights @ waves, 1, 2)
     actions = np.diff(places, axis=1, append=places[:, -1:])
     judged = rng.random(episodes) < 0.5
     yet = {name: np.flip(np.logical_or.accumulate(np.flip(inside(places, name), 1), 1), 1) for name in PLACES}
@@ -188,17 +198,7 @@ def passes(places: np.ndarray, name: str) -> np.ndarray:
 
 
 def ask_together(options: argparse.Namespace) -> None:
-    planner = DecisionDiffuser(
-        horizon=options.horizon,
-        width=options.width,
-        multipliers=(1, 2, 4),
-        diffusion_steps=50,
-        labels=("one", "other"),
-        learning_rate=5e-4,
-        ema_start=options.steps // 4,
-        ema_decay=0.97,
-        temperature=1.0,
-    )
+    planner = replace(PLANNER, horizon=options.horizon, width=options.width, ema_start=options.steps // 4)
     data = paths(options.paths, options.horizon)
     run = reverie.fit(planner, data, steps=options.steps, seeds=options.seeds, out=options.out / "paths", resume=True)
     plans = {name: [plans_of(run, seed, options.plans, wish) for seed in run.seeds] for name, wish in ASKED.items()}
@@ -215,14 +215,15 @@ def ask_together(options: argparse.Namespace) -> None:
 def plans_of(run, seed: int, n: int, wish: dict[str, float]) -> np.ndarray:
     """Whole paths from where all begin: `[n, H, 2]`."""
     algorithm, spec = run.algorithm, run.spec
-    plan, asked = algorithm.reset(spec, n, resolve(algorithm.name, run.wishes, wish, n))
-    start = np.broadcast_to(np.float32([0.0, -0.2]), (n, 2))
+    carry = algorithm.reset(spec, n, resolve(algorithm.name, run.wishes, wish, n))
+    start = np.broadcast_to(np.float32(START), (n, 2))
+    rows = planned(algorithm, run.state(seed), spec, carry, start, jax.random.key(seed))
+    return np.asarray(spec.denormalise("observations", rows))
 
-    @jax.jit
-    def made(state, key):
-        return algorithm.plan(algorithm.denoiser(state, spec, (plan, asked)), spec, start, plan, key)
 
-    return np.asarray(spec.denormalise("observations", made(run.state(seed), jax.random.key(seed))))
+@partial(jax.jit, static_argnums=0)
+def planned(algorithm, state, spec, carry, start, key):
+    return algorithm.plan(algorithm.denoiser(state, spec, carry), spec, start, carry[0], key)
 
 
 def draw_together(plans: dict, share: dict, path: Path) -> None:
