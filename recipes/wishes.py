@@ -229,7 +229,7 @@ def planned(algorithm, state, spec, carry, start, key):
 def draw_together(plans: dict, share: dict, path: Path) -> None:
     from matplotlib.patches import Circle
 
-    with panels(len(plans), width=2.3, height=2.5) as (figure, axes):
+    with panels(len(plans), width=2.05, height=2.8) as (figure, axes):
         for ax, (name, each) in zip(axes, plans.items(), strict=True):
             for x in each[:60]:
                 ax.plot(*x.T, color=DISTINCT[2], alpha=0.25, linewidth=0.8)
@@ -238,7 +238,7 @@ def draw_together(plans: dict, share: dict, path: Path) -> None:
             told = ", ".join(f"{e.value:.0f}" for e in share[name].values())
             ax.set(title=f"{name}\n{told} %", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
             ax.title.set_fontsize(8)
-        figure.supxlabel("plans that pass the one, the other, both", x=0.01, ha="left", fontsize=8)
+        figure.supxlabel("per cent of the plans that pass the one, the other, both", x=0.01, ha="left", fontsize=8)
     print(f"picture: {save(figure, path)}")
 
 

@@ -65,19 +65,19 @@ def steps(run, scale=1.0, **wishes):
     algorithm = replace(run.algorithm, guidance_scale=float("target_return" in wishes))
     plan, asked = algorithm.reset(run.spec, 600, resolve("it", run.wishes, wishes, 600))
     carry = plan, asked._replace(scales=scale * asked.scales)
-    action, _ = act(run.algorithm, run.state(0), run.spec, jnp.zeros((600, 2)), carry, {}, jax.random.key(0))
+    action, _ = act(run.algorithm, run.state(), run.spec, jnp.zeros((600, 2)), carry, {}, jax.random.key(0))
     return np.asarray(action)
 
 
 def test_scale_one_samples_what_has_the_return_and_zero_the_marginal(trained):
     """80 % of what has the return 1 goes right and 20 % of what has the return 0, half of all; and a larger scale
-    sharpens. (Scales that count from 0 would have 80 % at 0.) Within 12 points, of which 3 standard errors are
+    sharpens. (Scales that count from 0 would have 80 % at 0.) Within 15 points, of which 3 standard errors are
     5 and what is not learned yet the rest."""
     asked = ((1, 1), (1, 0), (0, 1), (3, 1))
     share = {(w, r): (steps(trained, w, target_return=r)[:, 0] > 0).mean() for w, r in asked}
-    assert share[1, 1] == pytest.approx(0.8, abs=0.12)
-    assert share[1, 0] == pytest.approx(0.2, abs=0.12)
-    assert share[0, 1] == pytest.approx(0.5, abs=0.12)
+    assert share[1, 1] == pytest.approx(0.8, abs=0.15)
+    assert share[1, 0] == pytest.approx(0.2, abs=0.15)
+    assert share[0, 1] == pytest.approx(0.5, abs=0.15)
     assert share[3, 1] > 0.93
 
 
@@ -85,8 +85,8 @@ def test_two_labels_that_were_never_told_together_hold_together(trained):
     """Each alone leaves the other at a half."""
     found = {name: steps(trained, **dict.fromkeys(name.split(), 1.0)) for name in ("right_1", "up_1", "right_1 up_1")}
     both = {name: (actions > 0).all(1).mean() for name, actions in found.items()}
-    assert both["right_1 up_1"] > 0.7
-    assert max(both["right_1"], both["up_1"]) < 0.6
+    assert both["right_1 up_1"] > 0.75
+    assert max(both["right_1"], both["up_1"]) < 0.68
     assert np.abs(np.abs(found["right_1 up_1"]) - 1).mean() < 0.2, "steps are as long as the data's"
 
 
