@@ -1,18 +1,27 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
+from reverie.planning.composition import interleaved, join, joined_rows, seam_gaps
+from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.values import best_plans, noisy_value_loss, return_units
 from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
 
 __all__ = [
+    "AnewPlanner",
     "DenoiserState",
+    "GoalPlanner",
+    "GoalState",
     "InverseDynamics",
     "Plan",
     "WindowDiffusion",
     "WindowPlanner",
     "best_plans",
+    "interleaved",
+    "join",
+    "joined_rows",
     "noisy_value_loss",
     "replan",
     "return_units",
+    "seam_gaps",
 ]
