@@ -70,7 +70,7 @@ def test_one_chunk_is_what_the_base_model_plans(untrained):
 
     @jax.jit
     def base(key):
-        denoiser = algorithm.process.denoiser(net.unet, net.code(side, side))
+        denoiser = algorithm.process.denoiser(net, net.told(12, side, side))
         return algorithm.denoise(denoiser, key, values, mask, clip_x0=(-1, 1))
 
     for parallel in (False, True):

@@ -5,7 +5,7 @@ a goal. A way longer than any episode is then several windows denoised together,
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -51,14 +51,29 @@ class SideEncoder(eqx.Module):
 
 
 class ChunkUNet(eqx.Module):
-    """Diffuser's U-Net, with a code of both sides beside the time's embedding."""
+    """Diffuser's U-Net, with a code of both sides beside the time's embedding; `aligned`, it also sees the overlaps at
+    the rows where they lie, as further columns."""
 
     unet: TemporalUNet
     left: SideEncoder
     right: SideEncoder
+    aligned: bool = eqx.field(static=True)
 
-    def code(self, left: Side, right: Side) -> jax.Array:
-        return concatenate(self.left(left), self.right(right))
+    def told(self, rows: int, left: Side, right: Side) -> tuple[jax.Array, ...]:
+        """What a window of so many rows is told of its sides: a code `[..., E]`, and rows `[..., H, D]` if aligned."""
+        code = concatenate(self.left(left), self.right(right))
+        if not self.aligned:
+            return (code,)
+        known = ((side.kind == NEIGHBOUR)[..., None, None] * side.overlap for side in (left, right))
+        first, last = jnp.broadcast_arrays(*known)
+        between = jnp.zeros((*first.shape[:-2], rows - 2 * first.shape[-2], first.shape[-1]))
+        return code, jnp.concatenate([first, between, last], -2)
+
+    def __call__(self, x, t, told) -> jax.Array:
+        """x `[..., H, D]` to the same, given what `told` gave."""
+        code, *rows = told
+        seen = jnp.concatenate([x, *(jnp.broadcast_to(each, x.shape) for each in rows)], -1)
+        return self.unet(seen, t, code)[..., : x.shape[-1]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,9 @@ class CompDiffuser(AnewPlanner):
     """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 64
     """Noise levels."""
+    overlaps: Literal["encoded", "aligned"] = "encoded"
+    """How a window is told of its neighbours: by a code of where they overlap, as in the paper, or also by these rows
+    themselves, beside its own."""
     code_width: Count = 64
     """Numbers that encode a neighbour's overlap."""
     drop: Annotated[float, Limit(0.0, 1.0)] = 0.2
@@ -114,13 +132,13 @@ class CompDiffuser(AnewPlanner):
     def plan_rows(self) -> int:
         return joined_rows(self.chunks, self.horizon, self.overlap)
 
-    def cond_dim(self, spec: Spec) -> int:
-        return 2 * (self.code_width + 3)
-
     def network(self, key, spec: Spec) -> ChunkUNet:
         size, (key, *keys) = self.blocks(spec).size, jax.random.split(key, 3)
         left, right = (SideEncoder(each, self.overlap, size, self.code_width) for each in keys)
-        return ChunkUNet(super().network(key, spec), left, right)
+        aligned = self.overlaps == "aligned"
+        shape: dict[str, Any] = {"width": self.width, "multipliers": self.multipliers, "attention": self.attention}
+        unet = TemporalUNet(key, (1 + aligned) * size, cond_dim=2 * (self.code_width + 3), **shape)
+        return ChunkUNet(unet, left, right, aligned)
 
     # Learning: a window's own ends, noised anew, are what its neighbours would be there (section 3.2).
 
@@ -138,7 +156,7 @@ class CompDiffuser(AnewPlanner):
                 noise = jax.random.normal(noise_keys[i], overlaps[i].shape)
                 return Side(kinds[i], self.process.perturb(overlaps[i], t, noise), self.process.time_feature(t))
 
-            return net.unet(noisy, feature, net.code(side(0), side(1)))
+            return net(noisy, feature, net.told(self.horizon, side(0), side(1)))
 
         mask = self.ends_mask(x.shape, *(kinds == END))
         return self.process.loss(told, x, key, weight=jnp.where(mask, 0.0, 1.0), project=inpaint(mask, x)).mean()
@@ -186,18 +204,18 @@ class CompDiffuser(AnewPlanner):
             right = jnp.take(x, jnp.minimum(k + 1, last), -3)[..., :o, :]
             lead = mine.shape[:-2]
 
-            def code(between):
+            def told(between):
                 kinds = jnp.where(k == 0, END, between), jnp.where(k == last, END, between)
                 features = (self.process.time_feature(each) for each in (left_t, t))
                 sides = zip(kinds, (left, right), features, strict=True)
-                return net.code(*(Side(jnp.broadcast_to(kind, lead), *rest) for kind, *rest in sides))
+                return net.told(self.horizon, *(Side(jnp.broadcast_to(kind, lead), *rest) for kind, *rest in sides))
 
             def denoise(x, t, condition):
-                return self.process.denoise(net.unet, x, t, condition)
+                return self.process.denoise(net, x, t, condition)
 
             if self.chunks == 1 or self.guidance_scale == 1:
-                return jnp.clip(denoise(mine, t, code(NEIGHBOUR)), -1, 1)
-            guided = classifier_free(denoise, code(NEIGHBOUR), code(NOTHING), self.guidance_scale)
+                return jnp.clip(denoise(mine, t, told(NEIGHBOUR)), -1, 1)
+            guided = classifier_free(denoise, told(NEIGHBOUR), told(NOTHING), self.guidance_scale)
             return jnp.clip(guided(mine, t), -1, 1)
 
         return predict
