@@ -96,7 +96,7 @@ class CompDiffuser(AnewPlanner):
     """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 64
     """Noise levels."""
-    overlaps: Literal["encoded", "aligned"] = "encoded"
+    overlaps: Literal["encoded", "aligned"] = "aligned"
     """How a window is told of its neighbours: by a code of where they overlap, as in the paper, or also by these rows
     themselves, beside its own."""
     code_width: Count = 64
