@@ -16,7 +16,7 @@ from reverie.planners.comp_diffuser import END, NEIGHBOUR, NOTHING, Side
 from reverie.planning import join, seam_gaps
 
 ALGORITHM = CompDiffuser(
-    goal_size=1, horizon=12, stride=1, overlap=4, chunks=4, candidates=4, width=16, multipliers=(1, 2),
+    goal_size=1, horizon=12, stride=1, overlap=4, chunks=4, candidates=8, width=16, multipliers=(1, 2),
     code_width=16, diffusion_steps=16, batch_size=64, ema_start=300, ema_decay=0.9, learning_rate=2e-3,
     inverse_hidden=(16,),
 )  # fmt: skip
@@ -27,7 +27,7 @@ planned = jax.jit(lambda algorithm, *arguments: algorithm.plan(*arguments), stat
 @pytest.fixture(scope="module")
 def trained(optimised):
     with optimised():
-        return reverie.fit(ALGORITHM, walks(), steps=1500, progress=False)
+        return reverie.fit(ALGORITHM, walks(), steps=2000, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ WEST_TO_EAST = from_to(-1.5, 1.5, 16)
 
 @pytest.mark.parametrize("parallel", [False, True])
 def test_chunks_join_to_a_way_that_no_episode_goes(trained, parallel):
-    """The best of 4 ways: neighbours are apart by less than the data's largest step, where those that do not see each
+    """The best of 8 ways: neighbours are apart by less than the data's largest step, where those that do not see each
     other are by a multiple of it, and the way goes from the start to the goal in between."""
     algorithm = replace(trained.algorithm, parallel=parallel)
     given = trained.state(0), trained.spec, WEST_TO_EAST, jax.random.key(0)
@@ -83,9 +83,9 @@ def test_start_and_goal_are_held_exactly_by_the_first_and_last_chunk_of_every_ca
     spec, state = untrained
     chunks = composed(ALGORITHM, state, spec, from_to(-0.5, 0.3, 3), jax.random.key(0))
     start, goal = ALGORITHM.ends(spec, from_to(-0.5, 0.3, 3))
-    assert chunks.shape == (3, 4, 4, 12, 1)
-    np.testing.assert_array_equal(chunks[:, :, 0, 0], np.broadcast_to(start[:, None], (3, 4, 1)))
-    np.testing.assert_array_equal(chunks[:, :, -1, -1], np.broadcast_to(goal[:, None], (3, 4, 1)))
+    assert chunks.shape == (3, 8, 4, 12, 1)
+    np.testing.assert_array_equal(chunks[:, :, 0, 0], np.broadcast_to(start[:, None], (3, 8, 1)))
+    np.testing.assert_array_equal(chunks[:, :, -1, -1], np.broadcast_to(goal[:, None], (3, 8, 1)))
     ways = join(chunks, 4, ALGORITHM.blend)
     best = planned(ALGORITHM, state, spec, from_to(-0.5, 0.3, 3), jax.random.key(0))
     smallest = seam_gaps(chunks, 4).argmin(1)
