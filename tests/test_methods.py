@@ -47,6 +47,10 @@ TINY = {
     "support": 2,
     "nfe": 2,
     "flow_steps": 2,
+    "stride": 1,
+    "overlap": 1,
+    "jump": 1,
+    "low_multipliers": (1, 2),
 }
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
