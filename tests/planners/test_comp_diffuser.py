@@ -64,19 +64,20 @@ def test_one_chunk_is_what_the_base_model_plans(untrained):
     spec, state = untrained
     algorithm, seen = replace(ALGORITHM, chunks=1, candidates=1), from_to(-0.5, 0.3, 3)
     net = state.denoiser_ema
-    side = Side(jnp.full(3, END), jnp.zeros((3, 4, 1)), jnp.zeros(()))
     start, goal = algorithm.ends(spec, seen)
     values = jnp.zeros((3, 12, 1)).at[:, 0].set(start).at[:, -1].set(goal)
     mask = algorithm.inpaint_mask(12, algorithm.blocks(spec))
+    sides = (Side(jnp.full(3, END), rows, jnp.zeros(())) for rows in (values[:, :4], values[:, -4:]))
+    told = net.told(12, *sides)
 
     @jax.jit
     def base(key):
-        denoiser = algorithm.process.denoiser(net, net.told(12, side, side))
+        denoiser = algorithm.process.denoiser(net, told)
         return algorithm.denoise(denoiser, key, values, mask, clip_x0=(-1, 1))
 
     for parallel in (False, True):
         found = planned(replace(algorithm, parallel=parallel), state, spec, seen, jax.random.key(3))
-        np.testing.assert_allclose(found, base(jax.random.key(3)), atol=1e-5)
+        np.testing.assert_allclose(found, base(jax.random.key(3)), atol=1e-4)  # rounding, over 16 levels
 
 
 def test_start_and_goal_are_held_exactly_by_the_first_and_last_chunk_of_every_candidate(untrained):

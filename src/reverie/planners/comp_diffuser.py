@@ -29,7 +29,7 @@ class Side(NamedTuple):
     kind: jax.Array
     """Of the three: int32 `[...]`."""
     overlap: jax.Array
-    """The neighbour's rows where it overlaps, noisy: `[..., O, D]`."""
+    """The neighbour's rows where it overlaps, noisy; or the end, and 0 in the rows beside it: `[..., O, D]`."""
     feature: jax.Array
     """The time feature of their noise: `[...]` or a scalar."""
 
@@ -64,7 +64,7 @@ class ChunkUNet(eqx.Module):
         code = concatenate(self.left(left), self.right(right))
         if not self.aligned:
             return (code,)
-        known = ((side.kind == NEIGHBOUR)[..., None, None] * side.overlap for side in (left, right))
+        known = ((side.kind != NOTHING)[..., None, None] * side.overlap for side in (left, right))
         first, last = jnp.broadcast_arrays(*known)
         between = jnp.zeros((*first.shape[:-2], rows - 2 * first.shape[-2], first.shape[-1]))
         return code, jnp.concatenate([first, between, last], -2)
@@ -98,7 +98,7 @@ class CompDiffuser(AnewPlanner):
     """Noise levels."""
     overlaps: Literal["encoded", "aligned"] = "aligned"
     """How a window is told of its neighbours: by a code of where they overlap, as in the paper, or also by these rows
-    themselves, beside its own."""
+    themselves, and those of start and goal, beside its own."""
     code_width: Count = 64
     """Numbers that encode a neighbour's overlap."""
     drop: Annotated[float, Limit(0.0, 1.0)] = 0.2
@@ -148,17 +148,19 @@ class CompDiffuser(AnewPlanner):
         shares = jnp.array([self.drop, (1 - self.drop) / 2, (1 - self.drop) / 2])
         kinds = jax.random.choice(kind_key, 3, (2, len(x)), p=shares)
         leads = self.lead * jax.random.bernoulli(lead_key, 0.5, (2, len(x)))
-        overlaps = x[:, : self.overlap], x[:, -self.overlap :]
+        mask = self.ends_mask(x.shape, *(kinds == END))
+        overlaps, ends = ((each[:, : self.overlap], each[:, -self.overlap :]) for each in (x, jnp.where(mask, x, 0.0)))
 
         def told(noisy, feature, _):
             def side(i):
                 t = jnp.maximum((feature + 1 - leads[i]) / self.diffusion_steps, 0)
                 noise = jax.random.normal(noise_keys[i], overlaps[i].shape)
-                return Side(kinds[i], self.process.perturb(overlaps[i], t, noise), self.process.time_feature(t))
+                rows = self.process.perturb(overlaps[i], t, noise)
+                rows = jnp.where((kinds[i] == END)[:, None, None], ends[i], rows)
+                return Side(kinds[i], rows, self.process.time_feature(t))
 
             return net(noisy, feature, net.told(self.horizon, side(0), side(1)))
 
-        mask = self.ends_mask(x.shape, *(kinds == END))
         return self.process.loss(told, x, key, weight=jnp.where(mask, 0.0, 1.0), project=inpaint(mask, x)).mean()
 
     def ends_mask(self, shape, starts, stops) -> jax.Array:
@@ -182,7 +184,8 @@ class CompDiffuser(AnewPlanner):
         values = jnp.zeros(shape).at[:, :, 0, 0].set(start[:, None]).at[:, :, -1, -1].set(goal[:, None])
         place = jnp.arange(self.chunks)
         mask = self.ends_mask(shape[2:], place == 0, place == self.chunks - 1)
-        predict, solver = self.predictor(state.denoiser_ema), SOLVERS[self.solver]
+        predict = self.predictor(state.denoiser_ema, jnp.where(mask, values, 0.0))
+        solver = SOLVERS[self.solver]
         if not self.parallel:
             solver = interleaved(solver, lambda x, k, row: predict(x, k, row.level.t, row.end.t))
         return sample(
@@ -193,15 +196,16 @@ class CompDiffuser(AnewPlanner):
             history=history,
         )
 
-    def predictor(self, net: Any):
+    def predictor(self, net: Any, ends):
         """`(x [..., C, H, D], chunks' numbers, t, the left neighbours' t) -> x0_hat` of these chunks: all of
-        `[..., C, H, D]` by an array of their numbers, or one, `[..., H, D]`, by a scalar."""
+        `[..., C, H, D]` by an array of their numbers, or one, `[..., H, D]`, by a scalar. ends: chunks that are 0 but
+        for start and goal."""
 
         def predict(x, k, t, left_t):
             last, o = self.chunks - 1, self.overlap
-            mine = jnp.take(x, k, -3)
-            left = jnp.take(x, jnp.maximum(k - 1, 0), -3)[..., -o:, :]
-            right = jnp.take(x, jnp.minimum(k + 1, last), -3)[..., :o, :]
+            left = jnp.concatenate([ends[..., :1, :o, :], x[..., :-1, -o:, :]], -3)
+            right = jnp.concatenate([x[..., 1:, :o, :], ends[..., -1:, -o:, :]], -3)
+            mine, left, right = (jnp.take(each, k, -3) for each in (x, left, right))
             lead = mine.shape[:-2]
 
             def told(between):
