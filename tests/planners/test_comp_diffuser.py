@@ -16,7 +16,7 @@ from reverie.planners.comp_diffuser import END, NEIGHBOUR, NOTHING, Side
 from reverie.planning import join, seam_gaps
 
 ALGORITHM = CompDiffuser(
-    goal_size=1, horizon=12, stride=1, overlap=4, chunks=4, candidates=8, width=16, multipliers=(1, 2),
+    goal_size=1, horizon=12, stride=1, overlap=4, chunk_count=4, candidates=8, width=16, multipliers=(1, 2),
     code_width=16, diffusion_steps=16, batch_size=64, ema_start=300, ema_decay=0.9, learning_rate=2e-3,
     inverse_hidden=(16,),
 )  # fmt: skip
@@ -62,7 +62,7 @@ def test_chunks_join_to_a_way_that_no_episode_goes(trained, parallel):
 def test_one_chunk_is_what_the_base_model_plans(untrained):
     """The U-Net alone, told that both sides are ends, its start and goal in-painted; with the same key."""
     spec, state = untrained
-    algorithm, seen = replace(ALGORITHM, chunks=1, candidates=1), from_to(-0.5, 0.3, 3)
+    algorithm, seen = replace(ALGORITHM, chunk_count=1, candidates=1), from_to(-0.5, 0.3, 3)
     net = state.denoiser_ema
     start, goal = algorithm.ends(spec, seen)
     values = jnp.zeros((3, 12, 1)).at[:, 0].set(start).at[:, -1].set(goal)
@@ -111,7 +111,7 @@ def test_environments_at_different_steps_act_as_in_lockstep(untrained):
     def observe(step):
         return {"observation": jnp.arange(4.0)[:, None] / 10 + 0.1 * step, "desired_goal": jnp.ones((4, 1))}
 
-    algorithm = replace(ALGORITHM, chunks=2, candidates=2, nfe=2, replan_distance=0.0)
+    algorithm = replace(ALGORITHM, chunk_count=2, candidates=2, nfe=2, replan_distance=0.0)
     mixed, lockstep, _ = mixed_and_in_lockstep(algorithm, state, spec, observe, steps=(0, 1, 2, 30))
     for found, expected in zip(jax.tree.leaves(mixed), jax.tree.leaves(lockstep), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)

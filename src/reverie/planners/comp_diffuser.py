@@ -90,7 +90,7 @@ class CompDiffuser(AnewPlanner):
     """Environment steps between two rows."""
     overlap: Count = 14
     """Rows that a chunk shares with the next."""
-    chunks: Acting[Count] = 3
+    chunk_count: Acting[Count] = 3
     """Windows that make up a way."""
     multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels of the levels, in multiples of the width."""
@@ -130,7 +130,7 @@ class CompDiffuser(AnewPlanner):
 
     @property
     def plan_rows(self) -> int:
-        return joined_rows(self.chunks, self.horizon, self.overlap)
+        return joined_rows(self.chunk_count, self.horizon, self.overlap)
 
     def network(self, key, spec: Spec) -> ChunkUNet:
         size, (key, *keys) = self.blocks(spec).size, jax.random.split(key, 3)
@@ -180,10 +180,10 @@ class CompDiffuser(AnewPlanner):
     def compose(self, state: GoalState, spec: Spec, observation, key, history: bool = False):
         """Chunks `[n, candidates, C, H, D]`, in network units; with `history` also those after every evaluation."""
         start, goal = self.ends(spec, observation)
-        shape = (len(start), self.candidates, self.chunks, self.horizon, start.shape[-1])
+        shape = (len(start), self.candidates, self.chunk_count, self.horizon, start.shape[-1])
         values = jnp.zeros(shape).at[:, :, 0, 0].set(start[:, None]).at[:, :, -1, -1].set(goal[:, None])
-        place = jnp.arange(self.chunks)
-        mask = self.ends_mask(shape[2:], place == 0, place == self.chunks - 1)
+        place = jnp.arange(self.chunk_count)
+        mask = self.ends_mask(shape[2:], place == 0, place == self.chunk_count - 1)
         predict = self.predictor(state.denoiser_ema, jnp.where(mask, values, 0.0))
         solver = SOLVERS[self.solver]
         if not self.parallel:
@@ -202,7 +202,7 @@ class CompDiffuser(AnewPlanner):
         for start and goal."""
 
         def predict(x, k, t, left_t):
-            last, o = self.chunks - 1, self.overlap
+            last, o = self.chunk_count - 1, self.overlap
             left = jnp.concatenate([ends[..., :1, :o, :], x[..., :-1, -o:, :]], -3)
             right = jnp.concatenate([x[..., 1:, :o, :], ends[..., -1:, -o:, :]], -3)
             mine, left, right = (jnp.take(each, k, -3) for each in (x, left, right))
@@ -217,7 +217,7 @@ class CompDiffuser(AnewPlanner):
             def denoise(x, t, condition):
                 return self.process.denoise(net, x, t, condition)
 
-            if self.chunks == 1 or self.guidance_scale == 1:
+            if self.chunk_count == 1 or self.guidance_scale == 1:
                 return jnp.clip(denoise(mine, t, told(NEIGHBOUR)), -1, 1)
             guided = classifier_free(denoise, told(NEIGHBOUR), told(NOTHING), self.guidance_scale)
             return jnp.clip(guided(mine, t), -1, 1)
