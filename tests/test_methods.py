@@ -51,6 +51,10 @@ TINY = {
     "depth": 1,
     "critic_depth": 1,
     "heads": 1,
+    "stride": 1,
+    "overlap": 1,
+    "jump": 1,
+    "low_multipliers": (1, 2),
 }
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])

@@ -84,6 +84,29 @@ def test_a_cells_commands_say_all_that_remakes_it():
     assert " ".join(made.evaluate()) == "eval out/some/made/hop --env Hopper-v5 --episodes 3"
 
 
+def test_a_set_may_be_for_some_methods_only():
+    plan = replace(PLAN, sets={"hop": replace(PLAN.sets["hop"], only=["bc"]), "both": PLAN.sets["both"]})
+    assert [cell.label for cell in plan.cells() if cell.set == "hop"] == ["bc on hop"]
+    assert plan.restricted(["top"], None).cells()[0].set == "both" and plan.hours() < PLAN.hours()
+    assert View(plan, Path("out"), work.State(), 45, 1).grid().row_count == 4
+    with pytest.raises(ValueError, match="'nobody', which is no method"):
+        plans.check(replace(PLAN, sets=PLAN.sets | {"hop": replace(PLAN.sets["hop"], only=["nobody"])}))
+
+
+def test_measures_beside_the_score_are_kept_and_shown(out):
+    """What an evaluation has not measured, and files of before, have a dash."""
+    cell = Cell(replace(PLAN, beside=["arrival", "success"]), "bc", "hop", out)
+    file = cell.folder / "evaluation.json"
+    found = json.loads(file.read_text())
+    found[cell.env][-1]["estimates"] = {"arrival": {"mean": 210.26}}
+    file.write_text(json.dumps(found))
+    text = Report(cell.plan, results.gather(cell.plan, cell.plan, out, out / "beside.json")).markdown()
+    assert "steps until the first success" in text and "| bc | 210.3 | – |" in text
+    assert results.load(out / "beside.json")["bc"]["hop"]["beside"] == {"arrival": 210.26, "success": None}
+    before = Report(cell.plan, results.gather(PLAN, PLAN, out, out / "before.json")).markdown()
+    assert "| bc | – | – |" in before
+
+
 def test_rows_are_made_once_for_all_cells_that_share_them():
     several = replace(PLAN, methods={"a": Method("bc", made_by="mbpo"), "b": Method("iql", made_by="mbpo")})
     assert [making.source for making in several.makings()] == ["hopper-medium", "hopper-medium+hopper-mixture"]

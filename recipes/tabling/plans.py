@@ -3,7 +3,7 @@
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Set:
     """Further arguments of `reverie train`, by method."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Scores, by method."""
+    only: Sequence[str] = ()
+    """Methods that it is for, such as those that take goals; all if not given."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Plan:
     synthesizers: Mapping[str, Synthesizer] = field(default_factory=dict)
     score: str = "normalised"
     """What is shown, of `reverie eval`: normalised, success (per cent) or return."""
+    beside: Sequence[str] = ()
+    """Further measures that are shown: arrival (steps until the first success), success, normalised, return, ..."""
     baseline: str = ""
     """The line that the others are compared with."""
     steps: int = 0
@@ -96,7 +100,12 @@ class Plan:
     """Further arguments of every training, in a trial of the plan."""
 
     def cells(self, out: Path = OUT) -> list["Cell"]:
-        return [Cell(self, method, name, out) for method in self.methods for name in self.sets]
+        return [
+            Cell(self, method, name, out)
+            for method in self.methods
+            for name, each in self.sets.items()
+            if not each.only or method in each.only
+        ]
 
     def makings(self, out: Path = OUT) -> list["Making"]:
         """What synthesizers have to make for the cells, once each."""
@@ -105,7 +114,7 @@ class Plan:
     def hours(self) -> float:
         """Expected of one job."""
         made = sum(self.synthesizers[making.synthesizer].expected for making in self.makings())
-        return (made + len(self.sets) * sum(method.expected for method in self.methods.values())) / 60
+        return (made + sum(cell.expected for cell in self.cells())) / 60
 
     def named(self) -> list[str]:
         """The data sets that the library makes by their names, of all sources."""
@@ -284,7 +293,7 @@ def check(plan: Plan) -> None:
     if plan.baseline and plan.baseline not in lines:
         raise ValueError(f"baseline {plan.baseline!r} is no line of the table; these are {', '.join(lines)}")
     for name, each in plan.sets.items():
-        if unknown := (each.extra.keys() | each.published.keys()) - plan.methods.keys():
+        if unknown := (each.extra.keys() | each.published.keys() | set(each.only)) - plan.methods.keys():
             raise ValueError(f"set {name!r} has {sorted(unknown)[0]!r}, which is no method")
     if any(each.made_by for each in plan.sets.values()) and any(each.made_by for each in plan.methods.values()):
         raise ValueError("both sets and methods say what synthesizer their data are made by; let only one of them")

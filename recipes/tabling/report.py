@@ -22,6 +22,7 @@ from tabling.results import is_cut
 
 NOT_FLAT, CUT = "†", "‡"
 NAMES = {"normalised": "normalised score", "success": "success in %", "return": "return"}
+BESIDE = NAMES | {"arrival": "steps until the first success, of the episodes that succeed"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Report:
         if not self.filled:
             return f"## {self.plan.title}\n\nNo cell has been run.\n"
         parts = [f"## {self.plan.title}", "\n".join(self.main_table()), "\n".join(self.notes())]
+        parts += [*map("\n".join, map(self.further, self.plan.beside))]
         parts += ["\n".join(self.comparison()), "\n".join(self.details())]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -141,6 +143,16 @@ class Report:
             yield f"\nOn data of one's own in place of those named: {', '.join(own)}."
         if differs := [f"{name}: {row.differs}" for name, row in plan.methods.items() if row.differs]:
             yield f"\nWhat differs from the published method. {' '.join(differs)}"
+
+    def further(self, measure: str) -> Iterable[str]:
+        """A measure beside the score: the mean over all seeds and episodes."""
+        yield f"The same runs' {BESIDE.get(measure, measure)}:\n"
+        yield f"| | {' | '.join(self.panels)} |"
+        yield "|---" * (len(self.panels) + 1) + "|"
+        for line in self.lines:
+            found = [self.places.get((line, panel)) for panel in self.panels]
+            means = [each.row.get("beside", {}).get(measure) if each else None for each in found]
+            yield f"| {line} | {' | '.join('–' if mean is None else f'{mean:.1f}' for mean in means)} |"
 
     def comparison(self) -> Iterable[str]:
         """Aggregates over the panels, and each line against the baseline."""

@@ -96,8 +96,18 @@ def record(cell: Cell, shown: Cell) -> dict[str, Any] | None:
         "seeds": scores["seeds"],
         "scores": _rounded(factor * np.array(scores[key], float)),
         "mean_return": round(float(np.mean(scores["returns"])), 1),
+        **beside(cell, scores),
         "curve": curve(cell),
     }
+
+
+def beside(cell: Cell, scores: dict[str, Any]) -> dict[str, Any]:
+    """The means of the plan's further measures, as `reverie eval` estimates them; None where it cannot."""
+    if not cell.plan.beside:
+        return {}
+    known = scores.get("estimates", {})
+    means = {name: round(known[name]["mean"], 2) if name in known else None for name in cell.plan.beside}
+    return {"beside": means}
 
 
 def curve(cell: Cell) -> dict[str, Any] | None:

@@ -89,7 +89,8 @@ class View:
             grid.add_column(heading)
         cells = {(cell.method, cell.set): cell for cell in self.plan.cells(self.out)}
         for method in self.plan.methods:
-            grid.add_row(method, *(self.coloured(cells[method, name]) for name in self.plan.sets))
+            shown = (cells.get((method, name)) for name in self.plan.sets)
+            grid.add_row(method, *(self.coloured(cell) if cell else "" for cell in shown))
         for making in self.plan.makings(self.out):
             grid.add_row(f"[dim]{making.synthesizer}'s rows", *(self.made(making, name) for name in self.plan.sets))
         return grid

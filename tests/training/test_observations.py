@@ -267,6 +267,27 @@ def test_a_goal_must_be_given_where_the_method_acts_on_one(vectors):
             policy.act(observation, policy.reset())
 
 
+@dataclass(frozen=True)
+class AimingAtTwo(Aiming):
+    def goal_dim(self, spec):
+        return 2
+
+
+def test_goals_of_another_size_and_goals_in_walls_are_refused(vectors):
+    """Where a method says how large its goals are: of that size, or a whole observation of 3."""
+    policy = replace(vectors.policy(), algorithm=AimingAtTwo(), environment="pointmaze-umaze")
+
+    def act(goal):
+        return policy.act({"observation": np.zeros(3), "desired_goal": goal}, policy.reset())
+
+    act([1.0, 1.0])
+    sentence = r"'desired_goal' has shape \[4\]; tiny-bc takes goals of 2 numbers, or whole observations of 3\."
+    with pytest.raises(ReverieError, match=sentence):
+        act(np.ones(4))
+    with pytest.raises(ReverieError, match=r"The goal \(0.00, 0.00\) is in a wall of pointmaze-umaze"):
+        act([0.0, 0.0])
+
+
 def test_a_part_of_another_size_is_named(run):
     policy = run.policy()
     with pytest.raises(ReverieError, match=r"observation's 'state' has shape \[2\]; the run was .* float32 \[3\]"):

@@ -17,6 +17,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Maze:
     """`#` is a wall, anything else is free."""
     goal: Cell | None = None
     """The cell in whose centre the goal always is; None where every episode draws one."""
+    unit: ClassVar[float] = 1.0
+    """A cell's width, in m."""
 
     @cached_property
     def walls(self) -> np.ndarray:

@@ -7,13 +7,15 @@ import numpy as np
 
 from reverie.environments.pointmaze import Maze, find_maze
 from reverie.errors import ReverieError
-from reverie.evaluation.plots import INK, SOFT, panels
+from reverie.evaluation.plots import DISTINCT, INK, SOFT, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WALL = "#d5d9e0"
+CHUNKS = DISTINCT[1:]
+"""Colours of chunks, in order, again and again."""
 TIME = "plasma"
 """Colours along a plan, dark at its start; the palest tenth of the map is left out."""
 
@@ -95,14 +97,46 @@ def draw_driven(maze: str | Maze, plans: Sequence[np.ndarray], paths: Sequence[n
     return figure
 
 
-def draw_walls(ax: "Axes", maze: Maze, paths=(), start=None, goal=None, dots: bool = False) -> None:
+def draw_composed(maze: Any, chunks: Sequence[np.ndarray], path: np.ndarray | None = None, title: str = "") -> "Figure":
+    """A way made of chunks, each in a colour of its own, that overlap: where two colours lie side by side, neighbours
+    disagree.
+
+    Args:
+        maze: its name, or itself: anything with `walls`, `centre(cell)` and a cell's width, `unit`.
+        chunks: arrays [H, 2] or wider, x and y in m, from the start to the goal: the first one's first row and the last
+            one's last are marked.
+        path: where one then went, [T, 2] or wider; a thin line.
+        title: above the picture.
+
+    Raises:
+        ReverieError: no chunk.
+    """
+    if not len(chunks):
+        raise ReverieError("There are 0 chunks to draw; give at least one.")
+    maze = find_maze(maze) if isinstance(maze, str) else maze
+    height, width = maze.walls.shape
+    cell = max(0.42, 3.2 / height)
+    with panels(1, width=cell * width, height=cell * height + 0.3) as (_, axes):
+        ax = axes[0]
+        draw_walls(ax, maze, start=chunks[0][0], goal=chunks[-1][-1])
+        if path is not None:
+            ax.plot(*np.asarray(path)[:, :2].T, color=INK, linewidth=0.9, alpha=0.6, zorder=2)
+        for k, chunk in enumerate(chunks):
+            x, y = np.asarray(chunk)[:, :2].T
+            ax.plot(x, y, "o-", color=CHUNKS[k % len(CHUNKS)], markersize=3.2, linewidth=1.6, alpha=0.85, zorder=3)
+        ax.set_title(title)
+    return ax.figure
+
+
+def draw_walls(ax: "Axes", maze: Any, paths=(), start=None, goal=None, dots: bool = False) -> None:
     """Walls (the outer ones at half their width), then paths, then start and goal on top."""
     from matplotlib.patches import Rectangle
 
-    height, width = maze.walls.shape
+    unit = maze.unit
     for row, column in np.argwhere(maze.walls):
         x, y = maze.centre((int(row), int(column)))
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=WALL, edgecolor=WALL, linewidth=0.4))
+        place = (x - unit / 2, y - unit / 2)
+        ax.add_patch(Rectangle(place, unit, unit, facecolor=WALL, edgecolor=WALL, linewidth=0.4))
     for path in paths:
         _coloured_line(ax, np.asarray(path)[:, :2], dots)
     white: dict[str, Any] = {"markeredgecolor": "white", "zorder": 4}
@@ -110,7 +144,8 @@ def draw_walls(ax: "Axes", maze: Maze, paths=(), start=None, goal=None, dots: bo
         ax.plot(*start[:2], "o", color=INK, markersize=8, markeredgewidth=1.2, **white)
     if goal is not None:
         ax.plot(*goal[:2], "*", color="#c0392b", markersize=15, markeredgewidth=0.9, **white)
-    ax.set(xlim=(0.5 - width / 2, width / 2 - 0.5), ylim=(0.5 - height / 2, height / 2 - 0.5), aspect="equal")
+    (left, y), (right, other) = (maze.centre(cell) for cell in ((0, 0), np.subtract(maze.walls.shape, 1).tolist()))
+    ax.set(xlim=(left, right), ylim=sorted((y, other)), aspect="equal")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 

@@ -1,37 +1,31 @@
 """Diffuser for goals (Janner et al. 2022, section 5.1): a plan from here to there, tracked by a position controller.
 
 Start and goal are in-painted. As in the released code the planned actions are not executed: `control.track` follows
-the planned states, and holds the goal after the last.
+the planned states, and holds the goal after the last; where observations have no velocities, inverse dynamics do.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from reverie.control import KD, KP, densify, track
-from reverie.data import Dataset, MinMax, Spec, windows
+from reverie.data import Spec
 from reverie.data.blocks import Blocks
-from reverie.errors import DataError
 from reverie.networks.unet import check_horizon
-from reverie.planning import DenoiserState, Plan, WindowDiffusion, replan
-from reverie.protocols import Feedback
+from reverie.planning import DenoiserState, GoalPlanner, Plan, replan
 from reverie.settings import Acting, Count, Natural, NonNegative
-from reverie.wishes import Wishes
 
 
 @dataclass(frozen=True)
-class DiffuserMaze(WindowDiffusion):
+class DiffuserMaze(GoalPlanner):
     """Diffuser for goals: windows from the current observation to the goal, tracked by a position controller.
 
-    Observations are positions and velocities, and goals are positions.
+    Where observations are no positions and velocities, learned inverse dynamics follow the plan.
     """
 
     name: ClassVar = "diffuser-maze"
     paper: ClassVar = "Janner et al. 2022"
-    needs: ClassVar = ("observations of positions and velocities",)
-    goals: ClassVar = True
 
     diffusion_steps: Count = 64
     """Noise levels."""
@@ -47,56 +41,20 @@ class DiffuserMaze(WindowDiffusion):
     """Rows of a plan, where they are to be more or fewer than a training window's; 0 for as many."""
     replan_interval: Acting[Natural] = 0
     """Rows after which the rest of the window is planned again, from what was seen meanwhile; 0 for never."""
-    kp: Acting[float] = KP
-    """Action per unit of position error in tracking the plan."""
-    kd: Acting[float] = KD
-    """Action per unit of velocity error."""
 
     def __post_init__(self):
         super().__post_init__()
-        check_horizon(self.plan_horizon or self.horizon, len(self.multipliers) - 1)
+        check_horizon(self.plan_rows, len(self.multipliers) - 1)
 
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        if data.observation_dim != 2 * data.action_dim:
-            raise DataError(
-                "diffuser-maze tracks positions and velocities, so 'observations' need twice the columns of 'actions'; "
-                f"they have {data.observation_dim} and {data.action_dim}. Use diffuser for other data."
-            )
-        spec = spec or Spec.fit(data, observations=MinMax, actions=MinMax)
-        return windows(data, spec, self.horizon, self.stride), spec
+    @property
+    def plan_rows(self) -> int:
+        return self.plan_horizon or self.horizon
 
-    def goal_dim(self, spec: Spec) -> int:
-        """Numbers of a goal: a position."""
-        return spec.observation_dim // 2
+    def goal_columns(self, blocks: Blocks):
+        return jnp.asarray(blocks.mask("observations")) if self.goal_at_rest else super().goal_columns(blocks)
 
-    def inpaint_mask(self, horizon: int, blocks: Blocks):
-        return self.held(jnp.arange(horizon) == 0, blocks)
-
-    def held(self, seen, blocks: Blocks) -> jax.Array:
-        """Entries `[..., H, D]` that are in-painted: the observations of rows `seen` `[..., H]`, and the goal in the
-        last row."""
-        observed = jnp.asarray(blocks.mask("observations"))
-        first, size = blocks.slice("observations").start, blocks.slice("observations").stop
-        goal_size = (size - first) // (1 if self.goal_at_rest else 2)
-        goal = observed & (jnp.arange(size) - first < goal_size)
-        last = jnp.arange(seen.shape[-1]) == seen.shape[-1] - 1
-        return (seen[..., None] & observed) | (last[:, None] & goal)
-
-    def reset(self, spec: Spec, n: int, wishes: Wishes) -> Plan:
-        return Plan.none(n, self.plan_horizon or self.horizon, self.blocks(spec).size)
-
-    def act(self, state: DenoiserState, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
-        """Track the plan, made at the first step from {"observation" `[n, 2 d]`, "desired_goal" `[n, d]`}."""
-        plan = self.plan(state, spec, observation, carry, key)
-        states = spec.denormalise("observations", plan[..., self.blocks(spec).slice("observations")])
-        # Whatever velocity the plan ends in, the goal is held at rest.
-        d = spec.observation_dim // 2
-        path = densify(states, self.stride).at[:, -1, d:].set(0.0)
-        ahead = jnp.minimum(carry.step + 1, path.shape[1] - 1)
-        target = jnp.take_along_axis(path, ahead[:, None, None], 1)[:, 0]
-        limits: Any = {"low": spec.action_low, "high": spec.action_high}
-        action = track(target, observation["observation"], kp=self.kp, kd=self.kd, **limits)
-        return action, Plan(plan, carry.step + 1)
+    def current(self, state: DenoiserState, spec: Spec, observation, carry: Plan, key) -> Plan:
+        return Plan(self.plan(state, spec, observation, carry, key), carry.step)
 
     def plan(self, state: DenoiserState, spec: Spec, observation, carry: Plan, key) -> jax.Array:
         """Plans `[n, H, D]` in network units: the last ones, or new ones where it is time for them.
@@ -109,9 +67,7 @@ class DiffuserMaze(WindowDiffusion):
         rows, blocks = plan.shape[1], self.blocks(spec)
         states = blocks.slice("observations")
         row = jnp.minimum(step // self.stride, rows - 1)
-        goal = observation["desired_goal"]
-        goal = spec.normalise("observations", jnp.concatenate([goal, jnp.zeros_like(goal)], -1))
-        seen = spec.normalise("observations", observation["observation"])
+        seen, goal = self.ends(spec, observation)
         marked = plan.at[jnp.arange(len(plan)), row, states].set(seen).at[:, -1, states].set(goal)
         mask = self.held(jnp.arange(rows) <= row[:, None], blocks)
 

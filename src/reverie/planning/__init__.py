@@ -1,5 +1,7 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
+from reverie.planning.composition import interleaved, join, joined_rows, seam_gaps
+from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.retrieval import nearest, remember
@@ -7,16 +9,23 @@ from reverie.planning.values import best_plans, noisy_value_loss, return_units
 from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
 
 __all__ = [
+    "AnewPlanner",
     "DenoiserState",
     "DiffusionInverseDynamics",
+    "GoalPlanner",
+    "GoalState",
     "InverseDynamics",
     "Plan",
     "WindowDiffusion",
     "WindowPlanner",
     "best_plans",
+    "interleaved",
+    "join",
+    "joined_rows",
     "nearest",
     "noisy_value_loss",
     "remember",
     "replan",
     "return_units",
+    "seam_gaps",
 ]

@@ -199,7 +199,7 @@ class WindowDiffusion(WindowPlanner):
         """Numbers of the network's condition, which stands beside the time's embedding; 0 for none."""
         return 0
 
-    def network(self, key, spec: Spec) -> TemporalUNet:
+    def network(self, key, spec: Spec) -> Any:
         return TemporalUNet(
             *(key, self.blocks(spec).size),
             width=self.width,

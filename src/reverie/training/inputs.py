@@ -45,8 +45,7 @@ def blank_input(algorithm: Any, spec: Spec, n: int) -> Any:
     """Observations of n environments that are all zero, as `as_input` gives them."""
     if not takes_goal(algorithm, spec):
         return spec.blank(n)
-    size = algorithm.goal_dim(spec) if hasattr(algorithm, "goal_dim") else spec.observation_dim
-    return {"observation": spec.blank(n), "desired_goal": np.zeros((n, size), np.float32)}
+    return {"observation": spec.blank(n), "desired_goal": np.zeros((n, _goal_size(algorithm, spec)), np.float32)}
 
 
 def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> Any:
@@ -59,7 +58,7 @@ def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> 
     if isinstance(space, Field) and takes_goal(algorithm, spec):
         seen, goal = _parts(observation, ("observation", "desired_goal"), f"{algorithm.name} acts on")
         seen = _array(seen, space, "The observation's 'observation'", axes)
-        return {"observation": seen, "desired_goal": np.asarray(goal, np.float32)}
+        return {"observation": seen, "desired_goal": _goal(algorithm, spec, goal, seen.shape[:axes])}
     if isinstance(space, Field):
         if isinstance(observation, Mapping):
             raise ReverieError(
@@ -69,6 +68,25 @@ def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> 
     parts = _parts(observation, tuple(space), "the run was trained on")
     named = zip(space.items(), parts, strict=True)
     return {name: _array(part, field, f"The observation's {name!r}", axes) for (name, field), part in named}
+
+
+def _goal_size(algorithm: Any, spec: Spec) -> int:
+    return algorithm.goal_dim(spec) if hasattr(algorithm, "goal_dim") else spec.observation_dim
+
+
+def _goal(algorithm: Any, spec: Spec, goal: Any, lead: tuple[int, ...]) -> np.ndarray:
+    """Goals `[*lead, ...]`: of a method that says how large they are, of this size or whole observations, which begin
+    with one."""
+    array = np.asarray(goal, np.float32)
+    if not hasattr(algorithm, "goal_dim"):
+        return array
+    size, whole = algorithm.goal_dim(spec), spec.observation_dim
+    if array.shape not in ((*lead, size), (*lead, whole)):
+        raise ReverieError(
+            f"The observation's 'desired_goal' has shape {list(array.shape[len(lead) :])}; {algorithm.name} takes "
+            f"goals of {size} numbers, or whole observations of {whole}."
+        )
+    return array
 
 
 def _parts(observation: Any, names: tuple[str, ...], wanted: str) -> list[Any]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
+from reverie.environments.goals import check_goal
 from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating, release
-from reverie.training.inputs import as_input, beside, check_feedback, signals_of
+from reverie.training.inputs import as_input, beside, check_feedback, signals_of, takes_goal
 from reverie.training.loop import state_shapes
 from reverie.training.metrics import Table
 from reverie.wishes import Wish, check_known, resolve
@@ -103,7 +104,7 @@ class Run:
     def policy(self, seed: int | None = None) -> Policy:
         """How the trained seed acts. Raises RunError when the algorithm does not."""
         check_acts(self)
-        return Policy(self.algorithm, self.spec, self.state(seed), self.asked)
+        return Policy(self.algorithm, self.spec, self.state(seed), self.asked, str(self.data.get("environment", "")))
 
     def generate(self, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> Dataset:
         """A Dataset of n steps made by the trained seed; another `key` makes other data. (`write` needs less memory.)
@@ -153,6 +154,8 @@ class Policy:
     spec: Any
     state: Any
     asked: Mapping[str, Any] = field(default_factory=dict)
+    environment: str = ""
+    """Of the data that it was trained on: goals in its walls are refused."""
 
     def reset(self, seed: int = 0, **wishes: Any) -> Any:
         """The carry before the first step of an episode, in which `wishes` are asked for, such as a target return."""
@@ -165,13 +168,16 @@ class Policy:
         feedback: what the last step brought, "reward", "cost" and the method's `signals`; 0 where it is not given.
         Methods that follow what they have received, such as a return to go, need it.
 
-        Raises ReverieError for an observation unlike those of the training, and for a feedback of another name.
+        Raises ReverieError for an observation unlike those of the training, for a goal of another size or in a wall of
+        the maze of the training's data, and for a feedback of another name.
         """
         brought = self._nothing
         if feedback:
             check_feedback(self.algorithm, feedback)
             brought = brought | {name: np.array([value], np.float32) for name, value in feedback.items()}
         seen = as_input(self.algorithm, self.spec, observation)
+        if takes_goal(self.algorithm, self.spec):
+            check_goal(self.environment, seen["desired_goal"])
         seen = seen[None] if isinstance(seen, np.ndarray) else {name: part[None] for name, part in seen.items()}
         action, carry = self._step(self._arrays, carry, seen, brought)
         if action.shape != (1, *self.spec.action.shape):

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Course:
 
     walls: np.ndarray
     """[rows, columns] bool; the outermost cells are walls."""
+    unit: ClassVar[float] = UNIT
+    """A cell's width, in m."""
 
     @classmethod
     def of(cls, env: Any) -> "Course":

@@ -1,0 +1,226 @@
+"""CompDiffuser (Luo, Mishra, Du & Xu 2025, "Generative Trajectory Stitching through Diffusion Composition").
+
+One U-Net denoises short windows of states, given noisy pieces of the two windows that it overlaps with, or a start, or
+a goal. A way longer than any episode is then several windows denoised together, each seeing its neighbours.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Spec
+from reverie.diffusion import SOLVERS, classifier_free, inpaint, sample
+from reverie.errors import ReverieError
+from reverie.networks import MLP, Sinusoidal, TemporalUNet
+from reverie.networks.layers import concatenate
+from reverie.planning import AnewPlanner, GoalState, best_plans, interleaved, join, joined_rows, seam_gaps
+from reverie.settings import Acting, Count, Limit, Natural, NonNegative
+
+NOTHING, NEIGHBOUR, END = range(3)
+"""What is known at a side of a window: nothing, a noisy overlap with its neighbour, or a start or goal in-painted."""
+
+
+class Side(NamedTuple):
+    """What is known at one side of windows."""
+
+    kind: jax.Array
+    """Of the three: int32 `[...]`."""
+    overlap: jax.Array
+    """The neighbour's rows where it overlaps, noisy; or the end, and 0 in the rows beside it: `[..., O, D]`."""
+    feature: jax.Array
+    """The time feature of their noise: `[...]` or a scalar."""
+
+
+class SideEncoder(eqx.Module):
+    """A vector of what is known at one side."""
+
+    net: MLP
+    time: Sinusoidal
+
+    def __init__(self, key, rows: int, columns: int, width: int):
+        self.time = Sinusoidal(32)
+        self.net = MLP(key, rows * columns + self.time.dim, width, hidden=(2 * width, 2 * width))
+
+    def __call__(self, side: Side) -> jax.Array:
+        flat = side.overlap.reshape(*side.overlap.shape[:-2], -1)
+        code = self.net(concatenate(flat, self.time(side.feature)))
+        return concatenate((side.kind == NEIGHBOUR)[..., None] * code, jax.nn.one_hot(side.kind, 3))
+
+
+class ChunkUNet(eqx.Module):
+    """Diffuser's U-Net, with a code of both sides beside the time's embedding; `aligned`, it also sees the overlaps at
+    the rows where they lie, as further columns."""
+
+    unet: TemporalUNet
+    left: SideEncoder
+    right: SideEncoder
+    aligned: bool = eqx.field(static=True)
+
+    def told(self, rows: int, left: Side, right: Side) -> tuple[jax.Array, ...]:
+        """What a window of so many rows is told of its sides: a code `[..., E]`, and rows `[..., H, D]` if aligned."""
+        code = concatenate(self.left(left), self.right(right))
+        if not self.aligned:
+            return (code,)
+        known = ((side.kind != NOTHING)[..., None, None] * side.overlap for side in (left, right))
+        first, last = jnp.broadcast_arrays(*known)
+        between = jnp.zeros((*first.shape[:-2], rows - 2 * first.shape[-2], first.shape[-1]))
+        return code, jnp.concatenate([first, between, last], -2)
+
+    def __call__(self, x, t, told) -> jax.Array:
+        """x `[..., H, D]` to the same, given what `told` gave."""
+        code, *rows = told
+        seen = jnp.concatenate([x, *(jnp.broadcast_to(each, x.shape) for each in rows)], -1)
+        return self.unet(seen, t, code)[..., : x.shape[-1]]
+
+
+@dataclass(frozen=True)
+class CompDiffuser(AnewPlanner):
+    """CompDiffuser: ways to goals farther than any episode reaches, of short windows denoised together."""
+
+    name: ClassVar = "comp-diffuser"
+    paper: ClassVar = "Luo et al. 2025"
+    parts: ClassVar = ("observations",)
+
+    horizon: Count = 40
+    """Rows of a window, a chunk of the way; a multiple of 2^(levels - 1)."""
+    stride: Count = 4
+    """Environment steps between two rows."""
+    overlap: Count = 14
+    """Rows that a chunk shares with the next."""
+    chunk_count: Acting[Count] = 3
+    """Windows that make up a way."""
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    """Channels of the levels, in multiples of the width."""
+    diffusion_steps: Count = 64
+    """Noise levels."""
+    overlaps: Literal["encoded", "aligned"] = "aligned"
+    """How a window is told of its neighbours: by a code of where they overlap, as in the paper, or also by these rows
+    themselves, and those of start and goal, beside its own."""
+    code_width: Count = 64
+    """Numbers that encode a neighbour's overlap."""
+    drop: Annotated[float, Limit(0.0, 1.0)] = 0.2
+    """Share of training windows that are told nothing of a side; of the others half see the neighbour, half an end."""
+    lead: Natural = 1
+    """Noise levels by which a neighbour is at most cleaner than the window in training; as in acting, 0 or this."""
+    guidance_scale: Acting[float] = 2.0
+    """1 samples what fits the neighbours; above, they count for more."""
+    candidates: Acting[Count] = 8
+    """Ways drawn for a goal; the one whose chunks agree best where they overlap is followed."""
+    blend: Acting[NonNegative] = 2.0
+    """Sharpness with which the left chunk gives way to the right where they overlap; 0 is a straight line."""
+    parallel: Acting[bool] = False
+    """Denoise all chunks of a way at once, not one after another within each level."""
+    replan_distance: Acting[NonNegative] = 1.0
+    """Distance from the plan's position, in the environment's units, from which on another is made; 0 for never."""
+    positions_alone: bool = True
+    """Plan positions and not whole observations."""
+    batch_size: Count = 128
+    """Windows an update."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if 2 * self.overlap > self.horizon:
+            raise ReverieError(
+                f"overlap = {self.overlap} is more than half of horizon = {self.horizon}; a chunk overlaps with two "
+                "neighbours, but these not with each other."
+            )
+
+    @property
+    def plan_rows(self) -> int:
+        return joined_rows(self.chunk_count, self.horizon, self.overlap)
+
+    def network(self, key, spec: Spec) -> ChunkUNet:
+        size, (key, *keys) = self.blocks(spec).size, jax.random.split(key, 3)
+        left, right = (SideEncoder(each, self.overlap, size, self.code_width) for each in keys)
+        aligned = self.overlaps == "aligned"
+        shape: dict[str, Any] = {"width": self.width, "multipliers": self.multipliers, "attention": self.attention}
+        unet = TemporalUNet(key, (1 + aligned) * size, cond_dim=2 * (self.code_width + 3), **shape)
+        return ChunkUNet(unet, left, right, aligned)
+
+    # Learning: a window's own ends, noised anew, are what its neighbours would be there (section 3.2).
+
+    def denoising_loss(self, net: ChunkUNet, batch, key, condition=None, importance=1.0, regulariser=None):
+        x = batch["observations"]
+        key, kind_key, lead_key, *noise_keys = jax.random.split(key, 5)
+        shares = jnp.array([self.drop, (1 - self.drop) / 2, (1 - self.drop) / 2])
+        kinds = jax.random.choice(kind_key, 3, (2, len(x)), p=shares)
+        leads = self.lead * jax.random.bernoulli(lead_key, 0.5, (2, len(x)))
+        mask = self.ends_mask(x.shape, *(kinds == END))
+        overlaps, ends = ((each[:, : self.overlap], each[:, -self.overlap :]) for each in (x, jnp.where(mask, x, 0.0)))
+
+        def told(noisy, feature, _):
+            def side(i):
+                t = jnp.maximum((feature + 1 - leads[i]) / self.diffusion_steps, 0)
+                noise = jax.random.normal(noise_keys[i], overlaps[i].shape)
+                rows = self.process.perturb(overlaps[i], t, noise)
+                rows = jnp.where((kinds[i] == END)[:, None, None], ends[i], rows)
+                return Side(kinds[i], rows, self.process.time_feature(t))
+
+            return net(noisy, feature, net.told(self.horizon, side(0), side(1)))
+
+        options: Any = {"weight": jnp.where(mask, 0.0, 1.0), "project": inpaint(mask, x), "regulariser": regulariser}
+        return (importance * self.process.loss(told, x, key, **options)).mean()
+
+    def ends_mask(self, shape, starts, stops) -> jax.Array:
+        """Entries `[..., H, D]` that are in-painted in windows that begin with the start, or end with the goal, bool
+        `[...]` each: all of the first row, the goal's columns of the last."""
+        row, column = jnp.arange(shape[-2])[:, None], jnp.arange(shape[-1])
+        start = starts[..., None, None] & (row == 0)
+        return start | (stops[..., None, None] & (row == shape[-2] - 1) & (column < self.goal_size))
+
+    # Planning: chunks `[..., C, H, D]`, of which the first begins with the start and the last ends at the goal.
+
+    def plan(self, state: GoalState, spec: Spec, observation, key):
+        chunks = self.compose(state, spec, observation, key)
+        ways = join(chunks, self.overlap, self.blend)
+        return best_plans(ways, -seam_gaps(chunks, self.overlap))
+
+    def compose(self, state: GoalState, spec: Spec, observation, key, history: bool = False):
+        """Chunks `[n, candidates, C, H, D]`, in network units; with `history` also those after every evaluation."""
+        start, goal = self.ends(spec, observation)
+        shape = (len(start), self.candidates, self.chunk_count, self.horizon, start.shape[-1])
+        values = jnp.zeros(shape).at[:, :, 0, 0].set(start[:, None]).at[:, :, -1, -1].set(goal[:, None])
+        place = jnp.arange(self.chunk_count)
+        mask = self.ends_mask(shape[2:], place == 0, place == self.chunk_count - 1)
+        predict = self.predictor(state.denoiser_ema, jnp.where(mask, values, 0.0))
+        solver = SOLVERS[self.solver]
+        if not self.parallel:
+            solver = interleaved(solver, lambda x, k, row: predict(x, k, row.level.t, row.end.t))
+        return sample(
+            *(self.process, (lambda x, t: predict(x, place, t, t)) if self.parallel else (lambda x, t: x), key, shape),
+            nfe=self.nfe or self.diffusion_steps,
+            solver=solver,
+            project=inpaint(mask, values),
+            history=history,
+        )
+
+    def predictor(self, net: Any, ends):
+        """`(x [..., C, H, D], chunks' numbers, t, the left neighbours' t) -> x0_hat` of these chunks: all of
+        `[..., C, H, D]` by an array of their numbers, or one, `[..., H, D]`, by a scalar. ends: chunks that are 0 but
+        for start and goal."""
+
+        def predict(x, k, t, left_t):
+            last, o = self.chunk_count - 1, self.overlap
+            left = jnp.concatenate([ends[..., :1, :o, :], x[..., :-1, -o:, :]], -3)
+            right = jnp.concatenate([x[..., 1:, :o, :], ends[..., -1:, -o:, :]], -3)
+            mine, left, right = (jnp.take(each, k, -3) for each in (x, left, right))
+            lead = mine.shape[:-2]
+
+            def told(between):
+                kinds = jnp.where(k == 0, END, between), jnp.where(k == last, END, between)
+                features = (self.process.time_feature(each) for each in (left_t, t))
+                sides = zip(kinds, (left, right), features, strict=True)
+                return net.told(self.horizon, *(Side(jnp.broadcast_to(kind, lead), *rest) for kind, *rest in sides))
+
+            def denoise(x, t, condition):
+                return self.process.denoise(net, x, t, condition)
+
+            if self.chunk_count == 1 or self.guidance_scale == 1:
+                return jnp.clip(denoise(mine, t, told(NEIGHBOUR)), -1, 1)
+            guided = classifier_free(denoise, told(NEIGHBOUR), told(NOTHING), self.guidance_scale)
+            return jnp.clip(guided(mine, t), -1, 1)
+
+        return predict
