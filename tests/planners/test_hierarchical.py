@@ -41,6 +41,7 @@ def test_the_low_plans_meet_exactly_at_the_states_of_the_high_one(untrained, pla
     rows = plan_horizon or 4
     assert plan.shape == (5, 3 * (rows - 1) + 1, 1) and high.shape == (5, rows, 1)
     np.testing.assert_array_equal(plan[:, ::3], high)
+    np.testing.assert_array_equal(algorithm.low_mask()[:, 0], [True, False, False, True])  # in-painted in every piece
     start, goal = algorithm.ends(spec, seen)
     np.testing.assert_array_equal(plan[:, [0, -1]], jnp.stack([start, goal], 1))
 
