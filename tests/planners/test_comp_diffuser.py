@@ -12,8 +12,8 @@ from lines import FASTEST, from_to, walks
 import reverie
 from reverie.errors import ReverieError
 from reverie.planners import CompDiffuser
-from reverie.planners.comp_diffuser import END, NEIGHBOUR, NOTHING, Side
 from reverie.planning import join, seam_gaps
+from reverie.planning.sides import END, NEIGHBOUR, NOTHING, Side
 
 ALGORITHM = CompDiffuser(
     goal_size=1, horizon=12, stride=1, overlap=4, chunk_count=4, candidates=8, width=16, multipliers=(1, 2),
