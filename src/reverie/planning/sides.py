@@ -1,4 +1,4 @@
-"""Windows that are told what is at their two sides (Luo et al. 2025): the codes of it, and the network that reads them."""
+"""Windows that are told what is at their two sides (Luo et al. 2025): the codes of it, the network that reads them."""
 
 from typing import NamedTuple
 
