@@ -22,7 +22,7 @@ EDP = {"action_approximation": "one-step", "eta": 0.2, "diffusion_steps": 20, "g
 IMPROVING = {
     "diffusion-ql": of_q(DiffusionQL, 1000, eta=4.0, **QL),
     "diffusion-ql one-step": of_q(DiffusionQL, 1500, 5e-3, **EDP, **QL),
-    "idql": of_q(IDQL, 1000, critic_hidden=(32, 32), width=32, ema_decay=0.99),
+    "idql": of_q(IDQL, 1000, candidates=64, critic_hidden=(32, 32), width=32, ema_decay=0.99),
     "fql": of_q(FQL, 1000, hidden=(32, 32), critic_hidden=(32, 32), alpha=0.3),
 }
 

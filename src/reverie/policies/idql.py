@@ -46,8 +46,8 @@ class IDQL(DiscreteDiffusionActor, ChosenStatistic):
     """In training the behaviour network."""
     ema_decay: Fraction = 0.999
     """Of the behaviour model's average, which moves in every update."""
-    candidates: Acting[Count] = 64
-    """Actions drawn to act; the paper's N."""
+    candidates: Acting[Count] = 4
+    """Actions drawn to act, the paper's N, there 64: the more, the more often the best is the critics' error."""
     selection: Acting[Literal["argmax", "implicit"]] = "argmax"
     """The best by Q, or a draw in proportion to the weights of the policy that the implicit loss implies (eq. 8)."""
 
