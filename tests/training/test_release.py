@@ -61,7 +61,7 @@ def action(run, seed):
 @pytest.mark.filterwarnings("ignore:40 transitions")
 @pytest.mark.parametrize("name", OURS)
 def test_what_is_read_acts_or_generates_as_the_run(name, tmp_path):
-    run = run_of(tiny(name, width=16, multipliers=(2,), chunk=6, threshold=1e6, kp=0.1, kd=0.1))
+    run = run_of(tiny(name, width=16, multipliers=(2,), chunk=6, threshold=1e6, kp=0.1, kd=0.1, guidance_scale=0.1))
     run.export(tmp_path / "run", seed=4)
     loaded = reverie.load(tmp_path / "run")
     assert (loaded.algorithm, loaded.step, loaded.seeds) == (run.algorithm, 7, (4,))
@@ -105,7 +105,7 @@ def test_what_acting_reads_is_looked_for_again_when_it_changes(tmp_path):
     assert one.name == "diffusion-ql (candidates=1)"
     np.testing.assert_array_equal(action(one, 3), action(run.acting(candidates=1), 3))
     assert one.acting(nfe=1).algorithm.nfe == 1
-    with pytest.raises(RunError, match=r"with candidates=5 reads critic\.target\S+ and 3 arrays more, which the file"):
+    with pytest.raises(RunError, match=r"with candidates=5 reads critic\.target\S+ and 5 arrays more, which the file"):
         one.acting(candidates=5)
     # What has more than it needs can be written again, with less.
     many = reverie.load(tmp_path / "many").acting(candidates=1)

@@ -29,7 +29,7 @@ class ContrastiveDiffuser(Diffuser):
     """Weight of the contrastive loss, the paper's lambda; 0 is Diffuser."""
     contrasts: Count = 64
     """States of high return, and as many of low, that an update's predictions are compared with."""
-    threshold: Fraction = 0.7
+    return_threshold: Fraction = 0.7
     """Rank of the return to go, from 0 to 1, above which a state counts as one of high return."""
     softness: Positive = 0.05
     """Width of the threshold, in ranks: so far above it a state is drawn as high with a weight of 0.73."""
@@ -57,7 +57,7 @@ class ContrastiveDiffuser(Diffuser):
     def contrasted(self, batch, key) -> tuple[jax.Array, jax.Array]:
         """States of the batch of high and of low return, `[contrasts, observation]` each, by a soft threshold."""
         states, outside = batch["observations"].reshape(-1, batch["observations"].shape[-1]), batch["mask"].ravel() == 0
-        logits = soft_threshold(batch["ranks"].ravel(), self.threshold, self.softness)
+        logits = soft_threshold(batch["ranks"].ravel(), self.return_threshold, self.softness)
         drawn = [
             jax.random.categorical(each, jnp.where(outside, -jnp.inf, logit), shape=(self.contrasts,))
             for each, logit in zip(jax.random.split(key), logits, strict=True)
