@@ -16,6 +16,7 @@ from tiny_algorithm import synthetic
 from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
 from reverie.data import Dataset
+from reverie.planners import CompDiffuser
 from reverie.policies import DiffusionBC
 from reverie.training import Run
 from reverie.training.loop import initial_states, seed_keys
@@ -138,3 +139,27 @@ def test_retrieval_is_measured_and_written(monkeypatch, tmp_path):
     rows = json.loads(Path("out/retrieval.json").read_text())["rows"]
     assert [(row["from"], row["calls"]) for row in rows] == [("noise", 2), ("the data's windows", 2), ("own plans", 2)]
     assert "| own plans | 2 |" in Path("out/retrieval.md").read_text()
+
+
+@pytest.mark.slow
+def test_joined_windows_are_those_of_the_policys_first_step(monkeypatch, tmp_path, capsys):
+    """Blended, they are the way that the policy's carry has."""
+    pytest.importorskip("ogbench")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    joined = importlib.import_module("joined")
+    rng = np.random.default_rng(0)
+    data = Dataset.from_arrays(rng.normal(size=(40, 2)), rng.uniform(-1, 1, (40, 2)), timeouts=np.arange(40) % 20 == 19)
+    small = {"horizon": 4, "overlap": 2, "stride": 1, "width": 8, "multipliers": (1,), "diffusion_steps": 2}
+    planner = CompDiffuser(**small, chunk_count=3, candidates=2, blend=0.0)
+    run, seen = (
+        untrained(planner, data),
+        {"observation": np.zeros(2, np.float32), "desired_goal": np.ones(2, np.float32)},
+    )
+    policy = run.policy()
+    windows, apart = joined.chosen(run, seen, policy.reset(seed=1))
+    _, (_, plan) = policy.act(seen, policy.reset(seed=1))
+    way = np.asarray(planner.states_of(run.spec, plan.rows[0]))
+    np.testing.assert_allclose(windows[0, :2], way[:2], atol=1e-5)
+    np.testing.assert_allclose(windows[2, 2:], way[-2:], atol=1e-5)
+    between = windows[:-1, -2:] - windows[1:, :2]
+    assert apart == pytest.approx(np.linalg.norm(between, axis=-1).mean())
