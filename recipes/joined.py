@@ -46,9 +46,9 @@ def draw(run: Any, options: argparse.Namespace) -> None:
         carry = policy.reset(seed=goal)
         windows, gap = chosen(run, seen, carry)
         path, arrived = drive(env, policy, seen, carry)
-        end = f"{'reached' if arrived else 'not reached'} after {len(path)} steps"
-        title = f"goal {goal + 1}: {end}; windows differ by {gap:.2f} m"
-        print(f"{title}; {save(draw_composed(maze, windows, path, title), options.out / f'goal-{goal + 1}.png')}")
+        title = f"goal {goal + 1}: {'reached' if arrived else 'not reached'} after {len(path)} steps"
+        picture = save(draw_composed(maze, windows, path, title), options.out / f"goal-{goal + 1}.png")
+        print(f"{title}; windows differ by {gap:.2f} m; {picture}")
 
 
 def chosen(run: Any, seen: Any, carry: Any) -> tuple[np.ndarray, float]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WALL = "#d5d9e0"
-CHUNKS = DISTINCT[1:]
+CHUNKS = (*DISTINCT[1:], "#1aa6b7")
 """Colours of chunks, in order, again and again."""
 TIME = "plasma"
 """Colours along a plan, dark at its start; the palest tenth of the map is left out."""
