@@ -98,7 +98,7 @@ def test_measures_beside_the_score_are_kept_and_shown(out):
     cell = Cell(replace(PLAN, beside=["arrival", "success"]), "bc", "hop", out)
     file = cell.folder / "evaluation.json"
     found = json.loads(file.read_text())
-    found[cell.env][-1]["estimates"] = {"arrival": {"mean": 210.26}}
+    found[cell.env][0]["estimates"] = {"arrival": {"mean": 210.26}}
     file.write_text(json.dumps(found))
     text = Report(cell.plan, results.gather(cell.plan, cell.plan, out, out / "beside.json")).markdown()
     assert "steps until the first success" in text and "| bc | 210.3 | – |" in text
@@ -155,7 +155,8 @@ def filled(out, cell, scores, seconds=60.0, steps=None, rising=0.0):
     (folder / "episodes.csv").write_text("\n".join(["seed,step,episode,eval_normalised", *rows]) + "\n")
     plain = {"normalised": scores.tolist(), "returns": (10 * scores).tolist(), "seeds": list(range(len(scores)))}
     plain |= {"step": steps, "max_steps": None, "date": "2026-01-02T03", "latency": {"median": 1.0}}
-    (folder / "evaluation.json").write_text(json.dumps({cell.env: [plain]}))
+    otherwise = plain | {"policy": f"{cell.method} (candidates=4)", "normalised": (scores - 20).tolist()}
+    (folder / "evaluation.json").write_text(json.dumps({cell.env: [plain, otherwise]}))
 
 
 @pytest.fixture
@@ -176,6 +177,7 @@ def test_the_report_needs_nothing_but_the_kept_file(out):
     cells = results.gather(PLAN, PLAN, out, path)
     text = Report(PLAN, cells).markdown()
     assert cells["bc"]["hop"]["updates_per_second"] == 12 and cells["bc"]["hop"]["minutes"] == 1
+    assert np.mean(cells["bc"]["hop"]["scores"]) > 40  # and not of another way of acting, which is evaluated later
     assert results.gather(PLAN, PLAN, out / "gone", path) == cells
     assert Report(PLAN, results.load(path)).write(out / "report") == text
     assert sorted(os.listdir(out / "report")) == ["curves.png", "profiles.png", "scores.png", "table.md"]

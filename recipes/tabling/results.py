@@ -62,6 +62,8 @@ def evaluation(cell: Cell) -> dict[str, Any] | None:
     wanted = {"step": checkpoint(cell.folder), "max_steps": cell.plan.max_steps}
     found = [each for each in found if all(each[key] == value for key, value in wanted.items())]
     found = [each for each in found if len(each["returns"][0]) == cell.plan.episodes]
+    # "bc (candidates=4)" acted otherwise than the cell says.
+    found = [each for each in found if "(" not in each.get("policy", "")]
     return found[-1] if found else None
 
 
