@@ -21,7 +21,7 @@ from reverie.protocols import Actor, Explorer, Learner, Staged, Synthesizer
 from reverie.settings import acting_fields, annotations
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
-METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "baseline")}
+METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline")}
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
 
@@ -55,6 +55,8 @@ TINY = {
     "overlap": 1,
     "jump": 1,
     "low_multipliers": (1, 2),
+    "observation_horizon": 2,
+    "action_horizon": 2,
 }
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
@@ -139,7 +141,7 @@ CALLED = {
     Synthesizer: {"chunks": ["state", "spec", "key", "n", "start"]},
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
-CAN = {"policy": {Actor}, "baseline": {Actor}, "planner": {Actor}, "synthesizer": {Synthesizer}}
+CAN = {"policy": {Actor}, "imitation": {Actor}, "baseline": {Actor}, "planner": {Actor}, "synthesizer": {Synthesizer}}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -19,8 +19,8 @@ _EXPORTS = {
 }
 _MODULES = (
     *("baselines", "collection", "configs", "control", "data", "diffusion", "environments", "errors", "evaluation"),
-    *("learning", "models", "networks", "planners", "planning", "policies", "protocols", "rl", "settings"),
-    *("synthesizers", "training", "wishes"),
+    *("imitation", "learning", "models", "networks", "planners", "planning", "policies", "protocols", "rl"),
+    *("settings", "synthesizers", "training", "wishes"),
 )
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]

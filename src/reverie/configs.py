@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import jax
+import jax.numpy as jnp
 
 from reverie.diffusion import SOLVERS, Process
 from reverie.errors import ReverieError
-from reverie.learning import delayed_ema, optimiser
+from reverie.learning import delayed_ema, ema, optimiser
+from reverie.networks import Encoding
 from reverie.settings import Acting, Choices, Count, Fraction, LearningRate, Natural, NonNegative, Settings
 
 
@@ -79,6 +81,32 @@ class Hidden(Settings):
 
 
 @dataclass(frozen=True)
+class Encoders(Settings):
+    """How observations are read: vectors as they are, images by small ResNets, token ids by embeddings."""
+
+    image_features: Count = 64
+    """Numbers that an image becomes."""
+    image_widths: tuple[int, ...] = (16, 32, 64)
+    """Channels of the ResNet's stages, multiples of 8; every stage but the first halves the image."""
+    keypoints: Count = 32
+    """Places in an image that the spatial softmax reports."""
+    crop: Natural = 0
+    """Pixels of the side of what is read of an image, at random in training and the centre in acting; 0 for all."""
+    vocabulary: Natural = 0
+    """How many different token ids there are."""
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(
+            image_features=self.image_features,
+            image_widths=self.image_widths,
+            keypoints=self.keypoints,
+            crop=(self.crop, self.crop) if self.crop else None,
+            vocabulary=self.vocabulary,
+        )
+
+
+@dataclass(frozen=True)
 class EMA(Settings):
     """The exponential moving average of the parameters that acts, or makes data."""
 
@@ -92,6 +120,20 @@ class EMA(Settings):
     def averaged(self, ema: Any, params: Any, step: jax.Array) -> Any:
         """The average after the update number `step` (from 0) made `params`."""
         return delayed_ema(ema, params, step, decay=self.ema_decay, every=self.ema_every, start=self.ema_start)
+
+
+@dataclass(frozen=True)
+class RisingEMA(Settings):
+    """A moving average whose decay rises with the updates: 1 - (1 + step)^-power, no more than `ema_decay`."""
+
+    ema_decay: Fraction = 0.9999
+    """Of the average, at most."""
+    ema_power: NonNegative = 0.75
+    """How fast the decay rises."""
+
+    def averaged(self, average: Any, params: Any, step: jax.Array) -> Any:
+        """The average after the update number `step` (from 0) made `params`."""
+        return ema(average, params, jnp.minimum(self.ema_decay, 1 - (1.0 + step) ** -self.ema_power))
 
 
 @dataclass(frozen=True)
@@ -115,4 +157,4 @@ class Sampling(Settings):
             raise ReverieError(f"nfe = {self.nfe} exceeds diffusion_steps = {steps}")
 
 
-__all__ = ["EMA", "Adam", "AdamW", "Hidden", "SampleOptions", "Sampling", "SolverName"]
+__all__ = ["EMA", "Adam", "AdamW", "Encoders", "Hidden", "RisingEMA", "SampleOptions", "Sampling", "SolverName"]

@@ -5,6 +5,7 @@ Rows are stored once and normalised once: memory is O(N), whatever the horizon a
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import equinox as eqx
@@ -28,8 +29,8 @@ class Windows(View):
     """`history` + `horizon` rows of one episode, `stride` steps apart, every possible current step equally likely.
 
     Row `history` of a window is the current step; the rows before it are the past. With H = `history` + `horizon` a
-    batch has every column of `rows` as `[B, H, ...]`, every one of `per_window` as `[B, ...]`, `mask` float32 `[B, H]`
-    (1 inside the episode) and `index` int32 `[B]` (the windows' numbers).
+    batch has every column of `rows` as `[B, H, ...]` (those in `past` without the future), every one of `per_window` as
+    `[B, ...]`, `mask` float32 `[B, H]` (1 inside the episode) and `index` int32 `[B]` (the windows' numbers).
     """
 
     rows: Rows
@@ -49,6 +50,8 @@ class Windows(View):
     history: int = eqx.field(static=True)
     pad_left: Padding = eqx.field(static=True)
     pad_right: Padding = eqx.field(static=True)
+    past: tuple[str, ...] = eqx.field(static=True)
+    """Columns of which a batch has the rows up to the current one alone, `[B, history + 1, ...]`."""
     skipped: int = eqx.field(static=True)
     """Episodes that are too short to hold a window, and are left out."""
 
@@ -79,11 +82,17 @@ class Windows(View):
         zeros = (before & (self.pad_left == "zeros")) | (after & (self.pad_right == "zeros"))
         nearest = xp.clip(steps, begin, end - 1)
 
-        def gather(column: Any, padding: Any) -> Any:
-            there = column[nearest]
-            return xp.where(zeros.reshape(*zeros.shape, *[1] * (there.ndim - zeros.ndim)), padding, there)
+        def gather(column: Any, padding: Any, rows: int) -> Any:
+            there, blank = column[nearest[..., :rows]], zeros[..., :rows]
+            return xp.where(blank.reshape(*blank.shape, *[1] * (there.ndim - blank.ndim)), padding, there)
 
-        batch = jax.tree.map(gather, self.rows, {name: self.padding[name] for name in self.rows})
+        batch = {
+            name: jax.tree.map(
+                partial(gather, rows=self.history + (1 if name in self.past else self.horizon)),
+                *(column, self.padding[name]),
+            )
+            for name, column in self.rows.items()
+        }
         batch |= jax.tree.map(lambda column: column[index], self.per_window)
         return batch | {"mask": (~(before | after)).astype(xp.float32), "index": index}
 
@@ -100,6 +109,7 @@ def windows(
     history: int = 0,
     pad_left: Padding = "edge",
     columns: Sequence[str] | None = None,
+    past: Sequence[str] = (),
 ) -> Windows:
     """Windows of `horizon` steps from the current one, `stride` steps apart, that never cross an episode's end.
 
@@ -116,6 +126,8 @@ def windows(
       ends), `timesteps` (int32, the row's step within its episode), `returns_to_go` (from that row), and the data's
       infos by their names;
     - for a window: `returns` (from the current step) and the info `task` (int32, at the current step).
+
+    Of those in `past` a batch has the rows up to the current one alone: what is known when an action is chosen.
 
     `returns` and `returns_to_go` are the sum of `discount**k * rewards[t + k]` from a step t to the end of the episode
     (not of the window), in float64 on the host; `termination_penalty` is added to the last reward of an episode
@@ -150,6 +162,7 @@ def windows(
         history=history,
         pad_left=pad_left,
         pad_right="edge" if pad == "edge" else "zeros",
+        past=tuple(past),
         skipped=int((counts == 0).sum()),
     )
 

@@ -1,6 +1,6 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
-from reverie.diffusion.guidance import classifier_free, combine, compose, energy, value_gradient
+from reverie.diffusion.guidance import classifier_free, combine, compose, energy, soft_inpaint, value_gradient
 from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
 from reverie.diffusion.process import PREDICTIONS, Level, Process
@@ -57,6 +57,7 @@ __all__ = [
     "predictor_corrector",
     "rectified_flow",
     "sample",
+    "soft_inpaint",
     "sub_vp",
     "timesteps",
     "value_gradient",

@@ -79,6 +79,26 @@ def energy(process: Process, denoiser: Callable, log_density: Callable, scale: f
     return guided
 
 
+def soft_inpaint(process: Process, denoiser: Callable, values, weight, *, largest: float = 5.0) -> Callable:
+    """Leads x0_hat to `values` where `weight` is 1, and less where it is less, by the gradient of their agreement
+    through the denoiser (pseudoinverse guidance, Song et al. 2023; Black et al. 2025, eq. 2 to 4).
+
+    values, weight: broadcast to x. A row that is held draws along what belongs to it, as the gradient tells, which
+    writing it in does not. largest: of the guidance's weight, in units of the flow's velocity, which is unbounded at
+    both ends of the path.
+    """
+
+    def guided(x, t):
+        x0, pull = jax.vjp(lambda x: denoiser(x, t), x)
+        (gradient,) = pull(weight * (values - x0))
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        # 1 / (alpha sigma) of the exact posterior's guidance, as x0_hat moves by sigma where the velocity moves by 1.
+        size = jnp.minimum((alpha**2 + sigma**2) / jnp.maximum(alpha * sigma, 1e-12), largest)
+        return x0 + sigma * size * gradient
+
+    return guided
+
+
 def value_gradient(
     value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project: Hooks = None
 ) -> Callable:

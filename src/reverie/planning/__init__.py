@@ -1,5 +1,6 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
+from reverie.planning.chunks import ChunkCarry, ChunkPolicy, FittedChunks, Overlap
 from reverie.planning.composition import interleaved, join, joined_rows, seam_gaps
 from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
@@ -10,11 +11,15 @@ from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlann
 
 __all__ = [
     "AnewPlanner",
+    "ChunkCarry",
+    "ChunkPolicy",
     "DenoiserState",
     "DiffusionInverseDynamics",
+    "FittedChunks",
     "GoalPlanner",
     "GoalState",
     "InverseDynamics",
+    "Overlap",
     "Plan",
     "WindowDiffusion",
     "WindowPlanner",

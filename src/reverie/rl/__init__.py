@@ -1,6 +1,6 @@
 """What the methods that learn from transitions share: policies of one step, critics, actors."""
 
-from .actors import DeterministicActor, Normal, NormalActor, TanhNormal, TanhNormalActor
+from .actors import DeterministicActor, Normal, NormalActor, NormalMixture, TanhNormal, TanhNormalActor
 from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, minimum
@@ -25,6 +25,7 @@ __all__ = [
     "ImplicitQ",
     "Normal",
     "NormalActor",
+    "NormalMixture",
     "QNetwork",
     "Selection",
     "SoftActor",

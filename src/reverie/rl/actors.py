@@ -30,6 +30,31 @@ class Normal(NamedTuple):
         return -(jnp.square(z) / 2 + jnp.log(self.std) + math.log(2 * math.pi) / 2).sum(-1)
 
 
+class NormalMixture(NamedTuple):
+    """A mixture of K Gaussians over arrays `[..., H, D]`, each of which is diagonal (Bishop 1994)."""
+
+    logits: jax.Array
+    """Of the components, `[..., K]`."""
+    mean: jax.Array
+    """`[..., K, H, D]`."""
+    std: jax.Array
+    """`[..., K, H, D]`."""
+
+    def log_prob(self, x, inside=1.0) -> jax.Array:
+        """`[...]`, summed over the entries whose rows are `inside` (1 or 0, `[..., H]`)."""
+        z = (x[..., None, :, :] - self.mean) / self.std
+        each = -(jnp.square(z) / 2 + jnp.log(self.std) + math.log(2 * math.pi) / 2).sum(-1)
+        rows = jnp.broadcast_to(inside, x.shape[:-1])[..., None, :]
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + (rows * each).sum(-1), -1)
+
+    def sample(self, key, noise: float = 1.0) -> jax.Array:
+        """`[..., H, D]`; `noise` multiplies the components' standard deviations."""
+        which_key, noise_key = jax.random.split(key)
+        which = jax.random.categorical(which_key, self.logits)[..., None, None, None]
+        mean, std = (jnp.take_along_axis(x, which, -3)[..., 0, :, :] for x in (self.mean, self.std))
+        return mean + noise * std * jax.random.normal(noise_key, mean.shape)
+
+
 class TanhNormal(NamedTuple):
     """The tanh of a diagonal Gaussian (Haarnoja et al. 2018, appendix C)."""
 
