@@ -57,6 +57,7 @@ TINY = {
     "low_multipliers": (1, 2),
     "observation_horizon": 2,
     "action_horizon": 2,
+    "chunk": 2,
 }
 
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])

@@ -13,8 +13,8 @@ from reverie.diffusion import inpaint, rectified_flow, sample, soft_inpaint, vp_
 from reverie.imitation import DiffusionPolicy, FlowPolicy
 from reverie.planning.chunks import Overlap
 
-SMALL = {"observation_horizon": 1, "horizon": 8, "action_horizon": 4, "backbone": "transformer", "heads": 1}
-LEARNED = {"width": 32, "depth": 2, "batch_size": 64, "learning_rate": 3e-3, "warmup_updates": 50, "ema_decay": 0.99}
+SMALL = {"observation_horizon": 1, "horizon": 8, "action_horizon": 4}
+LEARNED = {"width": 24, "multipliers": (1,), "batch_size": 64, "learning_rate": 3e-3, "warmup_updates": 50}
 
 
 def fork(episodes=200, length=16) -> Dataset:
@@ -32,7 +32,7 @@ def fork(episodes=200, length=16) -> Dataset:
 
 @pytest.fixture(scope="module")
 def learned():
-    policy = FlowPolicy(**SMALL, **LEARNED, dropout=0.0)
+    policy = FlowPolicy(**SMALL, **LEARNED, ema_decay=0.99)
     return reverie.fit(policy, fork(), steps=800, progress=False)
 
 
@@ -69,8 +69,8 @@ def seam(run, **changed):
 
 
 def test_real_time_chunking_keeps_the_way_of_the_chunk_before_where_a_new_one_would_change_it(learned):
-    assert seam(learned) > 0.3
-    assert seam(learned, chunking="real-time") < 0.05
+    assert seam(learned) > 0.35
+    assert seam(learned, chunking="real-time") < 0.12
 
 
 def test_where_nothing_overlaps_real_time_chunking_is_plain_sampling(learned):
@@ -84,7 +84,7 @@ def test_what_is_beyond_an_episode_s_end_is_not_learned_where_it_is_masked(kind)
     batch = {"observations": jnp.ones((2, 1, 1)), "mask": jnp.broadcast_to(mask, (2, 8)).astype(float)}
 
     def losses(**options):
-        algorithm = kind(**SMALL, width=8, depth=1, **options)
+        algorithm = kind(**SMALL, backbone="transformer", width=8, depth=1, heads=1, **options)
         state = algorithm.init(jax.random.key(0), spec)
         actions = [jnp.where(mask, 0.5, padding)[None, :, None] * jnp.ones((2, 1, 1)) for padding in (0.5, -7.0)]
         update = jax.jit(lambda actions: algorithm.update(state, batch | {"actions": actions}, jax.random.key(1))[1])
@@ -107,8 +107,8 @@ def test_images_and_vectors_together_and_a_crop():
         actions=rng.uniform(-1, 1, (24, 2)), rewards=None, terminals=None, timeouts=last,
     )  # fmt: skip
     algorithm = DiffusionPolicy(
-        horizon=4, action_horizon=2, width=8, multipliers=(1,), diffusion_steps=2, batch_size=4, crop=16,
-        image_widths=(8,), image_features=8, keypoints=4,
+        horizon=4, action_horizon=2, backbone="transformer", width=8, depth=1, heads=1, diffusion_steps=2, batch_size=4,
+        crop=16, image_widths=(8,), image_features=8, keypoints=4,
     )  # fmt: skip
     run = reverie.fit(algorithm, data, steps=2, progress=False)
     policy, first = run.policy(), {name: part[0] for name, part in data.observations.items()}

@@ -1,5 +1,6 @@
 """Offline data: checked arrays, where they come from, how they are normalised and how batches are drawn."""
 
+from reverie.data.chunks import ChunkTransitions, chunk_transitions
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
@@ -9,6 +10,7 @@ from reverie.data.windows import Windows, windows
 
 __all__ = [
     "CDF",
+    "ChunkTransitions",
     "Dataset",
     "Field",
     "Gaussian",
@@ -18,6 +20,7 @@ __all__ = [
     "Spec",
     "Transitions",
     "Windows",
+    "chunk_transitions",
     "concatenate",
     "pairs",
     "rewards_to_go",

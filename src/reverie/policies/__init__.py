@@ -4,7 +4,9 @@ from reverie.policies.diffusion_bc import DiffusionBC
 from reverie.policies.diffusion_ql import DiffusionQL
 from reverie.policies.fql import FQL
 from reverie.policies.idql import IDQL
+from reverie.policies.ifql import IFQL
+from reverie.policies.qc import QC, QCFQL
 from reverie.policies.qgpo import QGPO
 from reverie.policies.sfbc import SfBC
 
-__all__ = ["FQL", "IDQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]
+__all__ = ["FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]

@@ -1,33 +1,22 @@
 """Flow Q-learning (Park, Li & Levine 2025).
 
 A flow clones the behaviour; a one-step policy is distilled from it, noise to action in one evaluation, and maximises Q.
-Q is never differentiated through the flow. Time runs from the data at 0 to noise at 1; the released code's runs the
-other way.
+Q is never differentiated through the flow.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.diffusion import rectified_flow, sample
 from reverie.learning import Optimised
 from reverie.networks import MLP
 from reverie.networks.layers import concatenate
-from reverie.rl import ActorCritic, Critic
-from reverie.settings import Count, NonNegative
-
-
-class Flow(eqx.Module):
-    """The velocity of x at time t, given the observation; all three side by side, the time as it is."""
-
-    net: MLP
-
-    def __call__(self, x, t, observation):
-        return self.net(concatenate(observation, x, jnp.asarray(t)[..., None]))
+from reverie.rl import ActorCritic, Critic, FlowActor
+from reverie.settings import NonNegative
 
 
 class State(eqx.Module):
@@ -37,36 +26,26 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class FQL(ActorCritic):
+class FQL(FlowActor, ActorCritic):
     """Flow Q-learning: a behaviour cloning flow, and a one-step policy distilled from it that maximises Q."""
 
     name: ClassVar = "fql"
     role: ClassVar = "policy"
     paper: ClassVar = "Park et al. 2025"
-    activation: ClassVar[Any] = staticmethod(jax.nn.gelu)
 
-    hidden: tuple[int, ...] = (512, 512, 512, 512)
-    """Widths of the flow's and the policy's hidden layers."""
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Widths of the critics' hidden layers."""
     alpha: NonNegative = 10.0
     """Weight of the distillation loss; the paper chooses 10 to 1000 a task."""
-    flow_steps: Count = 10
-    """Euler steps of the flow."""
     normalise_q: bool = False
     """Whether Q is measured in units of its mean magnitude; then alpha does not depend on the rewards' scale."""
     pessimistic: bool = False
     """Whether td_target takes the smallest of the critics' values, and not their mean."""
 
-    @property
-    def process(self):
-        # Training times cover all of [0, 1]; the sampler's t_min makes its last step as long as the others.
-        return rectified_flow(t_min=1 / self.flow_steps, feature=lambda t: t, draw=jax.random.uniform)
-
     def init(self, key, spec: Spec) -> State:
         flow_key, actor_key, critic_key = jax.random.split(key, 3)
         size, out = spec.observation_dim + spec.action_dim, spec.action_dim
-        flow = Flow(MLP(flow_key, size + 1, out, hidden=self.hidden, activation=self.activation))
+        flow = self.flow_network(flow_key, spec)
         actor = MLP(actor_key, size, out, hidden=self.hidden, activation=self.activation)
         critic = self.init_critic(critic_key, spec)
         by = self.optimiser
@@ -78,10 +57,7 @@ class FQL(ActorCritic):
         q = state.critic.target(batch["next_observations"], jnp.clip(next_actions, -1, 1))
         critic, metrics = self.learn_q(state.critic, batch, q.min(0) if self.pessimistic else q.mean(0))
 
-        def bc_flow_loss(flow):
-            return self.process.loss(flow, batch["actions"], flow_key, batch["observations"]).mean()
-
-        flow, flow_loss = state.flow.minimise(bc_flow_loss, self.optimiser)
+        flow, flow_loss = state.flow.minimise(lambda flow: self.flow_loss(flow, batch, flow_key), self.optimiser)
         noise = jax.random.normal(noise_key, batch["actions"].shape)
         flow_actions = self.integrate(state.flow.params, batch["observations"], noise)
 
@@ -96,12 +72,6 @@ class FQL(ActorCritic):
         (loss, parts), gradient = jax.value_and_grad(actor_loss, has_aux=True)(state.actor.params)
         actor = state.actor.apply(gradient, self.optimiser)
         return State(flow, actor, critic), metrics | parts | {"flow_loss": flow_loss, "actor_loss": loss}
-
-    def integrate(self, flow, observation, noise) -> jax.Array:
-        """Where the flow takes the noise, within the bounds: `[..., action]`."""
-        denoiser, unused = self.process.denoiser(flow, observation), jax.random.key(0)
-        end = sample(self.process, denoiser, unused, noise.shape, nfe=self.flow_steps, solver="euler", noise=noise)
-        return jnp.clip(end, -1, 1)
 
     def one_step(self, actor, observation, key, shape) -> jax.Array:
         """The one-step policy's actions of `shape`, from fresh noise."""

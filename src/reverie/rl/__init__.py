@@ -3,8 +3,10 @@
 from .actors import DeterministicActor, Normal, NormalActor, NormalMixture, TanhNormal, TanhNormalActor
 from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
+from .chunked import ChunkedActions
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, minimum
 from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
+from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
 from .policy import StepPolicy
 from .regression import advantage_weighted_loss
@@ -17,10 +19,13 @@ __all__ = [
     "ActorCritic",
     "BehaviourModel",
     "ChosenStatistic",
+    "ChunkedActions",
     "Critic",
     "DeterministicActor",
     "DiffusionActor",
     "DiscreteDiffusionActor",
+    "Flow",
+    "FlowActor",
     "ImplicitCritic",
     "ImplicitQ",
     "Normal",

@@ -119,15 +119,21 @@ class ActorCritic(WithCritics):
         net = self.q_network(key, spec)
         return Critic(Optimised.create(net, self.critic_optimiser), net)
 
+    @property
+    def successor_discount(self) -> float:
+        """Of a transition's successor."""
+        return self.discount
+
     def learn_q(self, critic: Critic, batch, next_value, penalty=None) -> tuple[Critic, dict[str, jax.Array]]:
         """A step of every Q towards the td_target r + discount V(s'), where V `[B]` (or `[n, B]`, one a critic) is
-        `next_value`, and down `penalty(q_network)` where there is one."""
-        td_target = batch["rewards"] + self.discount * (1 - batch["terminals"]) * next_value
+        `next_value`, and down `penalty(q_network)` where there is one. Where a batch says which of its transitions are
+        `valid`, the others do not count."""
+        td_target = batch["rewards"] + self.successor_discount * (1 - batch["terminals"]) * next_value
         td_target = jax.lax.stop_gradient(td_target)
 
         def loss(q):
             values = q(batch["observations"], batch["actions"])
-            error = jnp.square(values - td_target).mean(-1).sum()
+            error = (batch.get("valid", 1.0) * jnp.square(values - td_target)).mean(-1).sum()
             more = {"q_penalty": penalty(q)} if penalty else {}
             return sum(more.values(), error), {"q_loss": error} | more
 
