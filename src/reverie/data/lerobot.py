@@ -65,7 +65,8 @@ def read_lerobot(
     advice = "make them smaller by @image_size=96, or read fewer by @keys=NAME or @episodes=0:50"
     check_memory(folder, steps * sum(int(np.prod(frame.shape)) for frame in cameras.values()), advice)
     images = {key: np.empty((steps, *frame.shape), np.uint8) for key, frame in cameras.items()}
-    with Progress(f"Frames of {folder}", steps * len(images), show=progress and steps * len(images) > LONG) as bar:
+    frames = steps * len(images)
+    with Progress(f"Reading {folder}", frames, show=progress and frames > LONG, unit="frames") as bar:
         columns = read_rows(layout, taken, [*chosen.values(), action_key], images, cameras, bar)
         for key in videos:
             read_frames(layout, taken, key, columns.get("timestamp"), images[key], cameras[key], bar)
