@@ -64,8 +64,14 @@ def encoded(frame):
 
 def write_table(path, table, rows=slice(None)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {key: pa.array(list(value[rows]) if np.ndim(value) > 1 else value[rows]) for key, value in table.items()}
-    pq.write_table(pa.table(arrays), path)
+    pq.write_table(pa.table({key: column(np.asarray(value)[rows]) for key, value in table.items()}), path)
+
+
+def column(values):
+    """Lists for two axes, a type of its own for more."""
+    if values.ndim > 2:
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    return pa.array(list(values) if values.ndim == 2 else values)
 
 
 def write(folder, version="v3.0", table=None, info=None, features=None, lossless=True, listed=LENGTHS):

@@ -138,12 +138,19 @@ def test_a_feature_of_another_name_is_taken_where_it_is_named(tmp_path):
     assert list(data.observations) == ["state"]
 
 
-def test_infos_that_are_not_finite_are_left_out_and_axes_become_one(tmp_path):
-    table = {"observation.pose": np.arange(4.0 * STEPS).reshape(STEPS, 4), "effort": np.full(STEPS, np.nan)}
-    write(tmp_path / "x", table=table, features={"observation.pose": {"dtype": "float64", "shape": [2, 2]}})
-    data = read(f"lerobot:{tmp_path}/x@keys=pose")
-    np.testing.assert_array_equal(data.observations["pose"], table["observation.pose"])
+def test_infos_that_are_not_finite_are_left_out(tmp_path):
+    write(tmp_path / "x", table={"effort": np.full(STEPS, np.nan), "force": np.arange(STEPS)})
+    data = read(f"lerobot:{tmp_path}/x@keys=state")
     assert "effort" not in data.infos
+    np.testing.assert_array_equal(data.infos["force"], np.arange(STEPS))
+
+
+def test_several_axes_become_one_and_8_bits_of_three_are_an_image(tmp_path):
+    poses, seen = np.arange(4.0 * STEPS).reshape(STEPS, 2, 2), pictures(4)
+    write(tmp_path / "x", table={"observation.pose": poses, "observation.seen": seen})
+    data = read(f"lerobot:{tmp_path}/x@keys=pose,seen")
+    np.testing.assert_array_equal(data.observations["pose"], poses.reshape(STEPS, 4))
+    np.testing.assert_array_equal(data.observations["seen"], seen)
 
 
 def test_images_beside_the_table_are_read(tmp_path):

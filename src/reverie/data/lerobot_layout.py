@@ -154,18 +154,15 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> Any:
 
 def numbers_of(column: Any, what: str) -> np.ndarray:
     """A column of numbers: `[N]`, or of lists of them (nested or not) of one length `[N, d]`, all axes in one."""
-    rows, column = len(column), column.combine_chunks()
-    while _is_list(column.type):
-        column = column.flatten()
+    types, rows, column = imported("pyarrow", "lerobot").types, len(column), column.combine_chunks()
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    # What has several axes may be of a type of its own around lists, which some libraries register and others do not.
+    while hasattr(column, "storage") or any(is_list(column.type) for is_list in lists):
+        column = column.storage if hasattr(column, "storage") else column.flatten()
     array = column.to_numpy(zero_copy_only=False)
     if array.dtype.kind not in "fiub" or (rows and (len(array) == 0 or len(array) % rows)):
         raise DataError(f"{what} holds {column.type} of differing lengths or no numbers; every step must have as many.")
     return array if len(array) == rows else array.reshape(rows, -1)
-
-
-def _is_list(kind: Any) -> bool:
-    types = imported("pyarrow", "lerobot").types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
