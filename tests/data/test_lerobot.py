@@ -101,6 +101,14 @@ def test_what_is_asked_for_is_read_again_from_the_recorded_source(folder):
     assert given.attributes["source"] == f"lerobot:{folder}@keys=images.top,state@image_size=4x6@episodes=2,1"
 
 
+def test_a_vector_of_several_keys_in_the_order_in_which_they_are_named(folder):
+    source = f"lerobot:{folder}@vector=state,gripper"
+    data = read(source)
+    np.testing.assert_array_equal(data.observations[:, :3], columns()["observation.state"])
+    np.testing.assert_array_equal(data.observations[:, 3], columns()["observation.gripper"])
+    assert data.attributes["source"] == source
+
+
 def test_a_part_of_the_episodes_has_its_own_frames(folder):
     data = read(f"lerobot:{folder}@episodes=0,2")
     rows = np.r_[0:5, 8:12]

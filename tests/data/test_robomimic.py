@@ -110,6 +110,16 @@ def test_one_low_dimensional_key_is_still_a_dictionary(tmp_path):
     assert list(read(write(tmp_path / "x.hdf5") + "@keys=eef_pos").observations) == ["eef_pos"]
 
 
+def test_a_vector_of_several_keys_in_the_order_in_which_they_are_named(tmp_path):
+    source = write(tmp_path / "x.hdf5") + "@vector=gripper,eef_pos"
+    data = read(source)
+    expected = np.concatenate([joined("obs/gripper")[:, None], joined("obs/eef_pos")], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(data.observations, expected)
+    np.testing.assert_array_equal(data.next_observations[:, 0], np.float32(joined("next_obs/gripper")))
+    assert data.attributes["source"] == source
+    assert_same(read_robomimic(str(tmp_path / "x.hdf5"), ["gripper", "eef_pos"], flat=True), data)
+
+
 def test_selections_come_after_and_several_files_are_joined(tmp_path):
     source = write(tmp_path / "x.hdf5") + "@keys=eef_pos"
     assert len(read(f"{source}@every=2")) == 5
@@ -131,8 +141,10 @@ def test_matrices_are_vectors_and_states_of_differing_lengths_are_left_out(tmp_p
 
 
 def test_trajectories_without_a_step_are_passed_over(tmp_path):
-    nothing = {f"demo_1/{key}": array[:0] for key, array in DEMOS["demo_0"].items()}
+    nothing = {"demo_1/actions": np.zeros((0, 2))}
     assert_same(read(write(tmp_path / "x.hdf5", nothing)), read(write(tmp_path / "y.hdf5")))
+    with pytest.raises(DataError, match="holds no step; give a file with at least one trajectory"):
+        read(write(tmp_path / "z.hdf5", nothing, without=["demo_(0|2|10)"]))
 
 
 DEPTH = {f"{name}/obs/depth": np.zeros((steps, 6, 5, 1), np.float32) for name, steps in LENGTHS.items()}
@@ -142,6 +154,8 @@ WRONG = {
     "a filter": ("@filter=test", {}, "has no filter 'test'; it has train."),
     "a filter's trajectory": ("@filter=train", {}, "lists 'demo_7', which is not in 'data'"),
     "actions": ("@actions=a", {}, "lacks 'data/demo_0/a' (it has actions, actions_abs"),
+    "an image": ("@vector=eef_pos,agentview_image", {}, "'agentview_image' holds images [6, 5, 3], which are no part"),
+    "a key twice": ("@vector=eef_pos@keys=eef_pos", {}, "'@keys=eef_pos' and '@vector=eef_pos' exclude each other"),
     "an option": ("@key=eef_pos", {}, "'@key=eef_pos' selects nothing; write @best=0.1"),
     "float images": ("", DEPTH, "'obs/depth' in 'FILE' holds images of float32, [6, 5, 1]; images must be uint8"),
     "channels first": ("", FIRST, "numpy.moveaxis(x, 1, -1) brings them there"),

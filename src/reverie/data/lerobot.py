@@ -7,10 +7,11 @@ import numpy as np
 
 from reverie.data import dones
 from reverie.data.dataset import Dataset
+from reverie.data.fields import one_vector
 from reverie.data.frames import Frame
 from reverie.data.lerobot_layout import Episode, Layout, read_episodes, read_layout, read_tasks
 from reverie.data.lerobot_rows import read_frames, read_rows
-from reverie.data.schemes import check_memory, source_of, told
+from reverie.data.schemes import check_memory, named_keys, source_of, told
 from reverie.errors import DataError
 from reverie.terminal import Progress
 
@@ -20,14 +21,17 @@ _READ_OTHERWISE = ("frame_index", "index", "task_index", "next.reward", "next.do
 
 
 def read_lerobot_source(rest: str) -> Dataset:
-    """What `rest` of a source names: `FOLDER@keys=NAME,NAME@actions=NAME@image_size=96@episodes=0:50`."""
+    """What `rest` of a source names: `FOLDER@keys=NAME,NAME@actions=NAME@image_size=96@episodes=0:50`, `vector`
+    for `keys`."""
     folder, options = told("lerobot", rest)
+    keys, flat = named_keys(options)
     return read_lerobot(
         folder,
-        options["keys"].split(",") if "keys" in options else None,
+        keys,
         options.get("actions", "action"),
         _size(options["image_size"]) if "image_size" in options else None,
         _range(options["episodes"]) if "episodes" in options else None,
+        flat,
     )
 
 
@@ -37,6 +41,7 @@ def read_lerobot(
     action_key: str = "action",
     image_size: int | tuple[int, int] | None = None,
     episodes: Sequence[int] | None = None,
+    flat: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """The data in a folder of the layout 2.0, 2.1 or 3.0.
@@ -45,7 +50,8 @@ def read_lerobot(
     the dictionary (`observation.images.top` becomes `images.top`); all that begin so, except texts, where None.
     Cameras are uint8 `[N, H, W, C]`, brought to `image_size` (height and width, or both in one number) if given; of a
     video each step has the frame that is nearest to its `timestamp`. Everything else is a vector, of one number
-    where there is one a step, and of all numbers where there are several axes. `episodes` are numbers of episodes.
+    where there is one a step, and of all numbers where there are several axes. With `flat` the vectors are one, in
+    the order of `keys`. `episodes` are numbers of episodes.
 
     Rewards are `next.reward`. `next.done` marks the end of an episode, whatever ended it; `next.success`, or rewards
     of 0 and 1 alone, tell which are terminals: see `dones.ends`. The numbers of `task_index` are the info `"task"`,
@@ -71,12 +77,13 @@ def read_lerobot(
         for key in videos:
             read_frames(layout, taken, key, columns.get("timestamp"), images[key], cameras[key], bar)
     columns |= images
+    observations = {name: _observation(columns[key], layout.features[key]) for name, key in chosen.items()}
     return Dataset.from_arrays(
-        {name: _observation(columns[key], layout.features[key]) for name, key in chosen.items()},
+        one_vector(observations) if flat else observations,
         _two_axes(columns[action_key]),
         columns.get("next.reward"),
         infos=_infos(columns, {action_key, *chosen.values()}),
-        attributes=_about(layout, folder, keys, action_key, size, episodes),
+        attributes=_about(layout, folder, list(chosen) if flat else keys, action_key, size, episodes, flat),
         **_ends(columns, taken),  # type: ignore[arg-type]
     )
 
@@ -198,10 +205,11 @@ def _about(
     action_key: str,
     size: tuple[int, int] | None,
     episodes: Sequence[int] | None,
+    flat: bool,
 ) -> dict[str, Any]:
     named = f"{episodes.start}:{episodes.stop}" if isinstance(episodes, range) and episodes.step == 1 else episodes
     options = {
-        "keys": keys,
+        "vector" if flat else "keys": keys,
         "actions": None if action_key == "action" else action_key,
         "image_size": size and "x".join(map(str, size)),
         "episodes": named,

@@ -47,8 +47,9 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
       observations, `observation` becomes the observations and `desired_goal` the info `"goal"`; any other Dict space
       becomes a dictionary.
     - `"ogbench:PATH.npz"`: OGBench's files, whose `terminals` mark where a trajectory was cut.
-    - `"robomimic:PATH.hdf5"`: see `read_robomimic`; after it `@keys=NAME,NAME`, `@filter=NAME` and `@actions=NAME`.
-    - `"lerobot:FOLDER"`: see `read_lerobot`; after it `@keys=NAME,NAME`, `@actions=NAME`, `@image_size=96` (or
+    - `"robomimic:PATH.hdf5"`: see `read_robomimic`; after it `@keys=NAME,NAME` (or `@vector=NAME,NAME`: these as one
+      vector), `@filter=NAME` and `@actions=NAME`.
+    - `"lerobot:FOLDER"`: see `read_lerobot`; after it `@keys` or `@vector`, `@actions=NAME`, `@image_size=96` (or
       `96x128`, height x width) and `@episodes=0:50` (or `0,3,7`).
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.

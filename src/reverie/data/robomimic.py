@@ -13,27 +13,33 @@ import numpy as np
 
 from reverie.data import dones
 from reverie.data.dataset import Dataset
-from reverie.data.schemes import check_memory, opened_hdf5, source_of, told
+from reverie.data.fields import one_vector
+from reverie.data.schemes import check_memory, named_keys, opened_hdf5, source_of, told
 from reverie.errors import DataError
 
 
 def read_robomimic_source(rest: str) -> Dataset:
-    """What `rest` of a source names: `PATH@keys=NAME,NAME@filter=NAME@actions=NAME`."""
+    """What `rest` of a source names: `PATH@keys=NAME,NAME@filter=NAME@actions=NAME`, `vector` for `keys`."""
     path, options = told("robomimic", rest)
-    keys = options["keys"].split(",") if "keys" in options else None
-    return read_robomimic(path, keys, options.get("filter"), options.get("actions", "actions"))
+    keys, flat = named_keys(options)
+    return read_robomimic(path, keys, options.get("filter"), options.get("actions", "actions"), flat)
 
 
 def read_robomimic(
-    path: str, keys: Sequence[str] | None = None, filter_key: str | None = None, action_key: str = "actions"
+    path: str,
+    keys: Sequence[str] | None = None,
+    filter_key: str | None = None,
+    action_key: str = "actions",
+    flat: bool = False,
 ) -> Dataset:
     """The data in a file of the layout, the trajectories by their numbers.
 
     The observations are a dictionary of `keys` (all in `obs` where None): images uint8 `[N, H, W, C]`, everything else
-    vectors, of one number where there is one a step, and of all numbers where there are several axes. `filter_key`
-    names a list of trajectories in `mask`, such as `"train"`. `action_key` is another array of actions, such as
-    `"actions_abs"`. Successors are read from `next_obs`, except where there are images, which would take twice the
-    memory. `states` become an info where all have one length, and the environment's name an attribute.
+    vectors, of one number where there is one a step, and of all numbers where there are several axes. With `flat` the
+    vectors are one, in the order of `keys`. `filter_key` names a list of trajectories in `mask`, such as `"train"`.
+    `action_key` is another array of actions, such as `"actions_abs"`. Successors are read from `next_obs`, except where
+    there are images, which would take twice the memory. `states` become an info where all have one length, and the
+    environment's name an attribute.
 
     robomimic writes a done at a trajectory's end, at every state of success, or at both, and does not say which: see
     `dones.ends` for what is a terminal and what a timeout. Rewards of 0 and 1 alone tell of success.
@@ -54,12 +60,16 @@ def read_robomimic(
         about = _about(file["data"].attrs)
     last = np.zeros(len(actions), bool)
     last[np.cumsum(lengths) - 1] = True
-    options = {"keys": keys, "filter": filter_key, "actions": None if action_key == "actions" else action_key}
+    options = {
+        "vector" if flat else "keys": chosen if flat else keys,
+        "filter": filter_key,
+        "actions": None if action_key == "actions" else action_key,
+    }
     return Dataset.from_arrays(
-        observations,
+        one_vector(observations) if flat else observations,
         actions,
         rewards,
-        next_observations=successors,
+        next_observations=one_vector(successors) if flat and successors else successors,
         infos=states,
         attributes={"name": Path(path).stem, **about, "source": source_of("robomimic", path, options)},
         **dones.ends(None if done is None else done > 0, last, dones.successes(rewards)),  # type: ignore[arg-type]

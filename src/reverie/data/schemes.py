@@ -20,8 +20,8 @@ EXAMPLES = {
     "lerobot": "FOLDER",
 }
 OPTIONS = {
-    "robomimic": {"keys": "NAME,NAME", "filter": "NAME", "actions": "NAME"},
-    "lerobot": {"keys": "NAME,NAME", "actions": "NAME", "image_size": "96", "episodes": "0:50"},
+    "robomimic": {"keys": "NAME,NAME", "vector": "NAME,NAME", "filter": "NAME", "actions": "NAME"},
+    "lerobot": {"keys": "NAME,NAME", "vector": "NAME,NAME", "actions": "NAME", "image_size": "96", "episodes": "0:50"},
 }
 """What a scheme's reader is told after the place, as `@NAME=VALUE`, with an example."""
 SUFFIX = re.compile(r"(.+)@(\w+)=([^@=/]*)")
@@ -46,6 +46,14 @@ def told(scheme: str, rest: str) -> tuple[str, dict[str, str]]:
             raise DataError(f"'@{name}={value}' is asked of what is read; write it after {after!r}.")
         options = {name: value, **options}
     return rest, options
+
+
+def named_keys(options: Mapping[str, str]) -> tuple[list[str] | None, bool]:
+    """The keys of `@keys=NAME,NAME` or `@vector=NAME,NAME`, and whether they are to be one vector."""
+    if "keys" in options and "vector" in options:
+        raise DataError(f"'@keys={options['keys']}' and '@vector={options['vector']}' exclude each other; write one.")
+    names = options.get("vector", options.get("keys"))
+    return (None if names is None else names.split(",")), "vector" in options
 
 
 def source_of(scheme: str, place: str, options: Mapping[str, Any]) -> str:
