@@ -47,7 +47,7 @@ def columns():
 def write_video(path, frames, fps=FPS, lossless=True):
     """Without loss in libx264's RGB, else as cameras' videos mostly are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = ("libx264rgb", "rgb24", {"qp": "0"}) if lossless else ("libx264", "yuv420p", {"crf": "18"})
+    kind = ("libx264rgb", "rgb24", {"qp": "0", "g": "12"}) if lossless else ("libx264", "yuv420p", {"crf": "18"})
     with av.open(str(path), "w") as container:
         stream = container.add_stream(kind[0], rate=fps, options=kind[2])
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], kind[1]

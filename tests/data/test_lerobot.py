@@ -117,16 +117,6 @@ def test_a_part_of_the_episodes_has_its_own_frames(folder):
     np.testing.assert_array_equal(data.infos["episode_index"], [0] * 5 + [2] * 4)
 
 
-def test_resized_images_keep_their_mean_colour(tmp_path, folder):
-    smooth = np.broadcast_to(np.linspace(40, 200, SIZE[1], dtype=np.uint8)[:, None], (LENGTHS[0], *SIZE, 3))
-    write(tmp_path / "x", "v2.1")
-    write_video(tmp_path / f"x/videos/chunk-000/{TOP}/episode_000000.mp4", smooth)
-    small = read(f"lerobot:{tmp_path}/x@image_size=8x12@episodes=0:1").observations["images.top"]
-    expected = smooth.reshape(LENGTHS[0], 8, 2, 12, 2, 3).mean(axis=(2, 4))
-    # Half the step from one column to the next, and a rounding: an average of neighbours cannot be further.
-    assert np.abs(small - expected).max() <= 3.5 + 1
-
-
 def test_a_usual_codec_gives_the_frames_of_the_right_steps(tmp_path):
     write(tmp_path / "x", "v2.1")
     grey = np.full((LENGTHS[0], *SIZE, 3), 0, np.uint8) + np.arange(0, 250, 50, dtype=np.uint8)[:, None, None, None]
