@@ -19,6 +19,7 @@ from recorded import (
     encoded,
     pictures,
     write,
+    write_table,
     write_video,
 )
 
@@ -28,8 +29,6 @@ from reverie.data.readers import read
 from reverie.data.spec import Spec
 from reverie.data.windows import windows
 from reverie.errors import DataError
-
-FIRST = slice(0, LENGTHS[0])
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +79,13 @@ def test_the_ends_where_less_is_known(tmp_path, without, terminals):
     assert data.terminals_known == (terminals is not None)
     np.testing.assert_array_equal(np.flatnonzero(data.terminals), terminals or [])
     np.testing.assert_array_equal(np.flatnonzero(data.last), [4, 7, 11])
+
+
+@pytest.mark.parametrize("name", ["task", "__index_level_0__"])
+def test_the_tasks_sentences_whatever_their_column_is_called(tmp_path, name):
+    write(tmp_path / "x")
+    write_table(tmp_path / "x/meta/tasks.parquet", {name: np.array(TASKS[::-1]), "task_index": np.array([2, 0])})
+    assert read(f"lerobot:{tmp_path}/x@keys=state").attributes["tasks"] == [TASKS[0], "", TASKS[1]]
 
 
 def test_windows_know_the_task(folder):

@@ -69,7 +69,7 @@ def _encoded(column: Any, key: str, folder: Path) -> Iterator[bytes]:
     for item in column:
         image = item.as_py()
         image = {"bytes": image} if isinstance(image, bytes) else image or {}
-        if image.get("bytes") is not None:
+        if image.get("bytes"):
             yield image["bytes"]
             continue
         path = folder / str(image.get("path"))
