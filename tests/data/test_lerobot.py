@@ -94,6 +94,17 @@ def test_windows_know_the_task(folder):
     np.testing.assert_array_equal(batch["task"], [0, 1, 0])
 
 
+def test_sets_are_joined_where_their_tasks_are_the_same(tmp_path, folder):
+    write(tmp_path / "x")
+    joined = read(f"lerobot:{folder}@keys=state+lerobot:{tmp_path}/x@keys=state")
+    assert len(joined) == 2 * STEPS and joined.attributes["tasks"] == TASKS
+    write_table(tmp_path / "x/meta/tasks.parquet", {"task": np.array(["Wait.", "Push."]), "task_index": np.arange(2)})
+    with pytest.raises(
+        DataError, match=r"The tasks of 'pushes' are \['Push the .* and those of 'x' \['Wait.', 'Push.'\]"
+    ):
+        read(f"lerobot:{folder}@keys=state+lerobot:{tmp_path}/x@keys=state")
+
+
 def test_what_is_asked_for_is_read_again_from_the_recorded_source(folder):
     source = f"lerobot:{folder}@keys=images.top,observation.state@image_size=4x6@episodes=1:3"
     data = read(source)

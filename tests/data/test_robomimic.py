@@ -118,6 +118,8 @@ def test_a_vector_of_several_keys_in_the_order_in_which_they_are_named(tmp_path)
     np.testing.assert_array_equal(data.next_observations[:, 0], np.float32(joined("next_obs/gripper")))
     assert data.attributes["source"] == source
     assert_same(read_robomimic(str(tmp_path / "x.hdf5"), ["gripper", "eef_pos"], flat=True), data)
+    blind = write(tmp_path / "y.hdf5", without=[".*/agentview_image"])
+    assert read_robomimic(str(tmp_path / "y.hdf5"), flat=True).attributes["source"] == f"{blind}@vector=eef_pos,gripper"
 
 
 def test_selections_come_after_and_several_files_are_joined(tmp_path):

@@ -1,4 +1,4 @@
-"""LeRobotDatasets (Cadene et al. 2024): steps in parquet files, cameras in videos; `lerobot_layout` says where."""
+"""LeRobotDatasets (Cadene et al. 2026): steps in parquet files, cameras in videos; `lerobot_layout` says where."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
