@@ -81,10 +81,11 @@ def test_the_ends_where_less_is_known(tmp_path, without, terminals):
     np.testing.assert_array_equal(np.flatnonzero(data.last), [4, 7, 11])
 
 
-@pytest.mark.parametrize("name", ["task", "__index_level_0__"])
-def test_the_tasks_sentences_whatever_their_column_is_called(tmp_path, name):
+@pytest.mark.parametrize("before, name", [({"kind": np.array(["a", "b"])}, "task"), ({}, "__index_level_0__")])
+def test_the_tasks_sentences_whatever_their_column_is_called(tmp_path, before, name):
     write(tmp_path / "x")
-    write_table(tmp_path / "x/meta/tasks.parquet", {name: np.array(TASKS[::-1]), "task_index": np.array([2, 0])})
+    table = {**before, name: np.array(TASKS[::-1]), "task_index": np.array([2, 0])}
+    write_table(tmp_path / "x/meta/tasks.parquet", table)
     assert read(f"lerobot:{tmp_path}/x@keys=state").attributes["tasks"] == [TASKS[0], "", TASKS[1]]
 
 
@@ -124,6 +125,13 @@ def test_a_vector_of_several_keys_in_the_order_in_which_they_are_named(folder):
     np.testing.assert_array_equal(data.observations[:, :3], columns()["observation.state"])
     np.testing.assert_array_equal(data.observations[:, 3], columns()["observation.gripper"])
     assert data.attributes["source"] == source
+
+
+def test_without_cameras_all_vectors_can_be_one(tmp_path):
+    write(tmp_path / "x", features=dict.fromkeys([TOP, WRIST]))
+    data = read_lerobot(str(tmp_path / "x"), flat=True)
+    assert data.observation_dim == 4
+    assert data.attributes["source"] == f"lerobot:{tmp_path}/x@vector=state,gripper"
 
 
 def test_a_part_of_the_episodes_has_its_own_frames(folder):
