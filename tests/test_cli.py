@@ -152,6 +152,7 @@ def test_a_second_run_in_the_same_folder_is_refused(folder, capsys):
 def test_the_installed_command_and_the_light_import():
     """`import reverie` loads no simulator, no plotting, no file format; `reverie list` answers."""
     heavy = ["matplotlib", "h5py", "gymnasium", "mujoco", "minari", "orbax.checkpoint", "tensorboardX", "rich"]
+    heavy += ["av", "pyarrow", "PIL"]
     code = f"import reverie, sys; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     listed = subprocess.run([sys.executable, "-m", "reverie.cli", "list"], capture_output=True, text=True)

@@ -24,7 +24,8 @@ from reverie.training.settings import Training
 def load_dataset(source: str) -> Dataset:
     """Reads a data set, with every check of `Dataset.from_arrays`.
 
-    - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`: see `data.readers.read`.
+    - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`, `"robomimic:PATH.hdf5"`, `"lerobot:FOLDER"`: see
+      `data.readers.read`.
     - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
       (else ~/.cache/reverie).
     - of OGBench's sets, files and names, with the rewards of a task: `"cube-single-play-singletask-task2"`.

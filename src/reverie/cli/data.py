@@ -23,6 +23,11 @@ def data_list() -> None:
         ("d4rl:FILE.hdf5", "a file in D4RL's layout"),
         ("minari:ID", "a Minari data set, local or from its server"),
         ("ogbench:FILE.npz", "a file of OGBench; FILE-singletask-task2.npz is FILE.npz with a task's rewards"),
+        (
+            "robomimic:FILE.hdf5",
+            "a file of robomimic; after it what is chosen: @keys=NAME,NAME, @vector=NAME,NAME, @filter=NAME",
+        ),
+        ("lerobot:FOLDER", "a LeRobotDataset; after it @keys and @vector as above, @image_size=96, @episodes=0:50"),
         ("SOURCE@best=0.1", "the tenth of its episodes with the highest returns"),
         ("SOURCE@every=10", "every tenth of its episodes"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),

@@ -41,8 +41,9 @@ class TrainOptions:
     """How to train; the rest of the options are the algorithm's own fields."""
 
     data: str
-    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, a name from `reverie data list`, or several joined by +;
-    @best=0.1 after one of them keeps the tenth of its episodes with the highest returns, @every=10 every tenth one."""
+    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, robomimic:FILE.hdf5, lerobot:FOLDER, a name from
+    `reverie data list`, or several joined by +; @best=0.1 after one of them keeps the tenth of its episodes with the
+    highest returns, @every=10 every tenth one."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None

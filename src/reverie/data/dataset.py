@@ -306,8 +306,8 @@ def concatenate(*datasets: Dataset) -> Dataset:
     have, alike in shape, are kept, and attributes in which all agree; names and sources are joined by "+". Terminals
     count as known where all know them; bounds that some declare hold for all.
 
-    Raises DataError, with both names, where the observations' or actions' shapes or the declared bounds differ, where
-    only some have rewards or costs, and where actions lie outside another's declared bounds.
+    Raises DataError, with both names, where the observations' or actions' shapes, the declared bounds or the numbered
+    tasks differ, where only some have rewards or costs, and where actions lie outside another's declared bounds.
     """
     if not datasets:
         raise DataError("There is nothing to concatenate; give at least one data set.")

@@ -63,6 +63,17 @@ def dimension(what: str, space: Space, who: str = "this method") -> int:
     )
 
 
+def one_vector(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Vectors `[N, d]` one after another, in the dictionary's order, as one `[N, sum of d]`. Raises DataError, with its
+    name, for a part that is none."""
+    for name, part in parts.items():
+        if part.ndim != 2:
+            raise DataError(
+                f"{name!r} holds images {list(part.shape[1:])}, which are no part of a vector; leave it out."
+            )
+    return np.concatenate(list(parts.values()), axis=1)
+
+
 def flatten(key: str, tree: Tree) -> dict[str, Any]:
     """A dictionary's arrays as `KEY/NAME`; one array as `KEY`."""
     return {f"{key}/{name}": value for name, value in tree.items()} if isinstance(tree, Mapping) else {key: tree}

@@ -42,6 +42,18 @@ def check_alike(first: "Dataset", other: "Dataset") -> None:
         if lacks[0] != lacks[1]:
             has, has_none = (two, one) if lacks[0] else (one, two)
             raise DataError(f"{has} has {key} and {has_none} has none; give {key} to both or to neither.")
+    _check_tasks(first, other)
+
+
+def _check_tasks(first: "Dataset", other: "Dataset") -> None:
+    """Where the tasks' numbers (the info "task") have sentences, the same number must be the same task in both."""
+    tasks = [data.attributes.get("tasks") for data in (first, other) if "task" in data.infos]
+    if len(tasks) == 2 and tasks[0] != tasks[1]:
+        one, two = _names(first, other)
+        raise DataError(
+            f"The tasks of {one} are {tasks[0]} and those of {two} {tasks[1]}, so that a number does not mean the same "
+            "in both; merge the two where they were recorded, or join them without the info 'task'."
+        )
 
 
 def check_bounds(declared: "Dataset", other: "Dataset") -> None:

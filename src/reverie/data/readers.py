@@ -1,4 +1,5 @@
-"""Where data sets come from: D4RL's HDF5 layout, Minari, OGBench's npz, and several of these joined."""
+"""Where data sets come from: D4RL's HDF5 layout, Minari, the layouts of `ogbench`, `robomimic` and `lerobot`, and
+several of these joined."""
 
 import json
 import re
@@ -14,17 +15,22 @@ import numpy as np
 from reverie.data import selecting
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Tree
+from reverie.data.lerobot import read_lerobot_source
 from reverie.data.ogbench import read_ogbench
+from reverie.data.robomimic import read_robomimic_source
 from reverie.data.schemes import (
     BOUNDS,
+    EXAMPLES,
+    OPTIONS,
     PER_STEP,
     brief,
-    check_file,
     check_minari_name,
     choose,
     imported_minari,
     is_goal_environment,
     minari_path,
+    opened_hdf5,
+    told,
 )
 from reverie.errors import DataError
 
@@ -41,6 +47,10 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
       observations, `observation` becomes the observations and `desired_goal` the info `"goal"`; any other Dict space
       becomes a dictionary.
     - `"ogbench:PATH.npz"`: OGBench's files, whose `terminals` mark where a trajectory was cut.
+    - `"robomimic:PATH.hdf5"`: see `read_robomimic`; after it `@keys=NAME,NAME` (or `@vector=NAME,NAME`: these as one
+      vector), `@filter=NAME` and `@actions=NAME`.
+    - `"lerobot:FOLDER"`: see `read_lerobot`; after it `@keys` or `@vector`, `@actions=NAME`, `@image_size=96` (or
+      `96x128`, height x width) and `@episodes=0:50` (or `0,3,7`).
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.
     - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; or with `@every=10`:
@@ -67,11 +77,12 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
         with _named(source):
             return generated(source)
     reader = choose({**READERS, **(readers or {})}, source, scheme, rest)
-    with _named(source, rest):
+    place = told(scheme, rest)[0] if scheme in OPTIONS else rest
+    with _named(source, place):
         return reader(rest)
 
 
-_PLUS = re.compile(r"\+(?=(?:d4rl|minari|ogbench):|[\w-]+(?:[+@]|$))")
+_PLUS = re.compile(rf"\+(?=(?:{'|'.join(EXAMPLES)}):|[\w-]+(?:[+@]|$))")
 
 
 @contextmanager
@@ -92,7 +103,7 @@ _REQUIRED = ("observations", "actions", "timeouts")
 
 def read_d4rl(path: str) -> Dataset:
     """The data set in an HDF5 file of D4RL's layout; the file's attributes become the data set's."""
-    with _opened_hdf5(path) as file:
+    with opened_hdf5(path) as file:
         items = {key: file[key] for key in PER_STEP if _is_data(key, file.get(key))}
         missing = [key for key in _REQUIRED if key not in items]
         if missing:
@@ -103,18 +114,6 @@ def read_d4rl(path: str) -> Dataset:
     bounds = {key: attributes.pop(key) for key in BOUNDS if key in attributes}
     attributes.setdefault("name", Path(path).stem)
     return Dataset.from_arrays(**arrays, **bounds, infos=infos, attributes={**attributes, "source": f"d4rl:{path}"})
-
-
-@contextmanager
-def _opened_hdf5(path: str) -> Iterator[Any]:
-    import h5py
-
-    check_file(path)
-    try:
-        with h5py.File(Path(path).expanduser(), "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path!r} is not a whole HDF5 file ({error}); download or write it again.") from error
 
 
 def _incomplete(path: str, missing: list[str], there: list[str]) -> str:
@@ -246,4 +245,10 @@ def _floats(array: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-READERS: dict[str, Reader] = {"d4rl": read_d4rl, "minari": read_minari, "ogbench": read_ogbench}
+READERS: dict[str, Reader] = {
+    "d4rl": read_d4rl,
+    "minari": read_minari,
+    "ogbench": read_ogbench,
+    "robomimic": read_robomimic_source,
+    "lerobot": read_lerobot_source,
+}

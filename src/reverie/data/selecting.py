@@ -1,12 +1,12 @@
 """A part of a data set, asked for in its source: `hopper-mixture@best=0.1`."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 
 import numpy as np
 
 from reverie.data.dataset import Dataset
+from reverie.data.schemes import OPTIONS, SUFFIX
 from reverie.errors import DataError
 
 
@@ -30,23 +30,32 @@ def every(data: Dataset, step: float) -> np.ndarray:
 
 
 SELECTIONS: dict[str, Callable[[Dataset, float], np.ndarray]] = {"best": best, "every": every}
-_SELECTION = re.compile(r"(.+)@(\w+)=([^@=/]*)")
 
 
 def parted(source: str) -> tuple[str, str, str] | None:
-    """A source, and the name and the number of the selection at its end; None where it ends in none."""
-    found = _SELECTION.fullmatch(source)
-    return None if found is None else (found[1], found[2], found[3])
+    """A source, and the name and the number of the selection at its end; None where it ends in none, or in what its
+    reader is told (`schemes.OPTIONS`). Raises DataError for a selection that does not exist."""
+    found = SUFFIX.fullmatch(source)
+    options = OPTIONS.get(source.partition(":")[0], {})
+    if found is None or found[2] in options:
+        return None
+    if found[2] not in SELECTIONS:
+        raise DataError(_nothing(found[2], found[3], options))
+    return found[1], found[2], found[3]
+
+
+def _nothing(name: str, value: str, options: Mapping[str, str]) -> str:
+    text, others = f"@{name}={value}", ", ".join(f"@{key}={each}" for key, each in options.items())
+    message = f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, "
+    if not others:
+        return message + "or @every=10 for every tenth episode."
+    return message + f"@every=10 for every tenth episode, or of what is read {others}."
 
 
 def select(data: Dataset, name: str, number: str) -> Dataset:
-    """The selected episodes. Raises DataError for a selection that does not exist, or cannot be made."""
+    """The selected episodes. Raises DataError for a selection that cannot be made."""
     try:
-        choose, amount = SELECTIONS[name], float(number)
-    except (KeyError, ValueError):
-        text = f"@{name}={number}"
-        raise DataError(
-            f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, or @every=10 for "
-            "every tenth episode."
-        ) from None
-    return data.take_episodes(choose(data, amount))
+        amount = float(number)
+    except ValueError:
+        raise DataError(_nothing(name, number, {})) from None
+    return data.take_episodes(SELECTIONS[name](data, amount))
