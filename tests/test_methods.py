@@ -55,8 +55,8 @@ TINY = {
     "overlap": 1,
     "jump": 1,
     "low_multipliers": (1, 2),
-    "observation_horizon": 2,
-    "action_horizon": 2,
+    "observation_horizon": 4,
+    "action_horizon": 1,
     "chunk": 2,
 }
 

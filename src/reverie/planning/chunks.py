@@ -126,8 +126,12 @@ class ChunkPolicy(Encoders, Actor):
         due = (carry.step == 0) | (carry.step >= self.action_horizon)
         chosen = jax.lax.cond(due.any(), lambda: self.next_chunk(state, spec, carry, key), lambda: carry)
         carry = jax.tree.map(lambda new, old: jnp.where(along(due, new), new, old), chosen, carry)
+        return self.action(spec, carry), carry._replace(step=carry.step + 1)
+
+    def action(self, spec: Spec, carry: ChunkCarry) -> jax.Array:
+        """That of the current step, `[n, action]` in the environment's units."""
         row = jnp.take_along_axis(carry.rows, (self.current + carry.step)[:, None, None], 1)[:, 0]
-        return spec.denormalise("actions", jnp.clip(row, -1, 1)), carry._replace(step=carry.step + 1)
+        return spec.denormalise("actions", jnp.clip(row, -1, 1))
 
     def seen(self, spec: Spec, observation, carry: ChunkCarry) -> ChunkCarry:
         """With the observations `[n, ...]`, in the environment's units, as the newest; before an episode's first stands
@@ -150,13 +154,13 @@ class ChunkPolicy(Encoders, Actor):
 
     def overlap(self, carry: ChunkCarry) -> tuple[Overlap, jax.Array]:
         """With chunks that are chosen now, and how many each row of the old ones is the average of."""
-        shift, known = self.action_horizon, self.horizon - self.action_horizon
-        begun, row = (carry.step > 0)[:, None], jnp.arange(self.horizon)
-        old = jnp.roll(carry.rows, -shift, 1)
-        chosen = jnp.where(begun & (row < known), jnp.roll(carry.chosen, -shift, 1), 0)
-        frozen = begun & (row < self.current + self.inference_delay)
-        weight = begun * soft_mask(self.current + self.inference_delay, known, self.horizon)
-        return Overlap(old, frozen, weight), chosen
+        step, row = carry.step[:, None], jnp.arange(self.horizon)
+        known, at = row < self.horizon - step, jnp.minimum(row + step, self.horizon - 1)
+        old = jnp.take_along_axis(carry.rows, at[..., None], 1)
+        chosen = jnp.where((step > 0) & known, jnp.take_along_axis(carry.chosen, at, 1), 0)
+        start = self.current + self.inference_delay
+        weight = jnp.where(step > 0, soft_mask(start, self.horizon - step, self.horizon), 0.0)
+        return Overlap(old, (step > 0) & known & (row < start), weight), chosen
 
     def merged(self, new, overlap: Overlap, chosen) -> jax.Array:
         """The rows that are executed: the old ones where they are frozen, and averages in temporal ensembling."""
@@ -200,11 +204,11 @@ def in_a_row(tokens) -> jax.Array:
     return tokens.reshape(*tokens.shape[:-2], -1)
 
 
-def soft_mask(start: int, end: int, horizon: int) -> jax.Array:
-    """1 before `start`, falling to 0 at `end`: `[horizon]` (Black et al. 2025, eq. 5)."""
-    start = min(start, end)
-    ramp = jnp.clip((start - 1 - jnp.arange(horizon)) / (end - start + 1) + 1, 0, 1)
-    return jnp.where(jnp.arange(horizon) < end, ramp * jnp.expm1(ramp) / jnp.expm1(1.0), 0.0)
+def soft_mask(start, end, horizon: int) -> jax.Array:
+    """1 before `start`, falling to 0 at `end`: `[..., horizon]` for ends `[..., 1]` (Black et al. 2025, eq. 5)."""
+    row, start = jnp.arange(horizon), jnp.minimum(start, end)
+    ramp = jnp.clip((start - 1 - row) / (end - start + 1) + 1, 0, 1)
+    return jnp.where(row < end, ramp * jnp.expm1(ramp) / jnp.expm1(1.0), 0.0)
 
 
 def repeated(tree, count: int):
