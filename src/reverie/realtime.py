@@ -64,9 +64,7 @@ class RealTimeLoop:
         self, policy: Policy, observe: Callable[[], Any], send: Callable[[np.ndarray], Any], rate: float, seed: int = 0
     ):
         if not isinstance(policy.algorithm, ChunkPolicy):
-            raise ReverieError(
-                f"{policy.algorithm.name} is no policy of chunks, so that there is nothing to serve ahead."
-            )
+            raise ReverieError(f"{policy.algorithm.name} is no policy of chunks; there is nothing to serve ahead")
         if not rate > 0:
             raise ReverieError(f"rate = {rate!r}, but it must be a positive number of actions a second")
         self.policy, self.observe, self.send, self.period = policy, observe, send, 1 / rate
@@ -77,7 +75,8 @@ class RealTimeLoop:
         self._inference: list[float] = []
         self._pending: Future | None = None
         self._chooser = ThreadPoolExecutor(1, "reverie-chunks")
-        self._stopping, self._thread = threading.Event(), None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
         self._warm_up()
 
@@ -127,13 +126,16 @@ class RealTimeLoop:
         return self._last
 
     def _take_over(self) -> None:
-        """The chunk that was being chosen, where it is there, from the row of now on."""
+        """The chunk that was being chosen, where it is there, from the row of now on; from its first one where all of it
+        is past, as the robot has stood still meanwhile."""
         if self._pending is None or not self._pending.done():
             return
         new, begun = self._pending.result()
         self._pending = None
         passed = int(self._carry.step[0]) - begun
         self._overdue += passed > self.policy.algorithm.inference_delay
+        if self.policy.algorithm.current + passed >= self.policy.algorithm.horizon:
+            passed = 0
         self._carry = self._carry._replace(rows=new.rows, chosen=new.chosen, step=new.step + passed)
 
     def _timed(self, carry: ChunkCarry, key: jax.Array) -> tuple[ChunkCarry, int]:
