@@ -109,13 +109,13 @@ class RealTimeLoop:
         """The action of one step, for what is observed now; without waiting, but for the first chunk."""
         algorithm = self.policy.algorithm
         seen = as_input(algorithm, self.policy.spec, self.observe())
-        self._take_over()
         self._carry = self._see(self._carry, jax.tree.map(lambda x: np.asarray(x)[None], seen))
-        step = int(self._carry.step[0])
-        if self._pending is None and (step == 0 or step >= algorithm.action_horizon):
+        first = int(self._carry.step[0]) == 0
+        self._take_over()
+        if self._pending is None and (first or int(self._carry.step[0]) >= algorithm.action_horizon):
             self._key, key = jax.random.split(self._key)
             self._pending = self._chooser.submit(self._timed, self._carry, key)
-            if step == 0:
+            if first:
                 self._pending.result()
                 self._take_over()
         if algorithm.current + int(self._carry.step[0]) < algorithm.horizon:
@@ -126,8 +126,8 @@ class RealTimeLoop:
         return self._last
 
     def _take_over(self) -> None:
-        """The chunk that was being chosen, where it is there, from the row of now on; from its first one where all of it
-        is past, as the robot has stood still meanwhile."""
+        """The chunk that was being chosen, where it is there, from the row of now on; from its first one where all of
+        it is past, as the robot has stood still meanwhile."""
         if self._pending is None or not self._pending.done():
             return
         new, begun = self._pending.result()
