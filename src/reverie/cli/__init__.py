@@ -20,6 +20,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie online sac --env NAME --steps N   learn in an environment; --synthesizer synther fills half of each batch
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
   reverie two-sample FOLDER --data SOURCE   how well a classifier distinguishes its actions from the data's
+  reverie check FOLDER --data SOURCE        what may be wrong with the data or the training, and what would help
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
   reverie fidelity SOURCE --real SOURCE     how true synthetic data is; with --env NAME to the simulator too
   reverie export FOLDER --out FILE.safetensors
@@ -90,6 +91,7 @@ VERBS: dict[str, Verb] = {
     "online": _with_algorithm("online"),
     "eval": _verb("cli.acting", "evaluate"),
     "two-sample": _verb("cli.acting", "two_sample"),
+    "check": _verb("cli.acting", "check"),
     "fidelity": _verb("cli.acting", "fidelity"),
     "generate": _verb("cli.acting", "generate"),
     "export": _verb("cli.acting", "export"),
@@ -99,7 +101,7 @@ VERBS: dict[str, Verb] = {
 }
 
 
-COMPILING = ("train", "online", "eval", "two-sample", "generate", "data", "demo")
+COMPILING = ("train", "online", "eval", "check", "two-sample", "generate", "data", "demo")
 """The verbs whose programs are kept for the next time."""
 
 

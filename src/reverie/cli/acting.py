@@ -9,6 +9,7 @@ import reverie
 from reverie.cli.show import assignment, show, table
 from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
+from reverie.evaluation.diagnosis import check_data, check_run
 from reverie.evaluation.plots import draw_marginals, save
 
 
@@ -60,6 +61,24 @@ def two_sample(
     cells.append(("mean", f"{100 * found.mean:.1f} %"))
     show(table(("seed", "classifier accuracy"), cells))
     print(f"50 % where they cannot be distinguished; one seed's standard deviation is then {100 * found.noise:.1f} %.")
+
+
+def check(run: tyro.conf.Positional[Path], data: str, episodes: int = 16, updates: int = 500, seed: int = 0) -> None:
+    """Look for what may be wrong: of the data, of the run's actions beside the demonstrations', and of the method.
+
+    Args:
+        run: the run's folder, or a file of `reverie export`.
+        data: source of the data that it was trained on.
+        episodes: that the run is shown step by step.
+        updates: by which the same method is to learn one episode by heart; 0 does not try.
+        seed: of the choice of episodes and states.
+    """
+    trained, demonstrations = reverie.load(run), reverie.load_dataset(data)
+    found = [*check_data(demonstrations, seed), *check_run(trained, demonstrations, episodes, updates, seed)]
+    show(table(("", "", "found"), [(LEVELS[each.level], each.what, each.said) for each in found]))
+
+
+LEVELS = {"fine": "[green]fine", "note": "[yellow]note", "wrong": "[red]wrong"}
 
 
 def fidelity(
