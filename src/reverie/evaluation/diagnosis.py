@@ -20,7 +20,7 @@ STATES = 200
 SEVERAL = 0.85
 """Share of the variance that two means explain, from which on actions count as two ways; a Gaussian's is 0.64."""
 FAR = 5.0
-"""How much wider than 99.8 % of the values a range may be, before it is told of."""
+"""How much wider than 99 % of the values a range may be, before it is told of."""
 STILL = 1.0
 """Grey levels by which a camera's pixels vary at least."""
 
@@ -76,12 +76,12 @@ def _ranges(data: Dataset) -> list[Finding]:
         if array.dtype != np.float32:
             continue
         flat = array.reshape(len(array), -1)
-        low, high = np.quantile(flat, (0.001, 0.999), axis=0)
+        low, high = np.quantile(flat, (0.005, 0.995), axis=0)
         span, most = np.ptp(flat, axis=0), high - low
         for i in np.flatnonzero(span > FAR * np.maximum(most, 1e-12)):
-            said = f"number {i} spans {span[i]:.3g}, and {most[i]:.3g} but for 0.2 %: outliers squeeze all else"
+            said = f"number {i} spans {span[i]:.3g}, and {most[i]:.3g} but for 1 %: outliers squeeze all else"
             found.append(Finding("note", name, said))
-    return found or [Finding("fine", "ranges", f"none is more than {FAR:g} times as wide as 99.8 % of its values")]
+    return found or [Finding("fine", "ranges", f"none is more than {FAR:g} times as wide as 99 % of its values")]
 
 
 def _cameras(data: Dataset) -> list[Finding]:
