@@ -41,7 +41,7 @@ def test_each_fault_is_found_and_named():
     assert words[1].startswith("number 0 spans")
 
     still = check_data(data(actions=np.repeat(data().actions[::6], 6, 0)))
-    assert said(still, "actions")[0][1].startswith("83% are the same as the one before")
+    assert said(still, "actions")[0][1].startswith("86% are the same as the one before")
 
 
 def test_a_dead_camera_is_told_from_one_that_sees():
