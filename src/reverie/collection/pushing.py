@@ -164,7 +164,7 @@ def steps_left(poses: np.ndarray) -> np.ndarray:
     Steep at the end, where every push is a walk around the block.
     """
     away = distance(poses)
-    left = 15 + 20 * np.log1p(away / 3) + 0.6 * away
+    left = 15 + 20 * np.log1p(away / 3) + 1.2 * away
     near = away < 5
     left[near] = np.where(covered(poses[near]) > ENOUGH, 0.0, left[near])
     return left

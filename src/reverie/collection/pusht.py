@@ -11,7 +11,7 @@ from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
 from reverie.environments.registry import make
 
-EPISODE = 110
+EPISODE = 105
 """Steps of one, about."""
 STYLES = (1, -1)
 
@@ -35,7 +35,7 @@ class Settings:
     """Angle in rad between push and the edge's normal."""
     run_up: float = 6.0
     """From where the disc aims to where it touches."""
-    against: float = 2.5
+    against: float = 4.0
     """Times that a walk against the style costs what it would with it."""
     noise: float = 0.1
     """Standard deviation of a target, as a share of the way since the one before: a fast hand is an inexact one."""
@@ -53,9 +53,11 @@ class Demonstrations:
     name: str
     """"pusht" or "pusht-images"."""
     settings: Settings = Settings()
+    together: int = 5
+    """Episodes of a part."""
 
     def parts(self, steps: int, seed: int) -> list[Part]:
-        return whole_episodes(steps, EPISODE, 5, seed)
+        return whole_episodes(steps, EPISODE, self.together, seed)
 
     def collect(self, part: Part, progress: bool = False) -> Rows:
         rng, env = part.rng(), make(self.name)
