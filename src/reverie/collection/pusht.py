@@ -11,7 +11,7 @@ from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
 from reverie.environments.registry import make
 
-EPISODE = 105
+EPISODE = 110
 """Steps of one, about."""
 STYLES = (1, -1)
 
