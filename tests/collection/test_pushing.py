@@ -113,6 +113,19 @@ def test_what_it_foresees_is_what_comes():
         assert env.steps < LIMIT and foreseen > len(targets)
 
 
+def test_a_trial_begins_with_the_discs_speed():
+    """It is carried into the block by it, past a target that touches nothing."""
+    simulation, pose = Simulation(), (256.0, 200.0, 0.0)
+    simulation.place((256.0, 180.0), pose)
+    simulation.agent.velocity = 0.0, 300.0
+    targets = np.full((5, 2), (256.0, 180.0))
+    foreseen = _pusher()._try(simulation, targets)
+    for target in targets:
+        simulation.step(target)
+    assert foreseen == pytest.approx(5 + steps_left(np.array([simulation.pose]))[0])
+    assert simulation.pose[1] > pose[1] + 3
+
+
 @pytest.mark.parametrize("style", [1, -1])
 def test_it_covers_the_goal_and_goes_round_in_its_style(style):
     for seed in (0, 1):
