@@ -21,7 +21,12 @@ from tabling.plans import Cell, Plan
 from tabling.results import is_cut
 
 NOT_FLAT, CUT = "†", "‡"
-NAMES = {"normalised": "normalised score", "success": "success in %", "return": "return"}
+NAMES = {
+    "normalised": "normalised score",
+    "success": "success in %",
+    "best": "best reward of an episode in %",
+    "return": "return",
+}
 BESIDE = NAMES | {"arrival": "steps until the first success, of the episodes that succeed"}
 
 

@@ -20,7 +20,12 @@ from reverie.evaluation.during import read_episodes
 from reverie.paths import replacing
 from tabling.plans import OUT, Cell, Plan
 
-COLUMNS = {"normalised": ("normalised", 1.0), "success": ("successes", 100.0), "return": ("returns", 1.0)}
+COLUMNS = {
+    "normalised": ("normalised", 1.0),
+    "success": ("successes", 100.0),
+    "best": ("bests", 100.0),
+    "return": ("returns", 1.0),
+}
 """Of a plan's score: the entry in evaluation.json, and what it is multiplied by."""
 ALMOST = 0.9
 """Of a cell's minutes: a training stopped after so much has had its time."""

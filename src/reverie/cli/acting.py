@@ -26,7 +26,8 @@ def evaluate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
-            metaworld-TASK; an id of OGBench, such as cube-single-singletask-task2-v0.
+            metaworld-TASK; pusht, pusht-images or fork; an id of OGBench, such as
+            cube-single-singletask-task2-v0.
         episodes: for each seed.
         seed: of the starts.
         max_steps: cut episodes after so many steps.

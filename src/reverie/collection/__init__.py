@@ -1,4 +1,4 @@
-"""Data that is collected here: trained agents in locomotion, a controller in the point mazes, Meta-World's policies."""
+"""Data that is collected here: trained agents in locomotion, controllers in mazes and Push-T, Meta-World's policies."""
 
 from reverie.collection.datasets import DATASETS, make_dataset
 

@@ -35,7 +35,17 @@ RETIRED = (
 OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
 """The form of OGBench's ids, and of ours for the five goals of a task in turn."""
 
-EXTRAS = {"mujoco": "mujoco", "gymnasium_robotics": "maze", "ogbench": "ogbench", "dm_control": "ogbench"}
+PLANAR = ("pusht", "pusht-images", "fork")
+"""Tasks in the plane, which are in this package."""
+
+EXTRAS = {
+    "mujoco": "mujoco",
+    "gymnasium_robotics": "maze",
+    "ogbench": "ogbench",
+    "dm_control": "ogbench",
+    "pymunk": "pusht",
+    "shapely": "pusht",
+}
 """The module that is missing and the extra of this package that brings it."""
 
 
@@ -49,8 +59,9 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             starts outside its cell; `evaluate` shows a method that takes no goal the state alone); "metaworld-TASK",
             such as "metaworld-coffee-push", with one of Meta-World's 50 tasks (objects and goal drawn anew each
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
-            the five goals in turn "cube-single-goals-v0"; any id that gymnasium knows, such as "Hopper-v5"; or a
-            function without arguments that returns an environment of your own.
+            the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
+            agent is); "fork", a point that goes round an obstacle; any id that gymnasium knows, such as "Hopper-v5"; or
+            a function without arguments that returns an environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -64,6 +75,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return metaworld.make_metaworld(name)
     if OGBENCH.fullmatch(name) and not _instead(name):
         return _make_ogbench(name)
+    if name in PLANAR:
+        return _make_planar(name)
     return _make_registered(name)
 
 
@@ -100,6 +113,17 @@ def _make_ogbench(name: str) -> "gymnasium.Env":
 
     with _explained(name):
         return ogbench.make(name)
+
+
+def _make_planar(name: str) -> "gymnasium.Env":
+    with _explained(name):
+        if name == "fork":
+            from reverie.environments.fork import Fork
+
+            return Fork()
+        from reverie.environments.pusht import PushT
+
+        return PushT(images=name == "pusht-images")
 
 
 def _make_registered(name: str, **options) -> "gymnasium.Env":
@@ -156,6 +180,6 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"

@@ -70,7 +70,7 @@ class Evaluate:
         if self._reference:
             found["eval_normalised"] = self._reference.normalise(played.returns)
         if played.reports_success:
-            found["eval_success"] = 100.0 * played.succeeded
+            found |= {"eval_success": 100.0 * played.succeeded, "eval_best": 100.0 * played.bests}
         if played.costs is not None:
             found["eval_cost"] = played.costs
         by_seed = {name: values.reshape(seeds, -1) for name, values in found.items()}

@@ -175,6 +175,8 @@ class Played:
     terminated: np.ndarray
     arrivals: np.ndarray
     """Steps until the first success; NaN before it."""
+    bests: np.ndarray
+    """The largest reward of a step."""
     reports_success: bool = False
     costs: np.ndarray | None = None
     """Undiscounted sums; None where the environment reports none."""
@@ -186,7 +188,8 @@ class Played:
     @classmethod
     def of(cls, n: int, signals: Sequence[str]) -> "Played":
         feedback = {name: np.zeros(n, np.float32) for name in signals}
-        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.full(n, np.nan), feedback=feedback)
+        never = np.full(n, np.nan), np.full(n, -np.inf)
+        return cls(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), *never, feedback=feedback)
 
     @property
     def succeeded(self) -> np.ndarray:
@@ -194,7 +197,8 @@ class Played:
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"returns": self.returns, "lengths": self.lengths, "terminated": self.terminated}
-        found |= {"successes": self.succeeded, "arrivals": self.arrivals} if self.reports_success else {}
+        if self.reports_success:
+            found |= {"successes": self.succeeded, "arrivals": self.arrivals, "bests": self.bests}
         return found | ({} if self.costs is None else {"costs": self.costs})
 
     @property
@@ -239,6 +243,7 @@ def _timed_act(policy: Policy, observations: Observations, played: Played) -> np
 def _step(env, action: np.ndarray, played: Played, i: int) -> tuple[Any, bool]:
     seen, reward, terminated, truncated, info = env.step(action.astype(env.action_space.dtype))
     played.returns[i] += float(reward)
+    played.bests[i] = max(played.bests[i], float(reward))
     played.lengths[i] += 1
     played.terminated[i] = terminated
     if "cost" in info:

@@ -137,6 +137,8 @@ class Scores:
     """True where the environment reported success at any step; None where it never reports any."""
     arrivals: np.ndarray | None = None
     """Steps until the first success, float; NaN where there is none; None where the environment never reports any."""
+    bests: np.ndarray | None = None
+    """The largest reward of a step; None where the environment never reports success."""
     costs: np.ndarray | None = None
     """Sums of what the environment reported as "cost"; None where it never reports any."""
     reference: Reference | None = None
@@ -153,11 +155,13 @@ class Scores:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent), "arrival" (steps, of the
-        episodes that succeed) and "cost" where known, and of the success in each of several tasks."""
+        episodes that succeed) and "cost" where known, of the success in each of several tasks, and, where rewards are
+        shares of a success, in [0, 1], of the "best reward" of an episode (per cent)."""
         measured = {
             "return": self.returns,
             "normalised": self.normalised,
             "success": None if self.successes is None else 100.0 * self.successes,
+            "best reward": self._shares(),
             "cost": self.costs,
             "length": self.lengths,
             **self._successes_by_task(),
@@ -166,6 +170,13 @@ class Scores:
         if self.arrivals is not None and not np.isnan(self.arrivals).all():
             found["arrival"] = estimate_known(self.arrivals)
         return found
+
+    def _shares(self) -> np.ndarray | None:
+        """Per cent; None where rewards are no shares, or are 1 at a success and 0 else."""
+        best = self.bests
+        if best is None or best.min() < 0 or best.max() > 1 or not ((best > 0) & (best < 1)).any():
+            return None
+        return 100.0 * best
 
     def _successes_by_task(self) -> dict[str, np.ndarray]:
         """Per cent, [S, E / tasks] each, of the tasks that were met."""
@@ -183,7 +194,9 @@ class Scores:
         for heading in ("", "mean", f"95 % over {_count(episodes, 'episode')}", f"95 % over {_count(seeds, 'seed')}"):
             table.add_column(heading, justify="left" if not heading else "right")
         for name, found in self.estimates.items():
-            unit = " (steps)" if name == "arrival" else " %" if name.startswith(("normalised", "success")) else ""
+            unit = (
+                " (steps)" if name == "arrival" else " %" if name.startswith(("normalised", "success", "best")) else ""
+            )
             table.add_row(name + unit, f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
         return table
 
@@ -205,6 +218,7 @@ class Scores:
             "lengths": self.lengths,
             "terminated": self.terminated,
             "successes": self.successes,
+            "bests": self.bests,
             "costs": self.costs,
             "normalised": self.normalised,
         }
