@@ -75,7 +75,7 @@ class Plan:
     sets: Mapping[str, Set]
     synthesizers: Mapping[str, Synthesizer] = field(default_factory=dict)
     score: str = "normalised"
-    """What is shown, of `reverie eval`: normalised, success (per cent), best (reward of an episode, per cent) or return."""
+    """What is shown, of `reverie eval`: normalised, success or best (reward of an episode), in per cent, or return."""
     beside: Sequence[str] = ()
     """Further measures that are shown: arrival (steps until the first success), success, normalised, return, ..."""
     baseline: str = ""
