@@ -16,6 +16,7 @@ from tiny_algorithm import synthetic
 from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
 from reverie.data import Dataset
+from reverie.imitation import FlowPolicy
 from reverie.planners import CompDiffuser
 from reverie.policies import DiffusionBC
 from reverie.training import Run
@@ -163,3 +164,35 @@ def test_joined_windows_are_those_of_the_policys_first_step(monkeypatch, tmp_pat
     np.testing.assert_allclose(windows[2, 2:], way[-2:], atol=1e-5)
     between = windows[:-1, -2:] - windows[1:, :2]
     assert apart == pytest.approx(np.linalg.norm(between, axis=-1).mean())
+
+
+def test_jumps_are_counted_inside_episodes_and_where_a_chunk_begins(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    delays = importlib.import_module("delays")
+    actions = np.zeros((7, 2, 1))
+    actions[5:, 0], actions[3:, 1] = 1.0, 5.0
+    lengths = np.array([7, 3])  # the second's jump is after its end
+    assert delays.jerk(actions, lengths, 4, 1) == (pytest.approx(1 / 8), 1.0)
+    assert delays.jerk(actions, lengths, 4, 0) == (pytest.approx(1 / 8), 0.0)
+
+
+def test_delays_are_measured_once_and_what_has_no_room_is_said(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    delays = importlib.import_module("delays")
+    rng = np.random.default_rng(0)
+    data = Dataset.from_arrays(
+        rng.normal(size=(40, 2)), rng.uniform(-0.1, 0.1, (40, 2)), timeouts=np.arange(40) % 20 == 19
+    )
+    sizes = {"horizon": 4, "action_horizon": 2, "width": 8, "multipliers": (1,), "nfe": 2, "batch_size": 4}
+    fit(FlowPolicy(**sizes), data, steps=1, out=tmp_path / "run", progress=False)
+    monkeypatch.chdir(tmp_path)
+    command = "run --env fork --delays 0 3 --executed 1 --action-horizon 2 --episodes 2 --max-steps 6 --out out/late"
+    monkeypatch.setattr("sys.argv", ["delays.py", *command.split()])
+    delays.main()
+    text = Path("out/late.md").read_text()
+    assert text.count("refused: horizon = 4 is too short") == 3
+    assert (tmp_path / "out/late.png").exists()
+    before = Path("out/late.json").read_text()
+    monkeypatch.setattr(delays, "measured", None)  # nothing is measured again
+    delays.main()
+    assert Path("out/late.json").read_text() == before

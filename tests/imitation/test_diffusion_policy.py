@@ -31,9 +31,9 @@ def fork(episodes=200, length=16) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def learned():
-    policy = FlowPolicy(**SMALL, **LEARNED, ema_decay=0.99)
-    return reverie.fit(policy, fork(), steps=800, progress=False)
+def learned(optimised):
+    with optimised():
+        return reverie.fit(FlowPolicy(**SMALL, **LEARNED, ema_decay=0.99), fork(), steps=800, progress=False)
 
 
 def chunks(run, n=200, **changed):

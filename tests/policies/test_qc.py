@@ -90,9 +90,11 @@ def corridor(episodes=400, length=3) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def learned():
+def learned(optimised):
     sizes = {"hidden": (32, 32), "critic_hidden": (32, 32), "flow_steps": 4, "candidates": 4, "batch_size": 64}
-    return reverie.fit(QC(**sizes, chunk=3, tau=0.05, learning_rate=3e-3), corridor(), steps=800, progress=False)
+    algorithm = QC(**sizes, chunk=3, tau=0.05, learning_rate=3e-3)
+    with optimised():
+        return reverie.fit(algorithm, corridor(), steps=800, progress=False)
 
 
 def test_a_reward_that_a_whole_chunk_earns_is_found(learned):
