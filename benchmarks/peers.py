@@ -302,6 +302,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nfe", type=int, default=16, help="SynthER's network evaluations for a row; 128 in full")
     parser.add_argument("--width", type=int, default=1024, help="of SynthER's network; the peer's 1024")
     parser.add_argument("--threads", type=int, default=2, help="cores for both sides")
+    parser.add_argument("--clock", choices=timing.CLOCKS, default="wall", help="cpu: where other work shares the cores")
     parser.add_argument("--device", help="torch's; the GPU where JAX has one")
     parser.add_argument("--compiled", action="store_true", help="also with torch.compile")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -315,6 +316,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
     timing.use_threads(options.threads)
+    timing.use_clock(options.clock)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # on a GPU the two share its memory
     try:
         run(options)

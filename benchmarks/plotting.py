@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from reverie.evaluation.plots import BLUE, DISTINCT, STYLE, save
+from reverie.evaluation.plots import BLUE, DISTINCT, INK, STYLE, save
 
 WIDTH, HEIGHT = 3.4, 2.8
 """Inches of a panel."""
@@ -75,4 +75,32 @@ def scaling(results: list[dict[str, Any]], path: Path) -> None:
             ax.minorticks_off()
             plain(ax.yaxis)
         axes[0, 0].legend(fontsize=8)
+        save(figure, path)
+
+
+def plans(results: list[dict[str, Any]], path: Path) -> None:
+    """A panel a size, a bar a setting: a replanned step's time on a log axis, and a tick for the first action's."""
+    from matplotlib import rc_context
+
+    from benchmarks.plans import GOAL, label
+
+    sizes = list(dict.fromkeys(result["size"] for result in results))
+    own = {size: [result for result in results if result["size"] == size] for size in sizes}
+    with rc_context(STYLE):
+        figure, axes = panels(1, len(sizes))
+        figure.set_size_inches(5.2 * len(sizes), 0.9 + 0.2 * max(map(len, own.values())))
+        for ax, size in zip(axes[0], sizes, strict=True):
+            names = list(dict.fromkeys(result["planner"] for result in own[size]))
+            for row, result in enumerate(own[size]):
+                again, first = (1e3 * result["seconds"][name]["median"] for name in ("replanned", "first"))
+                colour = DISTINCT[1:][names.index(result["planner"]) % (len(DISTINCT) - 1)]
+                ax.barh(row, again, color=colour, height=0.7)
+                ax.plot(first, row, "|", color=INK, markersize=8)
+            ax.axvline(1e3 / GOAL, color=INK, linewidth=1, linestyle="--")
+            labels = [f"{result['planner']}: {label(result)}" for result in own[size]]
+            ax.set_yticks(range(len(labels)), labels, fontsize=7)
+            ax.set(title=size, xlabel=f"ms; bar: replanned, tick: first action, line: {GOAL} Hz", xscale="log")
+            ax.invert_yaxis()
+            ax.grid(axis="y", visible=False)
+            plain(ax.xaxis)
         save(figure, path)

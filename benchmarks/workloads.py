@@ -104,11 +104,21 @@ class WideSynthER(SynthER):
 @cache
 def hopper_like(rows: int = 20_000, episode: int = 500) -> Dataset:
     """Random numbers of Hopper's sizes: how long a method takes does not depend on them."""
+    return random_data(OBSERVATION, ACTION, rows, episode)
+
+
+@cache
+def maze_like() -> Dataset:
+    """Of the point maze's: positions and velocities."""
+    return random_data(4, 2, 20_000, 500)
+
+
+def random_data(observation: int, action: int, rows: int, episode: int) -> Dataset:
     random = np.random.default_rng(0)
     ends = np.arange(1, rows + 1) % episode == 0
     return Dataset.from_arrays(
-        random.normal(size=(rows, OBSERVATION)),
-        random.uniform(-1, 1, (rows, ACTION)),
+        random.normal(size=(rows, observation)),
+        random.uniform(-1, 1, (rows, action)),
         random.normal(size=rows),
         terminals=ends & (np.arange(rows) % (2 * episode) >= episode),
         timeouts=ends & (np.arange(rows) % (2 * episode) < episode),
@@ -192,6 +202,23 @@ class Prepared:
 
     def generating_flops(self) -> float:
         return matmul_flops(lambda key: self.algorithm.rows(self.state.ema, self.spec, key), jax.random.key(0))
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A state that acts, of random numbers: nothing is compiled for it, as an `init` of many layers is."""
+
+    spec: Any
+    state: Any
+
+    @classmethod
+    def of(cls, algorithm: Any, data: Dataset) -> "Untrained":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReverieWarning)
+            _, spec = algorithm.prepare(data)
+        random = np.random.default_rng(0)
+        shapes = jax.eval_shape(lambda key: algorithm.init(key, spec), jax.random.key(0))
+        return cls(spec, jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.05, x.shape), x.dtype), shapes))
 
 
 def acting_inputs(algorithm: Any, spec: Any, n: int) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
