@@ -260,7 +260,8 @@ def shown(results: list[dict[str, Any]]) -> None:
         if before and before["planner"] != each["planner"]:
             made.add_section()
         made.add_row(*cells(each, lambda text: f"[bold green]{text}[/]"))
-    Console().print(made)
+    console = Console()
+    (console if console.is_terminal else Console(width=150)).print(made)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
