@@ -3,9 +3,9 @@
     python -m benchmarks.plans [--only diffuser comp-diffuser ...] [--sizes maze hopper] [--threads 1] [--clock cpu]
 
 Each planner of `reverie.planners` acts at the settings of its recipe, which are read from `recipes/`, and at faster
-ones: fewer evaluations of the network (NFE), fewer candidates, the last plan for a start. Weights are random and data
-too, as the time does not depend on them. Sizes are the point maze's (4 observations, 2 actions, a goal) and Hopper's
-(11 and 3); planners to goals are for the first alone.
+ones: fewer evaluations of the network (NFE), fewer candidates, the last plan for a start (noised by so many levels that
+some are still guided). Weights are random and data too, as the time does not depend on them. Sizes are the point maze's
+(4 observations, 2 actions, a goal) and Hopper's (11 and 3); planners to goals are for the first alone.
 
 A call is `Policy.act`, from NumPy to NumPy, of one environment: the first of an episode, `reset` included; one that
 plans again; and one that follows the plan it has. Diffuser for mazes plans again every fourth row, planners that do so
@@ -73,12 +73,12 @@ PLANNERS = {
     "diffuser": Planner(
         ("tables/offline.toml", "methods", "diffuser"),
         "value's gradient",
-        ({"candidates": 1}, {"warm_start_steps": 2}, {"candidates": 1, "warm_start_steps": 2}),
+        ({"candidates": 1}, {"warm_start_steps": 5}, {"candidates": 1, "warm_start_steps": 5}),
     ),
     "contrastive-diffuser": Planner(
         ("contrastive_diffuser.toml", "short-contrastive-diffuser-hopper-mixture"),
         "value's gradient",
-        ({"nfe": 5, **DDIM}, {"candidates": 1, "warm_start_steps": 2}),
+        ({"nfe": 5, **DDIM}, {"candidates": 1, "warm_start_steps": 5}),
     ),
     "decision-diffuser": Planner(
         ("decision_diffuser.toml", "short-decision-diffuser-hopper-mixture"),
