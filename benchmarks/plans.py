@@ -231,6 +231,7 @@ HEAD += ("GFLOP", "of the floor")
 def cells(result: dict[str, Any], strong: Callable[[str], str]) -> list[str]:
     times = {name: timing.span(each["median"]) for name, each in result["seconds"].items()}
     rate = 1 / result["seconds"]["replanned"]["median"]
+    shown = strong(f"{rate:,.0f}") if rate >= GOAL else f"{rate:.3g}"
     return [
         result["planner"],
         result["size"],
@@ -240,7 +241,7 @@ def cells(result: dict[str, Any], strong: Callable[[str], str]) -> list[str]:
         times["first"],
         times["replanned"],
         times.get("following", ""),
-        strong(f"{rate:.3g}") if rate >= GOAL else f"{rate:.3g}",
+        shown,
         f"{result['flops'] / 1e9:.3g}",
         f"{100 * result['of_floor']:.0f} %",
     ]
@@ -250,7 +251,7 @@ def table(results: list[dict[str, Any]]) -> str:
     return timing.markdown(HEAD, [cells(each, lambda text: f"**{text}**") for each in results])
 
 
-def shown(results: list[dict[str, Any]]) -> None:
+def printed(results: list[dict[str, Any]]) -> None:
     """On the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -287,7 +288,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 note = f"Random weights; medians of {options.repeats} calls; {timing.caption(about, floor)}"
                 timing.write(options.out, "plans", f"{table(results)}\n{note}", found)  # lest it is cut off
             jax.clear_caches()  # a process may hold 65,530 memory maps, of which each program has some
-    shown(results)
+    printed(results)
     if results:
         plans(results, options.out / "plans.png")
     return found
