@@ -141,7 +141,7 @@ def test_our_half_runs_without_the_peer(tmp_path, capsys):
 @pytest.mark.skipif(CLONE is None, reason="CLEANDIFFUSER does not name a clone of CleanDiffuser")
 def test_both_halves_are_found_equal(tmp_path):
     pytest.importorskip("torch"), pytest.importorskip("einops")
-    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "64"]
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "256"]
     peers.main([*words, "--cleandiffuser", str(CLONE), "--out", str(tmp_path)])
     row = json.loads((tmp_path / "peers.json").read_text())["results"][0]
     assert row["ratio"]["CleanDiffuser"]["median"] > 0
