@@ -1,4 +1,6 @@
-"""The same three workloads by a user's own clone of CleanDiffuser, through its classes; see `benchmarks.peers`.
+"""The same workloads by a user's own clone of CleanDiffuser, through its classes; see `benchmarks.peers`.
+
+What all need is here, and what plans nothing; the planners are in `benchmarks.cleandiffuser_planners`.
 
 With as many sampling as diffusion steps its schedule visits level 0 twice, and one evaluation of each chain changes
 nothing. Here it has one diffusion step more than sampling steps, so that every evaluation counts; it costs no time.
@@ -15,8 +17,6 @@ import numpy as np
 
 from benchmarks.timing import Work
 from benchmarks.workloads import ACTION, OBSERVATION
-
-HORIZON = 32
 
 
 def load(path: Path) -> Any:
@@ -90,8 +90,13 @@ class Setting:
                 found[0] += flops(*args, **(kwargs or {}), out_val=out) if flops else 0
                 return out
 
-        with Counting():
-            work()
+        fused = self.torch.backends.mha.get_fastpath_enabled()
+        self.torch.backends.mha.set_fastpath_enabled(False)  # its attention in one operation that has no count
+        try:
+            with Counting():
+                work()
+        finally:
+            self.torch.backends.mha.set_fastpath_enabled(fused)
         return found[0]
 
 
@@ -203,81 +208,6 @@ class DiffusionQL:
     def changes(self) -> list[float]:
         """How far each evaluation in a chain moves its sample, at most over its entries."""
         return moves(self.sample(self.batches[0]["observations"][:4], preserve_history=True)[1])
-
-
-class Diffuser:
-    """Its denoiser and value, updated one by one, and its planning with the choice among candidates."""
-
-    def __init__(self, on: Setting, batches: list[dict[str, Any]], steps: int = 20):
-        from cleandiffuser.classifier import CumRewClassifier
-        from cleandiffuser.diffusion import DiscreteDiffusionSDE
-        from cleandiffuser.nn_classifier import HalfJannerUNet1d
-        from cleandiffuser.nn_diffusion import JannerUNet1d
-
-        torch, size = on.torch, OBSERVATION + ACTION
-        self.on, self.steps, self.made = on, steps, 0
-        sizes: Any = {"model_dim": 32, "emb_dim": 32, "dim_mult": [1, 2, 2, 2], "timestep_emb_type": "positional"}
-        self.net = JannerUNet1d(size, attention=False, kernel_size=5, **sizes)
-        self.value = HalfJannerUNet1d(HORIZON, size, out_dim=1, kernel_size=3, **sizes)
-        self.classifier = CumRewClassifier(self.value, device=on.device)
-        fixed, weight = torch.zeros((HORIZON, size)), torch.ones((HORIZON, size))
-        fixed[0, :OBSERVATION], weight[0, OBSERVATION:] = 1.0, 10.0
-        self.agent = DiscreteDiffusionSDE(
-            *(self.net, None),
-            fix_mask=fixed,
-            loss_weight=weight,
-            classifier=self.classifier,
-            ema_rate=0.9999,
-            diffusion_steps=steps + 1,
-            predict_noise=False,
-            device=on.device,
-        )
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR
-        self.schedules = [decay(o, 1_000_000) for o in (self.agent.optimizer, self.classifier.optim)]
-        on.ready(*(net for nets in self.networks.values() for net in nets))
-        self.windows = [on.tensor(np.concatenate([b["observations"], b["actions"]], -1)) for b in batches]
-        self.returns = [on.tensor(b["returns"])[:, None] for b in batches]
-        self.prior = torch.zeros((1, HORIZON, size), device=on.device)
-
-    @property
-    def networks(self) -> dict[str, list[Any]]:
-        return {
-            "denoiser": [self.net, self.agent.model_ema["diffusion"]],
-            "value": [self.value, self.classifier.model_ema],
-        }
-
-    def batch(self) -> tuple[Any, Any]:
-        self.made += 1
-        self.on.begin()
-        return self.windows[self.made % len(self.windows)], self.returns[self.made % len(self.windows)]
-
-    def update_denoiser(self) -> float:
-        loss = self.agent.update(self.batch()[0])["loss"]
-        self.schedules[0].step()
-        return loss
-
-    def update_value(self) -> float:
-        loss = self.agent.update_classifier(*self.batch())["loss"]
-        self.schedules[1].step()
-        return loss
-
-    def update(self) -> None:
-        self.update_denoiser(), self.update_value()
-
-    def sample(self, n: int, weight: float, **options: Any) -> Any:
-        settings: Any = {"solver": "ddpm", "n_samples": n, "sample_steps": self.steps, "use_ema": True, "w_cg": weight}
-        return self.agent.sample(self.prior.repeat(n, 1, 1), temperature=0.5, **settings, **options)
-
-    def plan(self, candidates: int, guided: bool) -> np.ndarray:
-        self.on.begin()
-        observation = self.on.torch.tensor(np.zeros(OBSERVATION), device=self.on.device, dtype=self.on.torch.float32)
-        self.prior[:, 0, :OBSERVATION] = observation
-        plans, log = self.sample(candidates, 0.3 if guided else 0.0)
-        best = log["log_p"].view(-1).argmax(0)
-        return plans[best, 0, OBSERVATION:].clip(-1.0, 1.0).cpu().numpy()
-
-    def changes(self) -> list[float]:
-        return moves(self.sample(1, 0.0, preserve_history=True)[1])
 
 
 class SynthER:

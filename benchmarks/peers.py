@@ -1,10 +1,10 @@
 """Reverie and CleanDiffuser on the same work, in one run:
 
-    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser synther] [--pairs N] [--threads 2]
+    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision synther] [--pairs N] [--threads 2]
 
 FOLDER is a clone of github.com/CleanDiffuserTeam/CleanDiffuser; torch and einops must be installed beside Reverie.
-Where one of them is missing Reverie's half runs alone. Three workloads with Hopper's sizes: Diffusion-QL, Diffuser, and
-SynthER's sampling.
+Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes: Diffusion-QL, Diffuser,
+Decision Diffuser, and SynthER's sampling.
 
 Equal work. Before anything is timed the script counts, by running them, the parameters of both sides' networks, the
 evaluations of each network in an update or a plan (NFE) and the examples in each, and how far each evaluation in a
@@ -80,13 +80,13 @@ def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
 
 
 def diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
-    from benchmarks import cleandiffuser
+    from benchmarks import cleandiffuser, cleandiffuser_planners
     from benchmarks.workloads import ACTION, OBSERVATION, DenoiserOnly, Prepared, SizedDiffuser, ValueOnly, counted
     from reverie.networks.layers import parameter_count
 
     algorithm = SizedDiffuser()
     ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
-    theirs = {name: cleandiffuser.Diffuser(on, batches(ours)) for name, on in peers.items()}
+    theirs = {name: cleandiffuser_planners.Diffuser(on, batches(ours)) for name, on in peers.items()}
     denoiser = Counts("denoiser", parameter_count(ours.state.denoiser.params))
     value = Counts("value", parameter_count(ours.state.value.params))
     for peer in theirs.values():
@@ -110,6 +110,34 @@ def diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
             plan = lambda peer, n=n, guided=guided: lambda: peer.plan(n, guided)  # noqa: E731
             rows.append(acting(name, ours, noted, theirs, plan, candidates=n, guidance_steps=int(guided)))
     return Plan([denoiser, value], rows)
+
+
+def decision_diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
+    """Both with a transformer; a plan of one doubled batch an evaluation, for one environment and for 50."""
+    import jax.numpy as jnp
+
+    from benchmarks import cleandiffuser, cleandiffuser_planners
+    from benchmarks.workloads import OBSERVATION, Prepared, SizedDecisionDiffuser, counted
+    from reverie.networks.layers import parameter_count
+
+    algorithm = SizedDecisionDiffuser()
+    ours, noted = Prepared.of(algorithm), Prepared.of(counted(algorithm))
+    theirs = {name: cleandiffuser_planners.DecisionDiffuser(on, batches(ours)) for name, on in peers.items()}
+    denoiser = Counts("denoiser of states", parameter_count(ours.state.denoiser.params))
+    inverse = Counts("inverse dynamics", parameter_count(ours.state.inverse.params))
+    for peer in theirs.values():
+        denoiser.theirs, inverse.theirs = map(cleandiffuser.parameters, (peer.agent.model, peer.inverse.mlp))
+        check_moves("CleanDiffuser's Decision Diffuser", peer.changes(), peer.steps)
+    told = ours.state.denoiser_ema
+    size = (1, algorithm.horizon, OBSERVATION)
+    moved = our_moves(algorithm, size, lambda x, t, _: told(x, t, jnp.zeros((1, told.size + 1))))
+    check_moves("Decision Diffuser", moved, algorithm.nfe)
+    name, noticed = "Decision Diffuser", evaluations_of(noted.segment(1))
+    rows = [updating(f"{name}: update", options, ours, noticed, theirs, lambda peer: peer.update)]
+    for n in (1, 50):
+        act = lambda peer, n=n: lambda: peer.act(n)  # noqa: E731
+        rows.append(acting(f"{name}: plan, {n} environment{'s' * (n > 1)}", ours, noted, theirs, act, environments=n))
+    return Plan([denoiser, inverse], rows)
 
 
 def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
@@ -139,7 +167,7 @@ def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     return plan
 
 
-WORKLOADS = {"dql": diffusion_ql, "diffuser": diffuser, "synther": synther}
+WORKLOADS = {"dql": diffusion_ql, "diffuser": diffuser, "decision": decision_diffuser, "synther": synther}
 
 
 def batches(ours: Any, n: int = 8) -> list[dict[str, Any]]:
@@ -274,6 +302,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nfe", type=int, default=16, help="SynthER's network evaluations for a row; 128 in full")
     parser.add_argument("--width", type=int, default=1024, help="of SynthER's network; the peer's 1024")
     parser.add_argument("--threads", type=int, default=2, help="cores for both sides")
+    parser.add_argument("--clock", choices=timing.CLOCKS, default="wall", help="cpu: where other work shares the cores")
     parser.add_argument("--device", help="torch's; the GPU where JAX has one")
     parser.add_argument("--compiled", action="store_true", help="also with torch.compile")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -287,6 +316,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
     timing.use_threads(options.threads)
+    timing.use_clock(options.clock)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # on a GPU the two share its memory
     try:
         run(options)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from reverie.evaluation.plots import BLUE, DISTINCT, STYLE, save
+from reverie.evaluation.plots import BLUE, DISTINCT, INK, STYLE, save
 
 WIDTH, HEIGHT = 3.4, 2.8
 """Inches of a panel."""
@@ -75,4 +75,35 @@ def scaling(results: list[dict[str, Any]], path: Path) -> None:
             ax.minorticks_off()
             plain(ax.yaxis)
         axes[0, 0].legend(fontsize=8)
+        save(figure, path)
+
+
+def plans(results: list[dict[str, Any]], path: Path) -> None:
+    """A panel a size, a bar a setting: a replanned step's time on a log axis, and a tick for the first action's."""
+    from matplotlib import rc_context
+    from matplotlib.patches import Patch
+
+    from benchmarks.plans import GOAL, label
+
+    sizes = list(dict.fromkeys(result["size"] for result in results))
+    own = {size: [result for result in results if result["size"] == size] for size in sizes}
+    times = [1e3 * each["median"] for result in results for each in result["seconds"].values()]
+    fast, slow = f"{GOAL} Hz or more", "less"
+    with rc_context(STYLE):
+        figure, axes = panels(1, len(sizes))
+        figure.set_size_inches(5.2 * len(sizes), 1.2 + 0.2 * max(map(len, own.values())))
+        for ax, size in zip(axes[0], sizes, strict=True):
+            for row, result in enumerate(own[size]):
+                again, first = (1e3 * result["seconds"][name]["median"] for name in ("replanned", "first"))
+                ax.barh(row, again, color=BLUE if again <= 1e3 / GOAL else DISTINCT[1], height=0.7)
+                (tick,) = ax.plot(first, row, "|", color=INK, markersize=8, label="first action")
+            ax.axvline(1e3 / GOAL, color=INK, linewidth=1, linestyle="--")
+            labels = [f"{result['planner']}: {label(result)}" for result in own[size]]
+            ax.set_yticks(range(len(labels)), labels, fontsize=7)
+            ax.set(title=size, xlabel="milliseconds", xscale="log", xlim=(0.7 * min(times), 1.5 * max(times)))
+            ax.invert_yaxis()
+            ax.grid(axis="y", visible=False)
+            ax.xaxis.set_major_formatter("{x:g}")
+        bars = [Patch(color=BLUE, label=f"replanned: {fast}"), Patch(color=DISTINCT[1], label=slow)]
+        figure.legend(handles=[*bars, tick], loc="outside lower center", ncols=3, fontsize=8)
         save(figure, path)

@@ -23,11 +23,24 @@ def use_threads(n: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n])
 
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""The clock's time, and this process's own, of all its threads together. On a core that other work shares the second is
+what a quiet core would take, but for the caches, and for what is waited for."""
+CLOCK = ["wall"]
+"""Which of them measures."""
+
+
+def use_clock(name: str) -> None:
+    """Measure by this clock from now on."""
+    CLOCK[0] = name
+
+
 def seconds(work: Work, repeats: int) -> float:
-    begun = time.perf_counter()
+    clock = CLOCKS[CLOCK[0]]
+    begun = clock()
     for _ in range(repeats):
         work()
-    return (time.perf_counter() - begun) / repeats
+    return (clock() - begun) / repeats
 
 
 def interleaved(works: dict[str, Work], pairs: int, least: float = 0.3) -> dict[str, list[float]]:
@@ -132,6 +145,7 @@ def machine(threads: int | None = None, packages: Sequence[str] = ("jax", "jaxli
         "device": f"{len(jax.devices())} x {device.device_kind}" if device.platform != "cpu" else processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         **({"threads": threads} if threads else {}),
+        "clock": CLOCK[0],
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("reverie", *packages)},
@@ -167,7 +181,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def caption(about: dict[str, Any], floor: Floor | None = None) -> str:
     """One line under a table: machine, load, versions, commit, floor."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    parts = [f"{about['cores']} cores of {about['device']}, load {about['load']} before", versions]
+    cores = f"{about['cores']} core{'s' * (about['cores'] != 1)} of {about['device']}"
+    parts = [f"{cores}, load {about['load']} before{', CPU time' * (about['clock'] == 'cpu')}", versions]
     parts.append(f"commit {about['commit']}, {about['date']}")
     if floor:
         parts.append(f"matrix product {floor.matmul / 1e9:.0f} GFLOP/s, copy {floor.copy / 1e9:.1f} GB/s")

@@ -1,4 +1,4 @@
-"""The three workloads as Reverie does them, at the peer's sizes: Hopper's 11 observations and 3 actions.
+"""The workloads as Reverie does them, at the peer's sizes: Hopper's 11 observations and 3 actions.
 
 A class here changes the size of a network of the library's, or trains one of two networks alone; what runs is the
 library's. `Counted` notes every evaluation of a network as it is run.
@@ -18,14 +18,17 @@ from benchmarks.flops import matmul_flops
 from benchmarks.timing import Work
 from reverie.data import Dataset
 from reverie.errors import ReverieWarning
-from reverie.networks import DenoisingMLP, LayerNormResNet, WindowValue
-from reverie.planners import Diffuser
+from reverie.evaluation.rollout import RunPolicy
+from reverie.networks import DenoisingMLP, LayerNormResNet, WindowTransformer, WindowValue
+from reverie.planners import DecisionDiffuser, Diffuser
 from reverie.planning import WindowDiffusion
 from reverie.policies import DiffusionQL
+from reverie.protocols import Wishing
 from reverie.synthesizers import SynthER
 from reverie.training import loop
 from reverie.training.inputs import signals_of
-from reverie.training.run import Policy
+from reverie.training.run import Policy, Run
+from reverie.wishes import resolve
 
 OBSERVATION, ACTION = 11, 3
 
@@ -71,6 +74,24 @@ class ValueOnly(SizedDiffuser):
 
 
 @dataclass(frozen=True)
+class SizedDecisionDiffuser(DecisionDiffuser):
+    """A transformer of the peer's size in place of the U-Net, its EMA moved in every update, and DDIM of 20 steps."""
+
+    horizon: int = 32
+    width: int = 64
+    hidden: tuple[int, ...] = (512, 512)
+    discount: float = 0.997
+    ema_decay: float = 0.9999
+    ema_every: int = 1
+    ema_start: int = 0
+    nfe: int = 20
+    solver: Any = "ddim"
+
+    def network(self, key, spec):
+        return WindowTransformer(key, spec.observation_dim, width=320, heads=10, depth=2, cond_dim=self.cond_dim(spec))
+
+
+@dataclass(frozen=True)
 class WideSynthER(SynthER):
     """With IDQL's network of the peer's size in place of the paper's."""
 
@@ -83,11 +104,21 @@ class WideSynthER(SynthER):
 @cache
 def hopper_like(rows: int = 20_000, episode: int = 500) -> Dataset:
     """Random numbers of Hopper's sizes: how long a method takes does not depend on them."""
+    return random_data(OBSERVATION, ACTION, rows, episode)
+
+
+@cache
+def maze_like() -> Dataset:
+    """Of the point maze's: positions and velocities."""
+    return random_data(4, 2, 20_000, 500)
+
+
+def random_data(observation: int, action: int, rows: int, episode: int) -> Dataset:
     random = np.random.default_rng(0)
     ends = np.arange(1, rows + 1) % episode == 0
     return Dataset.from_arrays(
-        random.normal(size=(rows, OBSERVATION)),
-        random.uniform(-1, 1, (rows, ACTION)),
+        random.normal(size=(rows, observation)),
+        random.uniform(-1, 1, (rows, action)),
         random.normal(size=rows),
         terminals=ends & (np.arange(rows) % (2 * episode) >= episode),
         timeouts=ends & (np.arange(rows) % (2 * episode) < episode),
@@ -135,9 +166,15 @@ class Prepared:
 
         return work
 
-    def acting(self, candidates: int = 1, **changes: Any) -> Work:
-        """One observation in, one action out, on the host."""
-        policy = Policy(replace(self.algorithm, candidates=candidates, **changes), self.spec, self.state)
+    def acting(self, environments: int = 1, **changes: Any) -> Work:
+        """One observation in, one action out, on the host; or one for each of the environments, as in `evaluate`."""
+        algorithm = replace(self.algorithm, **changes)
+        if environments > 1:
+            together = RunPolicy(Run(algorithm, self.spec, self.states, 0, tuple(range(len(self.keys)))))
+            together.reset(environments)
+            observations = np.zeros((environments, self.spec.observation_dim), np.float32)
+            return lambda: together.act(observations)
+        policy = Policy(algorithm, self.spec, self.state)
         carry, observation = policy.reset(), np.zeros(self.spec.observation_dim, np.float32)
 
         def work() -> None:
@@ -157,9 +194,9 @@ class Prepared:
     def update_flops(self) -> float:
         return matmul_flops(self.algorithm.update, self.state, self.batch(), jax.random.key(0))
 
-    def acting_flops(self, candidates: int = 1, **changes: Any) -> float:
-        algorithm = replace(self.algorithm, candidates=candidates, **changes)
-        observation, carry, feedback = acting_inputs(algorithm, self.spec, 1)
+    def acting_flops(self, environments: int = 1, **changes: Any) -> float:
+        algorithm = replace(self.algorithm, **changes)
+        observation, carry, feedback = acting_inputs(algorithm, self.spec, environments)
         act = partial(algorithm.act, self.state, self.spec)
         return matmul_flops(act, observation, carry, feedback, jax.random.key(0))
 
@@ -167,10 +204,28 @@ class Prepared:
         return matmul_flops(lambda key: self.algorithm.rows(self.state.ema, self.spec, key), jax.random.key(0))
 
 
+@dataclass(frozen=True)
+class Untrained:
+    """A state that acts, of random numbers: nothing is compiled for it, as an `init` of many layers is."""
+
+    spec: Any
+    state: Any
+
+    @classmethod
+    def of(cls, algorithm: Any, data: Dataset) -> "Untrained":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReverieWarning)
+            _, spec = algorithm.prepare(data)
+        random = np.random.default_rng(0)
+        shapes = jax.eval_shape(lambda key: algorithm.init(key, spec), jax.random.key(0))
+        return cls(spec, jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.05, x.shape), x.dtype), shapes))
+
+
 def acting_inputs(algorithm: Any, spec: Any, n: int) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """What `act` is given at the first step in n environments: observations, carry and feedback."""
     feedback = {name: jnp.zeros(n) for name in signals_of(algorithm)}
-    return jnp.zeros((n, spec.observation_dim)), algorithm.reset(spec, n, {}), feedback
+    asked = resolve(algorithm.name, algorithm.wishes(spec), {}, n) if isinstance(algorithm, Wishing) else {}
+    return jnp.zeros((n, spec.observation_dim)), algorithm.reset(spec, n, asked), feedback
 
 
 EVALUATIONS: list[tuple[str, int]] = []

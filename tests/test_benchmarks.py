@@ -9,13 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, scaling, schedules, steps, timing
+from benchmarks import cleandiffuser, peers, plans, scaling, schedules, steps, timing
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
-from benchmarks.workloads import Prepared, SizedDiffusionQL, counted, evaluations_of, hopper_like
+from benchmarks.workloads import (
+    Prepared,
+    SizedDiffusionQL,
+    Untrained,
+    counted,
+    evaluations_of,
+    hopper_like,
+    maze_like,
+)
 
+from reverie import planners
 from reverie.planners import DiffuserMaze
 from reverie.planning.receding import Plan as Carried
+from reverie.training.run import Policy
 
 CLONE = os.environ.get("CLEANDIFFUSER")
 """A clone of the peer, for the test of its half."""
@@ -64,6 +74,14 @@ def test_interleaved_runs_in_turn_and_ratios_are_of_pairs():
     assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
 
 
+def test_the_clock_of_the_process_does_not_count_what_it_waits_for(monkeypatch):
+    monkeypatch.setattr(timing, "CLOCK", ["wall"])
+    assert timing.seconds(lambda: time.sleep(0.05), 2) >= 0.05
+    timing.use_clock("cpu")
+    assert timing.seconds(lambda: time.sleep(0.05), 2) < 0.03
+    assert timing.machine()["clock"] == "cpu"
+
+
 def test_floor_is_the_slower_of_arithmetic_and_bandwidth():
     floor = timing.Floor(matmul=100.0, copy=10.0)
     assert (floor.seconds(200), floor.seconds(200, 50)) == (2, 5)
@@ -75,6 +93,12 @@ def test_evaluations_are_counted_as_they_are_run():
     """Diffusion-QL's update: 5 for td_target, 1 for the behaviour cloning loss, 5 with the gradient through them."""
     ours = Prepared.of(counted(SizedDiffusionQL(hidden=(8,), critic_hidden=(8,), batch_size=4)))
     assert evaluations_of(ours.segment(1)) == {"denoiser": [4] * 11}
+
+
+def test_a_plan_of_decision_diffuser_is_one_doubled_batch_an_evaluation():
+    tiny = {"horizon": 4, "width": 8, "multipliers": (1,), "hidden": (8,), "diffusion_steps": 3}
+    ours = Prepared.of(counted(planners.DecisionDiffuser(**tiny)))
+    assert evaluations_of(ours.acting(environments=5)) == {"denoiser": [10] * 3}
 
 
 def test_unequal_work_is_refused():
@@ -117,7 +141,7 @@ def test_our_half_runs_without_the_peer(tmp_path, capsys):
 @pytest.mark.skipif(CLONE is None, reason="CLEANDIFFUSER does not name a clone of CleanDiffuser")
 def test_both_halves_are_found_equal(tmp_path):
     pytest.importorskip("torch"), pytest.importorskip("einops")
-    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "64"]
+    words = ["--only", "synther", "--pairs", "1", "--least", "0.01", "--rows", "4", "--nfe", "2", "--width", "256"]
     peers.main([*words, "--cleandiffuser", str(CLONE), "--out", str(tmp_path)])
     row = json.loads((tmp_path / "peers.json").read_text())["results"][0]
     assert row["ratio"]["CleanDiffuser"]["median"] > 0
@@ -156,6 +180,47 @@ def test_the_mazes_planner_is_also_timed_when_it_plans_again():
     assert names == [*steps.SOLVERS, "DDPM, replanned", "DDPM, replanned warm"]
     _, plan = steps.due(planner, (0, Carried.none(1, 8, 6)))
     assert plan.step == 12 and plan.step // planner.stride % planner.replan_interval == 0
+
+
+def test_every_planner_is_timed_at_the_settings_of_its_recipe():
+    assert set(plans.PLANNERS) == {getattr(planners, name).name for name in planners.__all__}
+    for name in plans.PLANNERS:
+        assert plans.of_recipe(name).name == name
+    diffuser, ldcq = map(plans.of_recipe, ("diffuser", "ldcq"))
+    assert (diffuser.candidates, diffuser.nfe, diffuser.solver, diffuser.multipliers) == (4, 5, "ddim", (1, 2, 4))
+    assert (ldcq.candidates, ldcq.replan_interval, ldcq.horizon) == (16, 5, 10)
+    assert len(plans.settings("diffuser", "maze")) == 2 < len(plans.settings("diffuser", "hopper"))
+
+
+def test_the_calls_that_are_timed_plan_when_they_should():
+    """From noise by all levels, again from the last plan by two, and not at all while a plan is followed."""
+    tiny = {"horizon": 8, "width": 8, "multipliers": (1,), "diffusion_steps": 4}
+    algorithm = counted(DiffuserMaze(stride=2, replan_interval=2, warm_start_steps=2, **tiny))
+    ours = Untrained.of(algorithm, maze_like())
+    calls = plans.works(Policy(algorithm, ours.spec, ours.state))
+    found = {name: evaluations_of(call) for name, call in calls.items()}
+    assert found == {"first": {"denoiser": [1] * 4}, "replanned": {"denoiser": [1] * 2}, "following": {}}
+    assert (plans.evaluations(algorithm), plans.evaluations(algorithm, warm=True)) == (4, 2)
+
+
+def test_evaluations_of_levels_and_of_chunks_that_wait_for_each_other():
+    way = {"nfe": 5, "chunk_count": 3}
+    assert plans.evaluations(planners.HierarchicalDiffuser(nfe=5)) == 2 * 5
+    assert plans.evaluations(planners.CompDiffuser(**way)) == 3 * 5
+    assert plans.evaluations(planners.CompDiffuser(parallel=True, **way)) == 5
+
+
+def test_plans_writes_a_row_a_setting_at_the_sizes_that_are_asked_for(tmp_path, capsys):
+    plans.main(["--quick", "--only", "ldcq", "--sizes", "hopper", "--repeats", "3", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "plans.json").read_text())["results"]
+    assert [(row["planner"], row["size"], row["nfe"]) for row in found] == [("ldcq", "hopper", 20)]
+    for row in found:
+        assert set(row["seconds"]) == {"first", "replanned", "following"}
+        assert row["seconds"]["replanned"]["median"] > row["seconds"]["following"]["median"] > 0
+        assert row["flops"] > 0 and row["bytes"] > 0 and row["of_floor"] > 0
+    assert (tmp_path / "plans.md").read_text().count("| ldcq | hopper | recipe |") == 1
+    assert (tmp_path / "plans.png").stat().st_size > 1000
+    assert "following" in capsys.readouterr().out
 
 
 def test_nfe_is_at_most_the_noise_levels():

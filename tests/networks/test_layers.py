@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reverie.networks import Fourier, LayerNorm, Linear, TimeMLP, dropout, mish, sinusoidal, xavier, zeros
-from reverie.networks.layers import Draw
+from reverie.networks.layers import Draw, by_rows
 
 KEY = jax.random.key(0)
 
@@ -94,3 +94,10 @@ def test_time_mlp_takes_any_shape(raw):
     assert net(t).shape == (2, 3, 4)
     np.testing.assert_allclose(net(t)[1, 2], net(t[1, 2]), atol=1e-6)
     assert net.first.weight.shape == (6 + raw, 10)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (2, 1, 3), (0, 3)])
+def test_a_layer_by_rows_is_the_layer(lead):
+    layer = Linear(KEY, 4, 5)
+    x = jax.random.normal(jax.random.key(1), (*lead, 4))
+    np.testing.assert_allclose(by_rows(layer, x), layer(x), rtol=1e-5, atol=1e-6)

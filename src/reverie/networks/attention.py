@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..errors import ReverieError
-from .layers import Draw, Key, Linear, xavier
+from .layers import Draw, Key, Linear, by_rows, xavier
 
 
 def causal_mask(length: int) -> Array:
@@ -49,10 +49,10 @@ class SelfAttention(eqx.Module):
 
     def __call__(self, x: Array, *, causal: bool = False, valid: Array | None = None) -> Array:
         """`causal`: no token sees a later one. `valid` `[..., L]`, boolean: tokens that may be seen."""
-        qkv = self.qkv(x).reshape(-1, x.shape[-2], 3 * self.heads, x.shape[-1] // self.heads)
+        qkv = by_rows(self.qkv, x).reshape(-1, x.shape[-2], 3 * self.heads, x.shape[-1] // self.heads)
         q, k, v = jnp.split(qkv, 3, -2)
         mask = causal_mask(x.shape[-2]) if causal else None
-        return self.mix(attend(q, k, v, mask=mask, valid=batched(valid, x.shape[:-1])).reshape(x.shape))
+        return by_rows(self.mix, attend(q, k, v, mask=mask, valid=batched(valid, x.shape[:-1])).reshape(x.shape))
 
 
 class CrossAttention(eqx.Module):
@@ -77,12 +77,12 @@ class CrossAttention(eqx.Module):
     def __call__(self, x: Array, context: Array, *, mask: Array | None = None, valid: Array | None = None) -> Array:
         """`mask` `[L, M]`: what a token may see. `valid` `[..., M]`: context that exists. Leading shapes broadcast."""
         lead, head_dim = x.shape[:-2], x.shape[-1] // self.heads
-        q = self.query(x).reshape(-1, x.shape[-2], self.heads, head_dim)
-        projected = self.key_value(context)
+        q = by_rows(self.query, x).reshape(-1, x.shape[-2], self.heads, head_dim)
+        projected = by_rows(self.key_value, context)
         projected = jnp.broadcast_to(projected, (*lead, *projected.shape[-2:]))
         k, v = jnp.split(projected.reshape(-1, context.shape[-2], 2 * self.heads, head_dim), 2, -2)
         valid = batched(valid, (*lead, context.shape[-2]))
-        return self.mix(attend(q, k, v, mask=mask, valid=valid).reshape(x.shape))
+        return by_rows(self.mix, attend(q, k, v, mask=mask, valid=valid).reshape(x.shape))
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -93,6 +93,15 @@ class Linear(eqx.Module):
         return y if self.bias is None else y + self.bias
 
 
+def by_rows(layer: Callable[[Array], Array], x: Array) -> Array:
+    """`[..., n_in] -> [..., n_out]` by a layer of rows `[N, n_in]`.
+
+    With more axes the gradient of a matrix product is 2.5 times slower on a CPU.
+    """
+    y = layer(x.reshape(-1, x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
 class LayerNorm(eqx.Module):
     """Mean 0 and variance 1 over the last axis, then a learned scale and shift."""
 

@@ -12,7 +12,7 @@ from ..errors import ReverieError
 from .attention import CrossAttention, SelfAttention
 from .conditioning import AdaptiveNorm, Condition, flatten_condition, modulate
 from .embeddings import Sinusoidal, TimeMLP, sinusoidal
-from .layers import Draw, Key, LayerNorm, Linear, dropout, xavier, zeros
+from .layers import Draw, Key, LayerNorm, Linear, by_rows, dropout, xavier, zeros
 
 
 class FeedForward(eqx.Module):
@@ -27,7 +27,7 @@ class FeedForward(eqx.Module):
         self.back = Linear(draw, 4 * width, width, init=xavier)
 
     def __call__(self, x: Array) -> Array:
-        return self.back(jax.nn.gelu(self.wide(x)))
+        return by_rows(lambda rows: self.back(jax.nn.gelu(self.wide(rows))), x)
 
 
 class Block(eqx.Module):
