@@ -60,6 +60,9 @@ TINY = {
     "chunk": 2,
 }
 
+ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
+"""Whose seeds act alone too, which is another program to compile: one of each way to remember."""
+
 LOW, HIGH = np.float32([-2.0, 0.1]), np.float32([6.0, 0.7])
 
 
@@ -110,6 +113,8 @@ def test_trained_kept_loaded_and_acting(name, tmp_path):
     assert (actions <= HIGH + 1e-6).all()
     assert not np.array_equal(actions[:3], actions[3:])
 
+    if name not in ALONE:
+        return
     policies = [each.policy(4) for each in (run, loaded)]
     first, again = (policy.act(observations[0], policy.reset(seed=1))[0] for policy in policies)
     assert first.shape == (2,)
