@@ -96,18 +96,6 @@ def test_what_is_beyond_an_episode_s_end_is_not_learned_where_it_is_masked(kind)
     assert one != pytest.approx(other, rel=1e-2)
 
 
-def test_an_mlp_s_chunk_is_one_vector():
-    policy, spec = (
-        FlowPolicy(**SMALL | {"backbone": "mlp", "width": 8, "depth": 2}),
-        Spec(1, 2, -jnp.ones(2), jnp.ones(2), {}),
-    )
-    net = policy.network(jax.random.key(0), spec)
-    x, seen = jax.random.normal(jax.random.key(1), (3, 8, 2)), jnp.ones((3, 1, 1))
-    np.testing.assert_allclose(
-        net.denoiser(x, 0.5, net.read(seen)), net.denoiser.net(x.reshape(3, 16), 0.5, seen[:, 0]).reshape(3, 8, 2)
-    )
-
-
 def test_images_and_vectors_together_and_a_crop():
     rng = np.random.default_rng(0)
     last = np.arange(24) % 8 == 7

@@ -15,30 +15,21 @@ from reverie.configs import AdamW, RisingEMA, SampleOptions, Sampling, SolverNam
 from reverie.data import Spec
 from reverie.diffusion import Process, rectified_flow, sample, soft_inpaint, vp_cosine
 from reverie.learning import Optimised
-from reverie.networks import ChunkTransformer, DenoisingMLP, ObservationEncoder, TemporalUNet
+from reverie.networks import ChunkTransformer, ObservationEncoder, TemporalUNet
 from reverie.networks.unet import check_horizon
 from reverie.planning.chunks import ChunkPolicy, Overlap, in_a_row
 from reverie.planning.windows import DenoiserState
 from reverie.settings import Acting, Choices, Count, Fraction, LearningRate, Natural, NonNegative, Positive
 
 
-class FlatDenoiser(eqx.Module):
-    """A chunk as one long vector, denoised by a network of vectors: x `[..., H, D]` to the same."""
-
-    net: DenoisingMLP
-
-    def __call__(self, x, t, cond):
-        return self.net(x.reshape(*x.shape[:-2], -1), t, cond).reshape(x.shape)
-
-
 class Network(eqx.Module):
     """Reads an observation history, and denoises chunks given what it read."""
 
     encoder: ObservationEncoder
-    denoiser: TemporalUNet | ChunkTransformer | FlatDenoiser
+    denoiser: TemporalUNet | ChunkTransformer
 
     def read(self, observations, key=None) -> jax.Array:
-        """The condition: what all observations say in a row, and for the transformer a token for each."""
+        """The condition: what all observations say in a row for the U-Net, and a token for each for the transformer."""
         tokens = self.encoder(observations, key=key)
         return tokens if isinstance(self.denoiser, ChunkTransformer) else in_a_row(tokens)
 
@@ -50,16 +41,15 @@ class ChunkDenoising(RisingEMA, Sampling, AdamW, ChunkPolicy):
     betas: ClassVar = (0.95, 0.999)
     sampling: ClassVar[SampleOptions] = {"clip_x0": (-1.0, 1.0)}
 
-    backbone: Literal["unet", "transformer", "mlp"] = "unet"
-    """The network: a temporal U-Net whose channels are scaled and shifted by the observations, a transformer that
-    attends to them, or an MLP of the whole chunk as one vector, which is far cheaper (DPPO, Ren et al. 2024,
-    has one too)."""
+    backbone: Literal["unet", "transformer"] = "unet"
+    """The network: a temporal U-Net whose channels are scaled and shifted by the observations, or a transformer that
+    attends to them."""
     width: Count = 256
-    """Channels of the U-Net's first level, or the transformer's or MLP's width."""
+    """Channels of the U-Net's first level, or the transformer's width."""
     multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels of the U-Net's levels, in multiples of the width."""
     depth: Count = 8
-    """Layers of the transformer, or hidden layers of the MLP."""
+    """Layers of the transformer."""
     heads: Count = 4
     """Heads of the transformer's attention."""
     dropout: Fraction = 0.1
@@ -91,10 +81,6 @@ class ChunkDenoising(RisingEMA, Sampling, AdamW, ChunkPolicy):
             sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
             told = {"cond_dim": encoder.dim, "cond_tokens": steps}
             return Network(encoder, ChunkTransformer(key, spec.action_dim, self.horizon, **sizes, **told))
-        if self.backbone == "mlp":
-            size = self.horizon * spec.action_dim
-            net = DenoisingMLP(key, size, steps * encoder.dim, hidden=(self.width,) * self.depth)
-            return Network(encoder, FlatDenoiser(net))
         sizes = {"width": self.width, "multipliers": self.multipliers, "film": True}
         return Network(encoder, TemporalUNet(key, spec.action_dim, cond_dim=steps * encoder.dim, **sizes))
 
