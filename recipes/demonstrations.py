@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reverie.collection import make_dataset
+from reverie.collection.fork import EPISODE
 from reverie.collection.pushing import Pusher
 from reverie.collection.pusht import Settings
 from reverie.data import Dataset
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 def draw(start: int) -> Any:
     with page(13.0, 4.6) as figure:
         left, *right = figure.subplots(1, 3)
-        draw_fork(left, make_dataset("fork", steps=1000))
+        draw_fork(left, make_dataset("fork", steps=40 * EPISODE))
         for panel, style in zip(right, (1, -1), strict=True):
             draw_push(panel, style, *demonstrate(style, start))
     return figure

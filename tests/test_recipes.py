@@ -49,6 +49,15 @@ def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeyp
 
 
 @pytest.mark.slow
+def test_demonstrations_of_both_ways_are_drawn(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("pymunk")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
+    importlib.import_module("demonstrations").main(["--out", str(tmp_path / "new" / "ways.png")])
+    assert (tmp_path / "new" / "ways.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_modes_are_measured_once_and_drawn(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     modes = importlib.import_module("modes")

@@ -11,7 +11,7 @@ from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
 from reverie.environments.registry import make
 
-EPISODE = 25
+EPISODE = 29
 """Steps of one, about."""
 
 
@@ -19,17 +19,20 @@ EPISODE = 25
 class Sides:
     """Whole episodes, as many as come nearest to the steps; each goes round on a side drawn at random.
 
-    The way is x = side width cos(pi y / 2), from (0, -1) to (0, 1), with a width of its own. Every displacement has
-    Gaussian noise, from which the next one leads back. `infos["side"]` [N] is -1 (left) or 1 where the obstacle has
-    been passed and 0 before, `infos["success"]` [N] whether the goal is reached, both after the step.
+    Both ways are the same until shortly before the obstacle: x = side width (1 + cos(pi y / 0.65)) / 2 for y between
+    -0.65 and 0.65, else 0, with a width of the episode's own. Every displacement has Gaussian noise, from which the
+    next one leads back. `infos["side"]` [N] is -1 (left) or 1 where the obstacle has been passed and 0 before,
+    `infos["success"]` [N] whether the goal is reached, both after the step.
     """
 
-    noise: float = 0.01
+    noise: float = 0.02
     """Standard deviation of each number of an action."""
-    pace: float = 0.08
+    pace: float = 0.065
     """Along y."""
     narrowest: float = 0.5
-    widest: float = 0.7
+    widest: float = 0.6
+    near: float = 0.65
+    """Distance from the obstacle's height within which the ways part."""
 
     def parts(self, steps: int, seed: int) -> list[Part]:
         return whole_episodes(steps, EPISODE, 1000, seed)
@@ -43,7 +46,8 @@ class Sides:
 
         def act(seen: np.ndarray) -> np.ndarray:
             y = min(1.0, float(seen[1]) + self.pace)
-            wanted = np.array([bent * math.cos(math.pi * y / 2), y]) - seen
+            parted = (1 + math.cos(math.pi * min(1.0, abs(y) / self.near))) / 2
+            wanted = np.array([bent * parted, y]) - seen
             return np.clip(wanted + rng.normal(0.0, self.noise, 2), env.action_space.low, env.action_space.high)
 
         return record(env, int(rng.integers(2**31)), act, ("success", "side"))

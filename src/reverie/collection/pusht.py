@@ -105,7 +105,10 @@ def suite() -> Suite:
         "Push-T: demonstrations in two styles",
         "Push-T's task (MIT) on pymunk (MIT) and shapely (BSD)",
         {
-            name: Entry(Demonstrations(name), 200 * EPISODE, f"{about}{what}", size, 1.5)
-            for name, what, size in (("pusht", "", 1), ("pusht-images", "; images of 64 x 64", 20))
+            name: Entry(Demonstrations(name), 200 * EPISODE, f"{about}{what}", size, minutes)
+            for name, what, size, minutes in (
+                ("pusht", "", 1, 0.9),
+                ("pusht-images", "; images of 64 x 64", 7, 1.1),
+            )
         },
     )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 START, GOAL, OBSTACLE = (0.0, -1.0), (0.0, 1.0), (0.0, 0.0)
 OBSTACLE_RADIUS, GOAL_RADIUS = 0.3, 0.15
-SPREAD = 0.02
+SPREAD = 0.05
 """Standard deviation of a start, in each direction."""
 FARTHEST = 0.1
 """Displacement of a step, in each direction."""
@@ -32,7 +32,7 @@ class Fork(gymnasium.Env):
     reward 1 within 0.15 of the goal (0, 1). All other rewards are 0, and after 60 steps it is over. The info has
     `success`, and `side`: -1 where the obstacle was passed on the left, 1 on the right, 0 before.
 
-    A reset starts near (0, -1), with a standard deviation of 0.02.
+    A reset starts near (0, -1), with a standard deviation of 0.05.
     """
 
     def __init__(self) -> None:

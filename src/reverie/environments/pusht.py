@@ -6,9 +6,12 @@ it. It is written anew on the physics engine alone. The package of the same task
 the first shares its folder with Gymnasium's pygame-ce, and the second needs a system's graphics libraries.
 """
 
+import atexit
+import gc
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import gymnasium
 import numpy as np
@@ -48,7 +51,10 @@ COLOURS = {"goal": (144, 238, 144), "block": (119, 136, 153), "agent": (65, 105,
 class Simulation:
     """The agent, the block and four walls."""
 
+    alive: ClassVar["WeakSet[Simulation]"] = WeakSet()
+
     def __init__(self) -> None:
+        self.alive.add(self)
         self.space = pymunk.Space()
         self.space.damping = 0.0  # per second: what nothing pushes stands still
         self.agent = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
@@ -86,6 +92,14 @@ class Simulation:
     def pose(self) -> tuple[float, float, float]:
         """Of the block: x, y, angle in rad, which is not wrapped."""
         return self.block.position.x, self.block.position.y, self.block.angle
+
+
+@atexit.register
+def _free() -> None:
+    """What is still there when Python ends, which pymunk would complain of once its own modules are gone."""
+    for simulation in list(Simulation.alive):
+        vars(simulation).clear()
+    gc.collect()
 
 
 def outline(pose: ArrayLike) -> np.ndarray:
