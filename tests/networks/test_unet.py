@@ -57,6 +57,21 @@ def block_size(kernel, n_in, n_out, embed):
     return conv_size(kernel, n_in, n_out) + conv_size(kernel, n_out, n_out) + norms + conv_size(1, embed, n_out) + skip
 
 
+def test_what_replaces_the_bottleneck_is_all_that_later_levels_see_of_it():
+    net, x, shapes = unet(), normal(3, 8, 5), []
+
+    def constant(features):
+        shapes.append(features.shape)
+        return jnp.zeros_like(features)
+
+    np.testing.assert_array_equal(net(x, jnp.float32(1.0), None, lambda features: features), net(x, jnp.float32(1.0)))
+    without = net(x, jnp.float32(1.0), None, constant)
+    assert shapes == [(4, 3, 16)]
+    to_middle = jax.grad(lambda net: net(x, jnp.float32(1.0), None, constant).sum())(net).middle
+    assert not any(leaf.any() for leaf in jax.tree.leaves(to_middle))
+    assert not np.allclose(without, net(x, jnp.float32(1.0)))
+
+
 def test_sizes_are_the_published_architectures():
     net = jax.eval_shape(lambda key: TemporalUNet(key, 14), KEY)
     assert parameter_count(net) == 3_956_302

@@ -1,6 +1,7 @@
 """PlayFusion (Chen et al. 2023): play that is told of in sentences, by diffusion with discrete bottlenecks."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
@@ -166,22 +167,22 @@ class PlayFusion(ChunkDenoising):
             condition = net.read(batch["observations"], skill, crop_key)
             value = self.process.loss(denoiser, batch["actions"], key, condition, mask=mask).mean()
             metrics = {"diffusion_loss": value}
-            for name, part, commitment, of in (
-                ("skill", net.skill, self.skill_commitment, of_skill),
-                ("bottleneck", net.bottleneck, self.bottleneck_commitment, found[0]),
-            ):
-                if part.codebook is not None and of is not None:
+            quantised = {"skill": of_skill, "bottleneck": found[0]}
+            for name, commitment in (("skill", self.skill_commitment), ("bottleneck", self.bottleneck_commitment)):
+                codebook, of = getattr(net, name).codebook, quantised[name]
+                if of is not None:
                     value += of.losses.total(commitment).mean()
                     metrics[f"{name}_error"] = of.losses.codebook.mean()
-                    metrics[f"{name}_perplexity"] = part.codebook.perplexity(of.indices)
-            return value, (metrics, found[0])
+                    metrics[f"{name}_perplexity"] = codebook.perplexity(of.indices)
+            return value, (metrics, quantised)
 
-        (_, (metrics, inside)), gradient = jax.value_and_grad(loss, has_aux=True)(state.denoiser.params)
+        (_, (metrics, quantised)), gradient = jax.value_and_grad(loss, has_aux=True)(state.denoiser.params)
         denoiser = state.denoiser.apply(gradient, self.optimiser)
-        if inside is not None:
-            codebook = denoiser.params.bottleneck.codebook.revived(inside.features, revival_key)
-            net = eqx.tree_at(lambda net: net.bottleneck.codebook, denoiser.params, codebook)
-            denoiser = replace(denoiser, params=net)
+        for name, of in quantised.items():
+            if of is not None:
+                place = partial(lambda name, net: getattr(net, name).codebook, name)
+                codebook = place(denoiser.params).revived(of.features, revival_key)
+                denoiser = replace(denoiser, params=eqx.tree_at(place, denoiser.params, codebook))
         ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
         return replace(state, denoiser=denoiser, denoiser_ema=ema, step=state.step + 1), metrics
 

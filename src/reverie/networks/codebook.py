@@ -52,7 +52,7 @@ class Codebook(eqx.Module):
         """The codes of these numbers: `[...] -> [..., dim]`."""
         return self.codes[indices]
 
-    def revived(self, x: Array, key: Array, *, rate: float = 0.1) -> "Codebook":
+    def revived(self, x: Array, key: Array, *, rate: float = 0.01) -> "Codebook":
         """With each code that is the nearest to none of x `[..., dim]` moved, with probability `rate`, to one of them:
         codes that are far from everything get no gradient, and would stay unused."""
         vectors, count = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1])), len(self.codes)
