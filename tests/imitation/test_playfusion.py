@@ -46,7 +46,7 @@ def play(said, length=10) -> Dataset:
 
 
 def fitted(said):
-    return reverie.fit(PlayFusion(**SMALL), play(said), steps=1500, progress=False)
+    return reverie.fit(PlayFusion(**SMALL), play(said), steps=1000, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,14 @@ def followed(run):
     return (np.linalg.norm(moved(run, TOLD * 8) - np.tile(WAY, (8, 1)), axis=1) < 1 / 2).mean()
 
 
+@pytest.mark.slow
 def test_sentences_are_followed_and_cannot_be_where_they_say_nothing(learned):
     assert followed(learned) > 0.9
     rng = np.random.default_rng(0)
     assert followed(fitted(rng.permutation)) < 0.5
 
 
+@pytest.mark.slow
 def test_paraphrases_share_a_code_and_the_bottleneck_uses_several(learned):
     net, state = learned.state().denoiser_ema, learned.state()
     encodings = resolve("it", learned.wishes, {"sentence": TOLD}, 16)["sentence"]
@@ -89,6 +91,7 @@ def test_paraphrases_share_a_code_and_the_bottleneck_uses_several(learned):
     assert state.sentences.shape == (17, 512)
 
 
+@pytest.mark.slow
 def test_each_environment_has_its_own_sentence_and_may_be_told_another(learned):
     """One evaluation of the network on the same noise, as a chain draws its own for all environments at once."""
     algorithm, spec, state = learned.algorithm, learned.spec, learned.state()
@@ -113,6 +116,7 @@ def test_each_environment_has_its_own_sentence_and_may_be_told_another(learned):
     np.testing.assert_array_equal(turned.told, carry.told[::-1])
 
 
+@pytest.mark.slow
 def test_a_policy_is_told_in_reset_and_in_the_middle_of_an_episode(learned):
     policy = learned.policy()
     carry = policy.reset(sentence="go left")
@@ -126,6 +130,7 @@ def test_a_policy_is_told_in_reset_and_in_the_middle_of_an_episode(learned):
     np.testing.assert_array_equal(hurried[1].told, policy.reset(sentence="go left")[1].told)
 
 
+@pytest.mark.slow
 def test_a_loop_at_a_fixed_rate_is_told_what_its_policy_was_asked(learned):
     def never():
         raise AssertionError
