@@ -69,8 +69,9 @@ class RealTimeLoop:
             raise ReverieError(f"rate = {rate!r}, but it must be a positive number of actions a second")
         self.policy, self.observe, self.send, self.period = policy, observe, send, 1 / rate
         self._see, self._choose, self._action = _compiled(policy)
-        self._carry: ChunkCarry = policy.algorithm.reset(policy.spec, 1, {})
-        self._key, self._last = jax.random.key(seed), np.zeros(policy.spec.action.shape, np.float32)
+        self._carry: ChunkCarry
+        self._key, self._carry = policy.reset(seed)
+        self._last = np.zeros(policy.spec.action.shape, np.float32)
         self._ticks = self._late = self._overdue = self._starved = 0
         self._inference: list[float] = []
         self._pending: Future | None = None

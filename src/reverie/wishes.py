@@ -1,11 +1,11 @@
-"""What a trained method can be asked for when it acts: a target return, a cost budget, a goal, a skill, a prompt.
+"""What a trained method can be asked for when it acts: a target return, a cost budget, a goal, a skill, a sentence.
 
 A method declares its wishes; `run.acting(target_return=3600)`, `--acting target_return=3600` and `policy.reset` take
 them by name. How long a wish holds is the method's affair: until the episode's end, or until it is changed.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,16 @@ class Wish:
     """Smallest value seen in training: one below is warned of."""
     high: float | None = None
     """Largest value seen in training."""
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    """Of what is asked for in words: the texts of n environments as arrays `[n, *shape]`. None: it is numbers."""
 
 
 def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any], n: int) -> dict[str, np.ndarray]:
     """Every declared wish for n environments, `[n, *shape]`: as asked for (one for all, or one each), or its default.
 
-    Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number or
-    NaN, and where something must be asked for and is not. Warns of values outside the range seen in training.
+    Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number (or
+    no text, where that is asked for) or NaN, and where something must be asked for and is not. Warns of values outside
+    the range seen in training.
     """
     check_known(method, declared, asked)
     return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
@@ -56,6 +59,8 @@ def check_known(method: str, declared: Mapping[str, Wish], asked: Mapping[str, A
 def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndarray:
     if value is None:
         raise ReverieError(f"{method} must be told {name} ({wish.help}); give it, as in --acting {name}=...")
+    if wish.encode is not None:
+        value = _encoded(name, wish.encode, value)
     try:
         array = np.asarray(value, wish.dtype)
     except (TypeError, ValueError):
@@ -68,6 +73,15 @@ def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndar
         raise ReverieError(f"{name} = {value!r} holds NaN, which nothing can reach; give numbers, or leave it out.")
     _warn_of_range(name, wish, array)
     return np.array(np.broadcast_to(array, (n, *wish.shape)))
+
+
+def _encoded(name: str, encode: Callable[[Sequence[str]], np.ndarray], value: Any) -> np.ndarray:
+    """Of a text for all environments, or one for each of them."""
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence | np.ndarray) else [value]
+    if wrong := [each for each in texts if not isinstance(each, str)]:
+        raise ReverieError(f"{name} = {wrong[0]!r} is {type(wrong[0]).__name__}, and must be a text, such as 'go on'.")
+    arrays = encode(texts)
+    return arrays[0] if isinstance(value, str) else arrays
 
 
 def _shape(wish: Wish) -> str:

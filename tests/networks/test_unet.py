@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,22 @@ def block_size(kernel, n_in, n_out, embed):
     skip = conv_size(1, n_in, n_out) if n_in != n_out else 0
     norms = 4 * n_out
     return conv_size(kernel, n_in, n_out) + conv_size(kernel, n_out, n_out) + norms + conv_size(1, embed, n_out) + skip
+
+
+def test_what_replaces_the_bottleneck_is_all_that_later_levels_see_of_it():
+    net, x, shapes = unet(), normal(3, 8, 5), []
+
+    def zero(features):
+        shapes.append(features.shape)
+        return jnp.zeros_like(features)
+
+    replaced = jax.jit(lambda net: net(x, jnp.float32(1.0), None, zero))
+    other = eqx.tree_at(lambda net: net.middle, net, replace_fn=lambda middle: jax.tree.map(lambda w: w + 1, middle))
+    np.testing.assert_array_equal(replaced(net), replaced(other))
+    assert shapes == [(4, 3, 16)]
+    kept = jax.jit(lambda net: net(x, jnp.float32(1.0), None, lambda features: features))
+    np.testing.assert_allclose(kept(net), apply(net, x, jnp.float32(1.0)), atol=1e-6)
+    assert not np.allclose(kept(net), replaced(net))
 
 
 def test_sizes_are_the_published_architectures():

@@ -6,6 +6,7 @@ Inside, a window lies time-first, `[H, B, C]`: `convolution` says why.
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -150,7 +151,10 @@ class TemporalUNet(eqx.Module):
         self.out = Linear(draw, channels[0], in_dim)
         self.cond_dim = cond_dim
 
-    def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
+    def __call__(
+        self, x: Array, t: Array, cond: Condition = None, bottleneck: Callable[[Array], Array] | None = None
+    ) -> Array:
+        """`bottleneck` maps the features where they are shortest, `[H / 2^(levels - 1), B, C]`, to others such."""
         check_horizon(x.shape[-2], len(self.up))
         h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim)
         skips = []
@@ -158,6 +162,7 @@ class TemporalUNet(eqx.Module):
             h, features = level(h, embedding)
             skips.append(features)
         h, _ = self.middle(h, embedding)
+        h = h if bottleneck is None else bottleneck(h)
         for level in self.up:
             h, _ = level(jnp.concatenate([h, skips.pop()], -1), embedding)
         return jnp.moveaxis(self.out(self.last(h)), 0, 1).reshape(x.shape)

@@ -33,6 +33,8 @@ class ChunkCarry(NamedTuple):
     """How many chunks each row is the average of, int32 `[n, horizon]`."""
     step: jax.Array
     """Actions executed of each chunk, int32 `[n]`; 0 where there is no chunk yet."""
+    told: Any = None
+    """What a method that can be asked for something was asked for, `[n, ...]` each."""
 
 
 class Overlap(NamedTuple):
