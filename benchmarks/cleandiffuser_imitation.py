@@ -18,7 +18,10 @@ class DiffusionPolicy:
         torch = on.torch
         self.on, self.steps, self.made = on, steps, 0
         self.batches = [{name: on.tensor(batch[name]) for name in ("observations", "actions")} for batch in batches]
-        (_, history, observation), self.chunk = self.batches[0]["observations"].shape, self.batches[0]["actions"][0].shape
+        (_, history, observation), self.chunk = (
+            self.batches[0]["observations"].shape,
+            self.batches[0]["actions"][0].shape,
+        )
         self.blank, sizes = (history, observation), {"model_dim": width, "emb_dim": width, "dim_mult": [1, 2, 2]}
         self.net = ChiUNet1d(self.chunk[1], observation, history, timestep_emb_type="positional", **sizes)
         bound = torch.ones((1, *self.chunk), device=on.device)

@@ -1,10 +1,10 @@
 """Reverie and CleanDiffuser on the same work, in one run:
 
-    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision synther] [--pairs N] [--threads 2]
+    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision policy synther] [--pairs N] [--threads 2]
 
 FOLDER is a clone of github.com/CleanDiffuserTeam/CleanDiffuser; torch and einops must be installed beside Reverie.
-Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes: Diffusion-QL, Diffuser,
-Decision Diffuser, and SynthER's sampling.
+Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes, Diffusion-QL, Diffuser,
+Decision Diffuser and SynthER's sampling, and one with Push-T's, Diffusion Policy.
 
 Equal work. Before anything is timed the script counts, by running them, the parameters of both sides' networks, the
 evaluations of each network in an update or a plan (NFE) and the examples in each, and how far each evaluation in a
@@ -33,24 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import timing
-from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
+from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves, our_moves
 from benchmarks.timing import Floor, Ratio, Work
-
-
-def our_moves(algorithm: Any, size: tuple[int, ...], network: Callable) -> list[float]:
-    """How far each evaluation in our chain moves its sample."""
-    import jax
-    import numpy as np
-
-    from reverie.diffusion import sample
-
-    key = jax.random.key(0)
-    options = {"nfe": algorithm.nfe or algorithm.diffusion_steps, "solver": algorithm.solver}
-    options |= getattr(algorithm, "sampling", {})
-    denoiser = algorithm.process.denoiser(network)
-    _, past = sample(algorithm.process, denoiser, key, size, history=True, **options)
-    first = jax.random.normal(jax.random.split(key)[0], size) * algorithm.process.prior_scale
-    return [float(np.abs(step).max()) for step in np.diff(np.stack([first, *past]), axis=0)]
 
 
 def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
