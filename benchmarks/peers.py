@@ -1,6 +1,6 @@
 """Reverie and CleanDiffuser on the same work, in one run:
 
-    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision policy synther] [--pairs N] [--threads 2]
+    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision policy synther] [--pairs N]
 
 FOLDER is a clone of github.com/CleanDiffuserTeam/CleanDiffuser; torch and einops must be installed beside Reverie.
 Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes, Diffusion-QL, Diffuser,
