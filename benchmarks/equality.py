@@ -1,6 +1,8 @@
 """What makes two libraries' work equal, counted before anything is timed; unequal work is refused."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.timing import Work
 
@@ -84,6 +86,22 @@ def check_moves(name: str, moves: list[float], nfe: int) -> None:
         raise UnequalError(
             f"{name}: of {nfe} network evaluations the sample was moved by {found}; every one should count"
         )
+
+
+def our_moves(algorithm: Any, size: tuple[int, ...], network: Callable) -> list[float]:
+    """How far each evaluation in our chain moves its sample."""
+    import jax
+    import numpy as np
+
+    from reverie.diffusion import sample
+
+    key = jax.random.key(0)
+    options = {"nfe": algorithm.nfe or algorithm.diffusion_steps, "solver": algorithm.solver}
+    options |= getattr(algorithm, "sampling", {})
+    denoiser = algorithm.process.denoiser(network)
+    _, past = sample(algorithm.process, denoiser, key, size, history=True, **options)
+    first = jax.random.normal(jax.random.split(key)[0], size) * algorithm.process.prior_scale
+    return [float(np.abs(step).max()) for step in np.diff(np.stack([first, *past]), axis=0)]
 
 
 @dataclass

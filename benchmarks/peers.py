@@ -1,10 +1,10 @@
 """Reverie and CleanDiffuser on the same work, in one run:
 
-    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision synther] [--pairs N] [--threads 2]
+    python -m benchmarks.peers --cleandiffuser FOLDER [--only dql diffuser decision policy synther] [--pairs N]
 
 FOLDER is a clone of github.com/CleanDiffuserTeam/CleanDiffuser; torch and einops must be installed beside Reverie.
-Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes: Diffusion-QL, Diffuser,
-Decision Diffuser, and SynthER's sampling.
+Where one of them is missing Reverie's half runs alone. Four workloads with Hopper's sizes, Diffusion-QL, Diffuser,
+Decision Diffuser and SynthER's sampling, and one with Push-T's, Diffusion Policy.
 
 Equal work. Before anything is timed the script counts, by running them, the parameters of both sides' networks, the
 evaluations of each network in an update or a plan (NFE) and the examples in each, and how far each evaluation in a
@@ -33,24 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import timing
-from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
+from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves, our_moves
 from benchmarks.timing import Floor, Ratio, Work
-
-
-def our_moves(algorithm: Any, size: tuple[int, ...], network: Callable) -> list[float]:
-    """How far each evaluation in our chain moves its sample."""
-    import jax
-    import numpy as np
-
-    from reverie.diffusion import sample
-
-    key = jax.random.key(0)
-    options = {"nfe": algorithm.nfe or algorithm.diffusion_steps, "solver": algorithm.solver}
-    options |= getattr(algorithm, "sampling", {})
-    denoiser = algorithm.process.denoiser(network)
-    _, past = sample(algorithm.process, denoiser, key, size, history=True, **options)
-    first = jax.random.normal(jax.random.split(key)[0], size) * algorithm.process.prior_scale
-    return [float(np.abs(step).max()) for step in np.diff(np.stack([first, *past]), axis=0)]
 
 
 def diffusion_ql(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
@@ -140,6 +124,33 @@ def decision_diffuser(options: argparse.Namespace, peers: dict[str, Any]) -> Pla
     return Plan([denoiser, inverse], rows)
 
 
+def diffusion_policy(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
+    """Push-T's sizes and a narrow U-Net; each action chooses a chunk anew, for one environment and for 50."""
+    from benchmarks import cleandiffuser, cleandiffuser_imitation
+    from benchmarks.workloads import Prepared, SizedDiffusionPolicy, counted, pusht_like
+    from reverie.networks.layers import parameter_count
+
+    algorithm = SizedDiffusionPolicy(action_horizon=1)
+    ours, noted = (Prepared.of(each, data=pusht_like()) for each in (algorithm, counted(algorithm)))
+    theirs = {
+        name: cleandiffuser_imitation.DiffusionPolicy(on, batches(ours), algorithm.width) for name, on in peers.items()
+    }
+    network = Counts("network", parameter_count(ours.state.denoiser.params))
+    for peer in theirs.values():
+        network.theirs = cleandiffuser.parameters(peer.net)
+        check_moves("CleanDiffuser's Diffusion Policy", peer.changes(), peer.steps)
+    net, name = ours.state.denoiser_ema, "Diffusion Policy"
+    told = net.read(ours.batch()["observations"][:1])
+    size = (1, algorithm.horizon, ours.spec.action_dim)
+    check_moves(name, our_moves(algorithm, size, lambda x, t, _: net.denoiser(x, t, told)), algorithm.diffusion_steps)
+    noticed = evaluations_of(noted.segment(1))
+    rows = [updating(f"{name}: update", options, ours, noticed, theirs, lambda peer: peer.update)]
+    for n in (1, 50):
+        act = lambda peer, n=n: lambda: peer.act(n)  # noqa: E731
+        rows.append(acting(f"{name}: chunk, {n} environment{'s' * (n > 1)}", ours, noted, theirs, act, environments=n))
+    return Plan([network], rows)
+
+
 def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     """At the peer's size with the same network; and at the original's, with its network against the peer's narrowed."""
     from benchmarks import cleandiffuser
@@ -167,7 +178,13 @@ def synther(options: argparse.Namespace, peers: dict[str, Any]) -> Plan:
     return plan
 
 
-WORKLOADS = {"dql": diffusion_ql, "diffuser": diffuser, "decision": decision_diffuser, "synther": synther}
+WORKLOADS = {
+    "dql": diffusion_ql,
+    "diffuser": diffuser,
+    "decision": decision_diffuser,
+    "policy": diffusion_policy,
+    "synther": synther,
+}
 
 
 def batches(ours: Any, n: int = 8) -> list[dict[str, Any]]:

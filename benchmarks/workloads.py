@@ -19,7 +19,9 @@ from benchmarks.timing import Work
 from reverie.data import Dataset
 from reverie.errors import ReverieWarning
 from reverie.evaluation.rollout import RunPolicy
-from reverie.networks import DenoisingMLP, LayerNormResNet, WindowTransformer, WindowValue
+from reverie.imitation import DiffusionPolicy
+from reverie.imitation.diffusion_policy import ChunkDenoising, Network
+from reverie.networks import DenoisingMLP, LayerNormResNet, Linear, TemporalUNet, WindowTransformer, WindowValue
 from reverie.planners import DecisionDiffuser, Diffuser
 from reverie.planning import WindowDiffusion
 from reverie.policies import DiffusionQL
@@ -91,6 +93,32 @@ class SizedDecisionDiffuser(DecisionDiffuser):
         return WindowTransformer(key, spec.observation_dim, width=320, heads=10, depth=2, cond_dim=self.cond_dim(spec))
 
 
+class ProjectedNetwork(Network):
+    """A network that is told a projection of all observations in a row, as wide as the time's embedding."""
+
+    projection: Linear
+
+    def read(self, observations, key=None):
+        return self.projection(super().read(observations, key))
+
+
+@dataclass(frozen=True)
+class SizedDiffusionPolicy(DiffusionPolicy):
+    """A narrow U-Net that reads a projection of the observations, and as few noise levels as the peer's."""
+
+    width: int = 64
+    diffusion_steps: int = 5
+    warmup_updates: int = 0
+    decay_updates: int = 1_000_000
+
+    def network(self, key, spec):
+        key, projection_key = jax.random.split(key)
+        net, sizes = super().network(key, spec), {"width": self.width, "multipliers": self.multipliers, "film": True}
+        unet = TemporalUNet(key, spec.action_dim, cond_dim=self.width, **sizes)
+        projection = Linear(projection_key, net.denoiser.cond_dim, self.width)
+        return ProjectedNetwork(net.encoder, unet, projection)
+
+
 @dataclass(frozen=True)
 class WideSynthER(SynthER):
     """With IDQL's network of the peer's size in place of the paper's."""
@@ -111,6 +139,12 @@ def hopper_like(rows: int = 20_000, episode: int = 500) -> Dataset:
 def maze_like() -> Dataset:
     """Of the point maze's: positions and velocities."""
     return random_data(4, 2, 20_000, 500)
+
+
+@cache
+def pusht_like() -> Dataset:
+    """Of Push-T's: the pusher, the block and its angle."""
+    return random_data(5, 2, 20_000, 500)
 
 
 def random_data(observation: int, action: int, rows: int, episode: int) -> Dataset:
@@ -250,11 +284,14 @@ class Counted(eqx.Module):
 @cache
 def counting(cls: Any) -> Any:
     """The algorithm's class with its denoiser, and its value if it has one, counted."""
-    axes = 2 if issubclass(cls, WindowDiffusion) else 1
+    axes = 2 if issubclass(cls, WindowDiffusion | ChunkDenoising) else 1
 
     class Counting(cls):  # type: ignore[valid-type, misc]
         def network(self, key, spec):
-            return Counted(super().network(key, spec), "denoiser", axes)
+            net = super().network(key, spec)
+            if isinstance(net, Network):  # which reads observations besides
+                return eqx.tree_at(lambda net: net.denoiser, net, Counted(net.denoiser, "denoiser", axes))
+            return Counted(net, "denoiser", axes)
 
         if issubclass(cls, Diffuser):
 

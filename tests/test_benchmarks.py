@@ -14,12 +14,14 @@ from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, ch
 from benchmarks.flops import matmul_flops
 from benchmarks.workloads import (
     Prepared,
+    SizedDiffusionPolicy,
     SizedDiffusionQL,
     Untrained,
     counted,
     evaluations_of,
     hopper_like,
     maze_like,
+    pusht_like,
 )
 
 from reverie import planners
@@ -99,6 +101,12 @@ def test_a_plan_of_decision_diffuser_is_one_doubled_batch_an_evaluation():
     tiny = {"horizon": 4, "width": 8, "multipliers": (1,), "hidden": (8,), "diffusion_steps": 3}
     ours = Prepared.of(counted(planners.DecisionDiffuser(**tiny)))
     assert evaluations_of(ours.acting(environments=5)) == {"denoiser": [10] * 3}
+
+
+def test_a_chunk_is_chosen_at_every_action_of_the_policys_workload():
+    algorithm = SizedDiffusionPolicy(width=8, multipliers=(1,), diffusion_steps=3, action_horizon=1)
+    acting = Prepared.of(counted(algorithm), data=pusht_like()).acting()
+    assert [evaluations_of(acting) for _ in range(2)] == [{"denoiser": [1] * 3}] * 2
 
 
 def test_unequal_work_is_refused():
