@@ -5,6 +5,7 @@ yet: they wait for Diffusion Policy and imitation from images, and for your own.
 """
 
 from .attention import CrossAttention, SelfAttention
+from .codebook import Codebook, CodebookLosses
 from .conditioning import AdaptiveNorm, Condition, FiLM, flatten_condition, modulate
 from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
 from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
@@ -20,6 +21,8 @@ __all__ = [
     "UMLP",
     "AdaptiveNorm",
     "ChunkTransformer",
+    "Codebook",
+    "CodebookLosses",
     "Condition",
     "CrossAttention",
     "DenoisingMLP",
