@@ -6,5 +6,6 @@ from reverie.imitation.diffusion_policy import DiffusionPolicy, FlowPolicy
 from reverie.imitation.ibc import IBC
 from reverie.imitation.lstm_gmm import LSTMGMM
 from reverie.imitation.mdn import MDN
+from reverie.imitation.vpdd import VPDD
 
-__all__ = ["ACT", "IBC", "LSTMGMM", "MDN", "ChunkBC", "DiffusionPolicy", "FlowPolicy"]
+__all__ = ["ACT", "IBC", "LSTMGMM", "MDN", "VPDD", "ChunkBC", "DiffusionPolicy", "FlowPolicy"]
