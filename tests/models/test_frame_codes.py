@@ -1,7 +1,6 @@
 """Frames as tokens: how they are cut, where gradients go, and codes that come back into use."""
 
 import equinox as eqx
-
 import jax
 import jax.numpy as jnp
 import numpy as np

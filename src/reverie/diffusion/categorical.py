@@ -4,7 +4,7 @@
 After step t of T a token x0 is still itself with probability kept_t, the mask with masked_t, and else drawn uniformly
 from its position's tokens; a mask stays one. Such transitions are closed under products, so that whatever is computed
 of them costs O(K) a token for K tokens, and a step may be as long as one likes. Kinds of tokens that share a sequence,
-of videos and of actions say, have each their own number of tokens (Hu et al. 2022, "Unified Discrete Diffusion").
+of videos and of actions say, have each their own number of tokens (Hu et al. 2023, "Unified Discrete Diffusion").
 
 A denoiser is (x, t) -> the logits of x0 `[..., L, K]`, for tokens x int `[..., L]` (K is the mask) and the step t.
 Guidance of denoisers (`classifier_free`, `compose`) works on logits as on any x0_hat, and is then guidance of

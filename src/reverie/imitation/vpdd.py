@@ -267,4 +267,6 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
         hold = inpaint(jnp.pad(frozen, ((0, 0), (videos, 0))), before)
         process = self.process(videos, chunks[0].size)
         how: Any = {"nfe": self.nfe or self.diffusion_steps, "temperature": self.temperature, "project": hold}
-        return self.actions(sample_tokens(process, denoiser, key, before.shape, **how)[:, videos:]).reshape(chunks.shape)
+        return self.actions(sample_tokens(process, denoiser, key, before.shape, **how)[:, videos:]).reshape(
+            chunks.shape
+        )

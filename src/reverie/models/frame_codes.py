@@ -1,5 +1,5 @@
-"""Frames as tokens: an autoencoder of patches whose features are replaced by the nearest of a few learned codes (van den
-Oord et al. 2017, VQ-VAE)."""
+"""Frames as tokens: an autoencoder of patches whose features are replaced by the nearest of a few learned codes
+(van den Oord et al. 2017, VQ-VAE)."""
 
 from typing import Any
 
@@ -33,7 +33,8 @@ class FrameCoder(eqx.Module):
     """Frames `[..., *shape]` to P tokens each, int `[..., P]`, and back.
 
     An image `[H, W, C]` is cut in patches of `patch` x `patch` pixels, in rows from the top left; uint8 is scaled to
-    [-1, 1]. A vector `[d]` is an image of one pixel, and one token. Raises ReverieError where an image cannot be cut so.
+    [-1, 1]. A vector `[d]` is an image of one pixel, and one token. Raises ReverieError where an image cannot be cut
+    so, and for what is neither.
     """
 
     encode_in: Linear
@@ -56,8 +57,8 @@ class FrameCoder(eqx.Module):
         if any(side % self.patch for side in self.shape[:-1]):
             height, across = self.shape[:2]
             raise ReverieError(
-                f"Images of {height} x {across} pixels cannot be cut in patches of {patch} x {patch}; give a patch that "
-                "divides both."
+                f"Images of {height} x {across} pixels cannot be cut in patches of {patch} x {patch}; give a patch "
+                "that divides both."
             )
         draw, size = Draw.of(key), self.patch**2 * self.shape[-1] if field.kind == "image" else self.shape[-1]
         self.encode_in, self.encode_out = Linear(draw, size, width), Linear(draw, width, dim)
