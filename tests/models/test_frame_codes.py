@@ -56,7 +56,9 @@ def test_the_encoder_s_gradient_is_the_reconstruction_s_straight_through_and_the
 
     def expected(layer):
         features_now = replaced(layer).features(frames)
-        to_decoder = jax.grad(lambda x: jnp.square(coder.decoded(x) - coder.patches(frames)).mean())(codes)
+        to_decoder = jax.grad(lambda x: jnp.square(coder.decoded(x) - coder.patches(frames)).mean() / frames.var())(
+            codes
+        )
         return (features_now * to_decoder).sum() + 0.25 * jnp.square(features_now - codes).mean()
 
     got, want = (

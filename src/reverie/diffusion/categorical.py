@@ -109,9 +109,9 @@ class Categorical:
             uniform = unmasked - kept
             return Shares(*(_log(p) for p in (kept, np.where(uniform < TINY, 0, uniform), 1 - unmasked)))
 
-        whole = [logs(self.kept[at], 1 - self.masked[at]) for at in (s, t)]
+        clean, noisy = (logs(self.kept[at], 1 - self.masked[at]) for at in (s, t))
         ratio = self.kept[t] / self.kept[s], (1 - self.masked[t]) / (1 - self.masked[s])
-        return Steps(t.astype(np.int32), *whole, logs(*ratio))
+        return Steps(t.astype(np.int32), clean, noisy, logs(*ratio))
 
     def table(self) -> Steps:
         """All single steps; row t - 1 goes from t to t - 1."""
@@ -119,18 +119,18 @@ class Categorical:
 
     def perturb(self, x0, t, key) -> jax.Array:
         """x_t for tokens x0 int `[..., L]`, at steps t of x0's leading batch shape (or a scalar)."""
-        way_key, token_key = jax.random.split(key)
         kept, masked = (expand(jnp.asarray(p, jnp.float32)[t], x0) for p in (self.kept, self.masked))
-        way = jax.random.uniform(way_key, x0.shape)
-        other = jax.random.randint(token_key, x0.shape, 0, jnp.broadcast_to(self.sizes, x0.shape))
-        return jnp.where(way < masked, self.mask, jnp.where(way < masked + kept, x0, other))
+        way, which = jax.random.uniform(key, (2, *x0.shape))
+        return jnp.where(way < masked, self.mask, jnp.where(way < masked + kept, x0, self._drawn(which)))
 
     def prior(self, key, shape) -> jax.Array:
-        """Where sampling starts: int `[..., L]`, masks and uniform tokens as after step T, of no data."""
-        nothing = self.masked[-1] / (1 - self.kept[-1])
-        way_key, token_key = jax.random.split(key)
-        token = jax.random.randint(token_key, shape, 0, jnp.broadcast_to(self.sizes, shape))
-        return jnp.where(jax.random.uniform(way_key, shape) < nothing, self.mask, token)
+        """Where sampling starts: int32 `[..., L]`, masks and uniform tokens as after step T, of no data."""
+        way, which = jax.random.uniform(key, (2, *shape))
+        return jnp.where(way < self.masked[-1] / (1 - self.kept[-1]), self.mask, self._drawn(which))
+
+    def _drawn(self, which) -> jax.Array:
+        """A position's tokens with equal chances, for uniform numbers `[..., L]` in [0, 1)."""
+        return jnp.floor(which * jnp.asarray(self.sizes, jnp.float32)).astype(jnp.int32)
 
     def log_probabilities(self, logits) -> jax.Array:
         """Of x0, normalised over each position's own tokens, `[..., L, K]`."""
@@ -274,7 +274,7 @@ def sample_tokens(
         log_x = process.reverse(x, log_x0, at)
         return settle(jax.random.categorical(jax.random.fold_in(key, number), log_x).astype(x.dtype), at.t), None
 
-    x = settle(process.prior(first_key, shape), process.steps)
+    x = settle(process.prior(first_key, shape), jnp.asarray(process.steps))
     rows = process.between(times[1:], times[:-1])
     return jax.lax.scan(step, x, (rows, np.arange(nfe)))[0]
 

@@ -109,11 +109,12 @@ class FrameCoder(eqx.Module):
         return jnp.moveaxis(split, -3, -4).reshape(*lead, *self.shape)
 
     def loss(self, frames, commitment: float = 0.25) -> tuple[jax.Array, Any]:
-        """The mean squared error of what is decoded, and the codebook's terms (van den Oord et al. 2017, eq. 3): a
-        scalar, with the features `[..., P, dim]`, their tokens and metrics."""
-        features = self.features(frames)
+        """The mean squared error of what is decoded, in units of the frames' variance as in the paper's code, and the
+        codebook's terms (van den Oord et al. 2017, eq. 3): a scalar, with the features `[..., P, dim]`, their tokens
+        and metrics."""
+        features, patches = self.features(frames), self.patches(frames)
         quantised, tokens, losses = self.codebook(features)
-        error = jnp.square(self.decoded(quantised) - self.patches(frames)).mean()
+        error = jnp.square(self.decoded(quantised) - patches).mean() / jnp.maximum(patches.var(), 1e-6)
         metrics = {"reconstruction_loss": error, "perplexity": self.codebook.perplexity(tokens)}
         return error + losses.total(commitment).mean(), (features, tokens, metrics)
 
