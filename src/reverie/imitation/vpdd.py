@@ -175,9 +175,8 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
             TokenTransformer(keys[3], self.codes, self.frames * coder.tokens, **sizes),
             TokenTransformer(keys[4], self.bins, self.horizon * spec.action_dim, **sizes),
         )
-        learned = (Optimised.create(each, self.optimiser) for each in (coder, net))
-        coder, optimised = learned
-        return State(coder, jnp.zeros(self.codes), optimised, net, jnp.zeros((), jnp.int32))
+        learned = [Optimised.create(each, self.optimiser) for each in (coder, net)]
+        return State(learned[0], jnp.zeros(self.codes), learned[1], net, jnp.zeros((), jnp.int32))
 
     def learn_codes(self, state: State, batch, key):
         frames = self.split(batch["observations"])[0]
