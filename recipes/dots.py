@@ -1,8 +1,8 @@
 """What videos without actions are good for, in a few minutes: python recipes/dots.py [--seeds S].
 
 In pictures of 8 x 8 pixels a dot goes from each of 64 places to one of four corners, by a table without any order.
-Actions, which name the corner, are shown from 12 of the places. VPDD learns from these beside videos without actions from all
-places, or beside videos from the same 12; the share of all places from which its action is right is printed.
+Actions, which name the corner, are shown from 12 of the places. VPDD learns from these beside videos without actions
+from all places, or beside videos from the same 12; the share of all places from which its action is right is printed.
 """
 
 import argparse
