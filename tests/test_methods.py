@@ -42,6 +42,8 @@ TINY = {
     "backup_actions": 2,
     "sampled_actions": 2,
     "behaviour_updates": 1,
+    "code_updates": 1,
+    "video_updates": 1,
     "critic_updates": 1,
     "iterations": 1,
     "support": 2,

@@ -1,5 +1,6 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
+from reverie.diffusion.categorical import Categorical, absorbing, mask_and_replace, sample_tokens, uniform
 from reverie.diffusion.guidance import classifier_free, combine, compose, energy, soft_inpaint, value_gradient
 from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
@@ -35,10 +36,12 @@ __all__ = [
     "PROCESSES",
     "SCHEDULES",
     "SOLVERS",
+    "Categorical",
     "Level",
     "Process",
     "Row",
     "Solver",
+    "absorbing",
     "chain",
     "classifier_free",
     "combine",
@@ -54,12 +57,15 @@ __all__ = [
     "heun",
     "inpaint",
     "log_likelihood",
+    "mask_and_replace",
     "predictor_corrector",
     "rectified_flow",
     "sample",
+    "sample_tokens",
     "soft_inpaint",
     "sub_vp",
     "timesteps",
+    "uniform",
     "value_gradient",
     "ve",
     "vp_cosine",

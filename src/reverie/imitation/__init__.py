@@ -7,5 +7,6 @@ from reverie.imitation.ibc import IBC
 from reverie.imitation.lstm_gmm import LSTMGMM
 from reverie.imitation.mdn import MDN
 from reverie.imitation.playfusion import PlayFusion
+from reverie.imitation.vpdd import VPDD
 
-__all__ = ["ACT", "IBC", "LSTMGMM", "MDN", "ChunkBC", "DiffusionPolicy", "FlowPolicy", "PlayFusion"]
+__all__ = ["ACT", "IBC", "LSTMGMM", "MDN", "VPDD", "ChunkBC", "DiffusionPolicy", "FlowPolicy", "PlayFusion"]

@@ -1,17 +1,22 @@
-"""Models of the world that planners, synthesizers and other roles use: ensembles, learned dynamics, rollouts."""
+"""Models of the world that planners, synthesizers and other roles use: ensembles, learned dynamics, rollouts,
+frames as tokens."""
 
 from reverie.models.dynamics import Dynamics, largest_uncertainty, rollout
 from reverie.models.ensemble import Bootstraps, Ensemble, disagreement, distance_from_mean, errors, outcome, states
+from reverie.models.frame_codes import FrameCoder, revived, used
 
 __all__ = [
     "Bootstraps",
     "Dynamics",
     "Ensemble",
+    "FrameCoder",
     "disagreement",
     "distance_from_mean",
     "errors",
     "largest_uncertainty",
     "outcome",
+    "revived",
     "rollout",
     "states",
+    "used",
 ]

@@ -12,6 +12,7 @@ from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
 from .recurrent import LSTM
+from .tokens import TokenTransformer
 from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
@@ -41,6 +42,7 @@ __all__ = [
     "TemporalUNet",
     "TimeMLP",
     "TokenEncoder",
+    "TokenTransformer",
     "Transformer",
     "WindowCritic",
     "WindowTransformer",
