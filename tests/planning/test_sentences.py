@@ -139,8 +139,11 @@ def test_another_encoder_is_named_by_where_it_is(monkeypatch):
     wish = sentence_wish(spec, "lengths:Lengths@2")
     np.testing.assert_array_equal(resolve("it", {"s": wish}, {"s": "four"}, 1)["s"], [[8]])
     assert encoder_of("lengths:Lengths", LISTED, 64).scale == 1
-    with pytest.raises(ReverieError, match=r"encoder 'nowhere:Model' is not there .*give 'words', or module:callable"):
+    with pytest.raises(ReverieError, match=r"encoder 'nowhere:Model' is not there .*give 'words', or module:Class"):
         encoder_of("nowhere:Model", LISTED, 64)
+    for harmful in ("os:system@true", "subprocess:Popen@true"):  # nothing that a run's settings name is called so
+        with pytest.raises(ReverieError, match="is no class with a method `encode`"):
+            encoder_of(harmful, LISTED, 64)
     with pytest.raises(ReverieError, match=r"gave an array of shape \[2\] for 3 sentences; .* numbers \[3, d\]"):
         encoded(encoder_of("lengths:Wrong", LISTED, 64), LISTED)
 

@@ -108,7 +108,7 @@ class PlayFusion(ChunkDenoising):
     diffusion_steps: Count = 100
     """Noise levels."""
     sentence_encoder: str = "words"
-    """What turns sentences into vectors: hashed counts of words and their pairs, or module:callable@argument, such as
+    """What turns sentences into vectors: hashed counts of words and their pairs, or module:Class@argument, such as
     sentence_transformers:SentenceTransformer@all-MiniLM-L6-v2."""
     sentence_features: Count = 512
     """Numbers of the hashed counts."""

@@ -78,7 +78,7 @@ def _hashed(term: str) -> tuple[int, int]:
 
 
 def encoder_of(name: str, known: Sequence[str], dim: int) -> SentenceEncoder:
-    """`"words"`, of `dim` numbers; or what `module:callable@argument` names, which makes an encoder of the argument, as
+    """`"words"`, of `dim` numbers; or an instance of the class that `module:Class@argument` names, as
     "sentence_transformers:SentenceTransformer@all-MiniLM-L6-v2" does. Raises ReverieError where nothing is there."""
     return Words(known, dim) if name == WORDS else _imported(name)
 
@@ -88,12 +88,16 @@ def _imported(name: str) -> SentenceEncoder:
     place, _, argument = name.partition("@")
     module, _, made_by = place.partition(":")
     try:
-        return getattr(import_module(module), made_by)(*([argument] if argument else []))
+        kind = getattr(import_module(module), made_by)
     except (ImportError, ValueError, AttributeError) as error:
         raise ReverieError(
-            f"The sentence encoder {name!r} is not there ({error}); give {WORDS!r}, or module:callable@argument of a "
+            f"The sentence encoder {name!r} is not there ({error}); give {WORDS!r}, or module:Class@argument of a "
             "package that is installed."
         ) from error
+    # A run's settings name it: nothing else may be called by loading a run of someone else's.
+    if not (isinstance(kind, type) and callable(getattr(kind, "encode", None))):
+        raise ReverieError(f"The sentence encoder {name!r} is no class with a method `encode`; give one that is.")
+    return kind(*([argument] if argument else []))
 
 
 def encoded(encoder: SentenceEncoder, sentences: Sequence[str]) -> np.ndarray:
