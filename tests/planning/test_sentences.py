@@ -133,7 +133,7 @@ class Lengths:
 
 
 def test_another_encoder_is_named_by_where_it_is(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lengths", SimpleNamespace(Lengths=Lengths, Wrong=lambda: WRONG))
+    monkeypatch.setitem(sys.modules, "lengths", SimpleNamespace(Lengths=Lengths))
     spec = with_sentences(Spec.fit(data()), data(), "lengths:Lengths@2", 64)
     np.testing.assert_array_equal(spec.kept[SENTENCES]["encodings"][:, 0], [*(2 * len(s) for s in sorted(LISTED)), 0])
     wish = sentence_wish(spec, "lengths:Lengths@2")
@@ -145,7 +145,7 @@ def test_another_encoder_is_named_by_where_it_is(monkeypatch):
         with pytest.raises(ReverieError, match="is no class with a method `encode`"):
             encoder_of(harmful, LISTED, 64)
     with pytest.raises(ReverieError, match=r"gave an array of shape \[2\] for 3 sentences; .* numbers \[3, d\]"):
-        encoded(encoder_of("lengths:Wrong", LISTED, 64), LISTED)
+        encoded(WRONG, LISTED)
 
 
 WRONG = SimpleNamespace(encode=lambda sentences: [1.0, 2.0])
