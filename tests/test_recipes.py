@@ -205,3 +205,14 @@ def test_delays_are_measured_once_and_what_has_no_room_is_said(monkeypatch, tmp_
     monkeypatch.setattr(delays, "measured", None)  # nothing is measured again
     delays.main()
     assert Path("out/late.json").read_text() == before
+
+
+def test_the_side_of_a_path_is_where_it_passes_the_obstacle(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    ways = importlib.import_module("ways")
+    left = np.array([[0.0, -1.0], [0.4, -0.2], [-0.5, 0.1], [0.3, 0.9]])
+    assert ways.side(left) == -1
+    assert ways.side(left * [-1, 1]) == 1
+    assert ways.side(left[:2]) == 0
+    panel = SimpleNamespace(plot=lambda *a, **o: None, add_patch=lambda patch: None)
+    assert ways.draw(panel, [left, left * [-1, 1], left], np.array([True, True, False])) == "1 left, 1 right, 1 failed"
