@@ -31,7 +31,7 @@ TINY = {
     "critic_hidden": (8,),
     "policy_hidden": (8,),
     "horizon": 4,
-    "multipliers": (1, 2),
+    "multipliers": (1,),
     "batch_size": 8,
     "candidates": 3,
     "diffusion_steps": 3,
@@ -59,7 +59,7 @@ TINY = {
     "low_multipliers": (1, 2),
     "observation_horizon": 4,
     "action_horizon": 1,
-    "chunk": 2,
+    "chunk_size": 2,
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")

@@ -27,7 +27,7 @@ planned = jax.jit(lambda algorithm, *arguments: algorithm.plan(*arguments), stat
 @pytest.fixture(scope="module")
 def trained(optimised):
     with optimised():
-        return reverie.fit(ALGORITHM, walks(), steps=2000, progress=False)
+        return reverie.fit(ALGORITHM, walks(), steps=1300, progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ waypoints = jax.jit(lambda algorithm, *arguments: algorithm.waypoints(*arguments
 @pytest.fixture(scope="module")
 def trained(optimised):
     with optimised():
-        return reverie.fit(ALGORITHM, walks(), steps=800, progress=False)
+        return reverie.fit(ALGORITHM, walks(), steps=500, progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -36,13 +36,13 @@ def updated(algorithm, rows):
 @pytest.mark.parametrize("kind", [QC, QCFQL])
 def test_the_successor_is_discounted_by_as_many_steps_as_a_chunk_has(kind):
     rows = batch(3)
-    metrics = [updated(kind(**SMALL, chunk=3, discount=d), rows)[1]["td_target"] for d in (0.0, 0.5, 1.0)]
+    metrics = [updated(kind(**SMALL, chunk_size=3, discount=d), rows)[1]["td_target"] for d in (0.0, 0.5, 1.0)]
     np.testing.assert_allclose(metrics[1] - metrics[0], 0.125 * (metrics[2] - metrics[0]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [QC, QCFQL])
 def test_what_is_not_valid_does_not_move_the_critics(kind):
-    algorithm = kind(**SMALL, chunk=2)
+    algorithm = kind(**SMALL, chunk_size=2)
     valid = jnp.array([1.0, 1, 0, 0])
     one, other = (
         updated(algorithm, batch(2, valid=valid, rewards=jnp.array([1.0, 2, each, each])))[0].critic.online.params
@@ -54,7 +54,7 @@ def test_what_is_not_valid_does_not_move_the_critics(kind):
 
 def test_actions_beyond_the_episode_s_end_do_not_teach_the_flow():
     """As targets; what the flow is shown has the whole chunk in it."""
-    algorithm, inside = QC(**SMALL, chunk=2), jnp.array([[1.0, 1], [1, 0], [1, 0], [1, 1]])
+    algorithm, inside = QC(**SMALL, chunk_size=2), jnp.array([[1.0, 1], [1, 0], [1, 0], [1, 1]])
 
     def loss(padding, inside):
         actions = batch(2)["actions"].at[1, 1].set(padding)
@@ -68,7 +68,7 @@ def test_actions_beyond_the_episode_s_end_do_not_teach_the_flow():
 def test_flow_q_learning_over_chunks_of_one_is_flow_q_learning():
     rows = batch(1)
     plain = {name: x for name, x in rows.items() if name not in ("inside", "valid")}
-    chunked, metrics = updated(QCFQL(**SMALL, chunk=1), rows)
+    chunked, metrics = updated(QCFQL(**SMALL, chunk_size=1), rows)
     single, same = updated(FQL(**SMALL), plain)
     for mine, theirs in zip(jax.tree.leaves(chunked), jax.tree.leaves(single), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
@@ -92,7 +92,7 @@ def corridor(episodes=400, length=3) -> Dataset:
 @pytest.fixture(scope="module")
 def learned(optimised):
     sizes = {"hidden": (32, 32), "critic_hidden": (32, 32), "flow_steps": 4, "candidates": 4, "batch_size": 64}
-    algorithm = QC(**sizes, chunk=3, tau=0.05, learning_rate=3e-3)
+    algorithm = QC(**sizes, chunk_size=3, tau=0.05, learning_rate=3e-3)
     with optimised():
         return reverie.fit(algorithm, corridor(), steps=800, progress=False)
 

@@ -19,7 +19,7 @@ class Queue(NamedTuple):
     """What is being executed."""
 
     actions: jax.Array
-    """`[n, chunk, action]`, in network units."""
+    """`[n, chunk_size, action]`, in network units."""
     step: jax.Array
     """How many of them are executed, int32 `[n]`."""
 
@@ -29,30 +29,30 @@ class ChunkedActions(ActorCritic):
     """A method over chunks of actions, of which it sees each as one action (Li et al. 2025): its networks, losses and
     choices are those of the class beside. Execution is open loop."""
 
-    chunk: Count = 5
+    chunk_size: Count = 5
     """Actions that are chosen at once, and executed before the next are."""
 
     @property
     def successor_discount(self) -> float:
-        """The successor is `chunk` steps away."""
-        return self.discount**self.chunk
+        """The successor is `chunk_size` steps away."""
+        return self.discount**self.chunk_size
 
     def as_one(self, spec: Spec) -> Spec:
-        """The specification of chunks `[chunk * action]`."""
-        return replace(spec, action=vector(self.chunk * spec.action_dim))
+        """The specification of chunks `[chunk_size * action]`."""
+        return replace(spec, action=vector(self.chunk_size * spec.action_dim))
 
     def prepare(self, data: Dataset, spec: Spec | None = None):
         spec = spec or self.spec(data)
-        return chunk_transitions(data, spec, self.chunk, self.discount), spec
+        return chunk_transitions(data, spec, self.chunk_size, self.discount), spec
 
     def init(self, key, spec: Spec):
         return super().init(key, self.as_one(spec))  # type: ignore[misc]  # of the class beside
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Queue:
-        return Queue(jnp.zeros((n, self.chunk, spec.action_dim)), jnp.full(n, self.chunk, jnp.int32))
+        return Queue(jnp.zeros((n, self.chunk_size, spec.action_dim)), jnp.full(n, self.chunk_size, jnp.int32))
 
     def act(self, state, spec: Spec, observation, carry: Queue, feedback: Feedback, key):
-        due = carry.step >= self.chunk
+        due = carry.step >= self.chunk_size
 
         def chosen():
             chunk = self.choose(state, self.as_one(spec), spec.normalise("observations", observation), key)
