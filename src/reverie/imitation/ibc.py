@@ -15,7 +15,7 @@ from reverie.planning.chunks import Fitted, FittedChunks, Overlap, in_a_row
 from reverie.settings import Acting, Count, Natural, NonNegative
 
 SPREAD = 0.33
-"""Standard deviation of the first resampling's noise, in units of half the actions' range (appendix B.1)."""
+"""Standard deviation of the first resampling's noise, in units of half the actions' range."""
 SHRINK = 0.5
 """Of the noise, from one iteration to the next."""
 
@@ -66,7 +66,7 @@ class IBC(Hidden, FittedChunks):
         return jax.random.uniform(key, shape, minval=-1 - self.margin, maxval=1 + self.margin)
 
     def loss(self, net: Energy, batch, key) -> jax.Array:
-        """InfoNCE: minus the log probability of the demonstrated chunk among the others (eq. 2)."""
+        """InfoNCE: minus the log probability of the demonstrated chunk among the others."""
         crop_key, key = jax.random.split(key)
         size, *rest = batch["actions"].shape
         chunks = jnp.concatenate([batch["actions"][:, None], self.uniform(key, (size, self.negatives, *rest))], 1)
