@@ -4,7 +4,6 @@ A chunk is `[..., horizon, action]` in network units, and begins at the oldest o
 Diffusion Policy (Chi et al. 2023): with an observation horizon of 2, row 1 is the action for the newest observation.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -93,10 +92,6 @@ class ChunkPolicy(Encoders, Actor):
         """The chunk's row of the newest observation."""
         return self.observation_horizon - 1
 
-    def columns(self) -> Sequence[str]:
-        """What a batch has of the data."""
-        return ("observations", "actions")
-
     def prepare(self, data: Dataset, spec: Spec | None = None):
         spec = spec or Spec.fit(data, observations=MinMax, actions=MinMax)
         view = windows(
@@ -104,7 +99,7 @@ class ChunkPolicy(Encoders, Actor):
             history=self.current,
             pad="edge",
             pad_left="edge",
-            columns=self.columns(),
+            columns=("observations", "actions"),
             past=("observations",),
         )
         return view, spec
