@@ -88,9 +88,23 @@ def test_start_and_goal_are_held_exactly_by_the_first_and_last_chunk_of_every_ca
     np.testing.assert_array_equal(chunks[:, :, 0, 0], np.broadcast_to(start[:, None], (3, 8, 1)))
     np.testing.assert_array_equal(chunks[:, :, -1, -1], np.broadcast_to(goal[:, None], (3, 8, 1)))
     ways = join(chunks, 4, ALGORITHM.blend)
-    best = planned(ALGORITHM, state, spec, from_to(-0.5, 0.3, 3), jax.random.key(0))
-    smallest = seam_gaps(chunks, 4).argmin(1)
-    np.testing.assert_allclose(best, np.stack([ways[i, k] for i, k in enumerate(smallest)]), atol=1e-6)
+    for time in (0.0, 0.1):
+        algorithm = replace(ALGORITHM, restoration_time=time)
+        best = planned(algorithm, state, spec, from_to(-0.5, 0.3, 3), jax.random.key(0))
+        gaps = algorithm.gaps(state.denoiser_ema, chunks, ways, jax.random.fold_in(jax.random.key(0), 1))
+        smallest = gaps.argmin(1)
+        np.testing.assert_allclose(best, np.stack([ways[i, k] for i, k in enumerate(smallest)]), atol=1e-6)
+        if time == 0:
+            np.testing.assert_array_equal(gaps, seam_gaps(chunks, 4))
+
+
+def test_a_way_with_a_leap_is_not_restored(trained):
+    """A way at the data's speed, and others of which a row is ten of the data's largest steps off, wherever it is: the
+    denoiser puts that row back, so that they are told apart."""
+    rows = trained.algorithm.normalised(trained.spec, jnp.linspace(-1.5, 1.5, 36)[:, None])
+    leaps = jnp.stack([rows, *(rows.at[i].add(10 * FASTEST / 2) for i in (5, 17, 30))])
+    gaps = trained.algorithm.gaps(trained.state(0).denoiser_ema, None, leaps, jax.random.key(0))
+    assert (gaps[1:] > 2 * gaps[0]).all()
 
 
 def test_a_side_is_told_by_its_overlap_only_where_there_is_a_neighbour(untrained):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.diffusion import SOLVERS, Solver, sample, vp_cosine
-from reverie.planning import interleaved, join, joined_rows, seam_gaps
+from reverie.planning import interleaved, join, joined_rows, pieces, seam_gaps
 
 WAY = jnp.arange(14.0)[:, None] * jnp.array([1.0, -2.0])
 
@@ -76,3 +76,10 @@ def test_chunks_that_do_not_see_each_other_are_as_by_the_solver_alone(name):
 
     found = draw(interleaved(SOLVERS[name], predict), lambda x, t: x)
     np.testing.assert_allclose(found, draw(name, denoiser), atol=1e-5)
+
+
+def test_pieces_of_a_way_cover_it_to_the_last_row():
+    found = pieces(WAY, 6, 3)
+    np.testing.assert_array_equal(found[:, 0, 0], [0, 3, 6, 8])
+    np.testing.assert_array_equal(found[-1], WAY[-6:])
+    np.testing.assert_array_equal(pieces(WAY[None, :6], 6, 3), WAY[None, None, :6])

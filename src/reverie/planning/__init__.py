@@ -1,12 +1,12 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
 from reverie.planning.chunks import ChunkCarry, ChunkPolicy, FittedChunks, Overlap
-from reverie.planning.composition import interleaved, join, joined_rows, seam_gaps
+from reverie.planning.composition import interleaved, join, joined_rows, pieces, seam_gaps
 from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.retrieval import nearest, remember
-from reverie.planning.values import best_plans, noisy_value_loss, return_units
+from reverie.planning.values import best_plans, noisy_value_loss, restoration_gaps, return_units
 from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
 
 __all__ = [
@@ -29,8 +29,10 @@ __all__ = [
     "joined_rows",
     "nearest",
     "noisy_value_loss",
+    "pieces",
     "remember",
     "replan",
+    "restoration_gaps",
     "return_units",
     "seam_gaps",
 ]

@@ -49,6 +49,13 @@ def seam_gaps(chunks, overlap: int) -> jax.Array:
     return jnp.linalg.norm(apart, axis=-1).mean((-2, -1))
 
 
+def pieces(way, rows: int, every: int) -> jax.Array:
+    """The windows of so many rows that begin `every` rows, and the last: `[..., R, D] -> [..., P, rows, D]`."""
+    last = way.shape[-2] - rows
+    starts = [*range(0, last, every), last]
+    return jnp.stack([way[..., start : start + rows, :] for start in starts], -3)
+
+
 def joined_rows(chunks: int, horizon: int, overlap: int) -> int:
     """Rows of chunks of `horizon` rows, joined."""
     return chunks * horizon - (chunks - 1) * overlap

@@ -1,5 +1,7 @@
 """Values of windows: what they learn, from which returns, and the choice among plans by them."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +22,21 @@ def noisy_value_loss(process: Process, net, x, returns, key, project=None) -> ja
     noisy = process.perturb(x, t, jax.random.normal(key_eps, x.shape))
     noisy = project(noisy, t) if project else noisy
     return jnp.square(net(noisy, process.time_feature(t)) - returns).mean()
+
+
+def restoration_gaps(process: Process, denoiser: Callable, x, t, key, draws: int = 4) -> jax.Array:
+    """How far plans `[..., H, D]` are from the denoiser's x0_hat of them noised to time t: the mean square, over
+    `draws` of noise, `[...]`. What the data never do is not restored.
+
+    Lee, Kim & Choi 2023, "Refining Diffusion Planner for Reliable Behavior Synthesis by Automatic Detection of
+    Infeasible Plans"; there a whole chain restores the plan, here one evaluation.
+    """
+
+    def gap(key):
+        noisy = process.perturb(x, t, jax.random.normal(key, x.shape))
+        return jnp.square(denoiser(noisy, t) - x).mean((-2, -1))
+
+    return jax.lax.map(gap, jax.random.split(key, draws)).mean(0)
 
 
 def best_plans(plans, values) -> jax.Array:
