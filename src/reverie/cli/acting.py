@@ -26,7 +26,7 @@ def evaluate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
-            metaworld-TASK; pusht, pusht-images or fork; an id of OGBench, such as
+            metaworld-TASK; pusht, pusht-images, fork, fork-images or fork-looks; an id of OGBench, such as
             cube-single-singletask-task2-v0.
         episodes: for each seed.
         seed: of the starts.
