@@ -126,7 +126,10 @@ def measured(arm: str, data: Dataset, options: argparse.Namespace) -> dict[str, 
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| learned from | rows | the demonstrations' ground | other looks | each seed there |", "|---|---|---|---|---|"]
+    lines = [
+        "| learned from | rows | the demonstrations' ground | other looks | each seed there |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         cells = []
         for env in ENVIRONMENTS:
@@ -141,8 +144,10 @@ def show(demonstrations: Dataset, run: Any, pictures: Dataset, path: Path, colum
     """Frames of the first episode, of the first ones drawn anew, and pictures that the synthesizer learned from."""
     rows = int(demonstrations.episodes[count - 1, 1])
     made = run.generate(rows, progress=False)
-    lines = [("before", frames_along(demonstrations, number, columns)) for number in range(count)]
-    lines = [each for number in range(count) for each in (lines[number], ("after", frames_along(made, number, columns)))]
+    lines = []
+    for number in range(count):
+        lines.append(("before", frames_along(demonstrations, number, columns)))
+        lines.append(("after", frames_along(made, number, columns)))
     lines.append(("learned from", pictures.observations[:columns]))
     with page(columns * 0.8, len(lines) * 0.85) as figure:
         panels = figure.subplots(len(lines), columns)

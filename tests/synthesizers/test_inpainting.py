@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie.data import Dataset
+from reverie.data import Dataset, concatenate
 from reverie.diffusion import rectified_flow, sample
 from reverie.errors import DataError, ReverieError
 from reverie.synthesizers import Inpainting, frames
@@ -50,13 +50,17 @@ def with_mask(mask, **changed):
     return data(infos={"has_actions": np.arange(N + LOOKS) < N, "inpaint": whole}, **changed)
 
 
-def trained(given, **options):
-    return reverie.fit(Inpainting(**TINY, **options), given, steps=1, progress=False)
+def untrained(given, n):
+    """Rows of a network as it begins."""
+    algorithm = Inpainting(**TINY)
+    spec = algorithm.prepare(given)[1]
+    return concatenate(*algorithm.chunks(algorithm.init(jax.random.key(0), spec), spec, jax.random.key(1), n))
 
 
 @pytest.fixture(scope="module")
-def run():
-    return trained(data(camera="front"), keep=("0ac81e",))
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("inpainting") / "run"
+    return reverie.fit(Inpainting(**TINY, keep=("0ac81e",)), data(camera="front"), steps=1, out=out, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def test_all_but_the_frames_is_as_it_was(made):
 
 def test_an_episode_has_one_look_and_every_other_one_another():
     """Where everything is masked an episode's frames are one picture."""
-    made = trained(with_mask(True)).generate(2 * N, progress=False).observations
+    made = untrained(with_mask(True), 2 * N).observations
     episode = np.repeat(np.arange(6), LENGTHS * 2)
     same = (made[:, None] == made[None]).all((2, 3, 4))
     np.testing.assert_array_equal(same, episode[:, None] == episode[None])
@@ -107,7 +111,7 @@ def test_rows_from_the_middle_of_an_episode_on_and_however_many_at_a_time(run, m
 
 def test_a_mask_of_nothing_is_the_data():
     given = with_mask(False)
-    made = trained(given).generate(N, progress=False)
+    made = untrained(given, N)
     real = given.take_episodes([0, 1, 2])
     assert {name: x for name, x in real.arrays().items() if name != "infos/inpaint"}.keys() == made.arrays().keys()
     for name, array in made.arrays().items():
@@ -180,7 +184,7 @@ def test_a_mask_of_everything_is_plain_sampling():
     np.testing.assert_array_equal(found, plain)
 
 
-def test_what_is_drawn_goes_with_what_stays(optimised):
+def test_what_is_drawn_goes_with_what_stays():
     """Pictures of one grey each: the right half is drawn as the left one is, which never was in the demonstrations."""
     greys = np.random.default_rng(0).integers(40, 216, 200)
     shown = np.r_[[60] * 4, [190] * 4]
@@ -191,15 +195,14 @@ def test_what_is_drawn_goes_with_what_stays(optimised):
         images, np.zeros((count, 1)), timeouts=np.r_[np.arange(8) % 4 == 3, np.ones(200)],
         infos={"has_actions": np.arange(count) < 8, "inpaint": np.tile(right, (count, 1, 1))},
     )  # fmt: skip
-    with optimised():
-        run = reverie.fit(
-            Inpainting(width=16, multipliers=(1,), everything=0.0, batch_size=64), given, steps=400, progress=False
-        )
-        made = run.generate(8 * 10, progress=False).observations.reshape(-1, 8, 4, 4, 3)
+    options = {"width": 16, "multipliers": (1,), "everything": 0.0, "batch_size": 32, "learning_rate": 5e-3, "nfe": 10}
+    algorithm = Inpainting(**options)
+    run = reverie.fit(algorithm, given, steps=400, progress=False)
+    made = run.generate(8 * 10, progress=False).observations.reshape(-1, 8, 4, 4, 3)
     drawn = made[:, :, :, 2:].mean((2, 3, 4))
     error = np.sqrt(np.square(drawn - shown).mean())
     # A draw from all greys would be 75 away, their mean 67.
-    assert error < 20, error
+    assert error < 15, error
 
 
 def test_which_pixels_are_of_a_colour():
@@ -221,7 +224,7 @@ def test_which_pixels_are_of_a_colour():
         (
             {"infos": {"inpaint": np.zeros((N + LOOKS, 4, 2))}},
             {},
-            r"'inpaint' is of float64 \[4, 2\] a step, and frames are \[4, 4\]; give one number a pixel",
+            r"'inpaint' is of float32 \[4, 2\] a step, and frames are \[4, 4\]; give one number a pixel",
         ),
         ({"infos": {"inpaint": np.zeros((N + LOOKS, 4, 4))}}, {}, "No pixel of the 18 frames to learn is to be drawn"),
         ({"infos": {"has_actions": np.zeros(N + LOOKS)}}, {}, "No episode of the data has actions"),
@@ -250,3 +253,11 @@ def test_frames_are_written_whole_and_read_again(run, tmp_path):
     read, made = reverie.load_dataset(f"d4rl:{tmp_path}/made.hdf5"), run.generate(N, progress=False)
     assert read.fingerprint == made.fingerprint
     assert read.attributes["state"] == made.attributes["state"]
+
+
+def test_a_run_that_is_loaded_draws_the_same(run, made, tmp_path):
+    run.export(tmp_path / "one-file")
+    for each in (run.path, tmp_path / "one-file"):
+        again = reverie.load(each).generate(N, progress=False)
+        np.testing.assert_array_equal(again.observations["front"], made.observations["front"][:N])
+        np.testing.assert_array_equal(again.infos["states"], made.infos["states"][:N])

@@ -1,8 +1,8 @@
 """In-painting of demonstrations' frames: the same actions, before another ground and beside other things.
 
-So do CACTI (Mandi et al. 2022), GenAug (Chen et al. 2023) and ROSIE (Yu et al. 2023), each with a large pretrained model
-of images. Here a small one is learned, from pictures that look different. It learns to denoise the masked pixels of a
-picture given the others, so that what it draws is drawn from the conditional distribution, if it has learned well.
+So do CACTI (Mandi et al. 2022), GenAug (Chen et al. 2023) and ROSIE (Yu et al. 2023), each with a large pretrained
+model of images. Here a small one learns from pictures that look different, to denoise masked pixels given the others:
+what it draws comes from the conditional distribution, as far as it has learned it.
 """
 
 import itertools
@@ -129,7 +129,7 @@ class Inpainting(RisingEMA, Sampling, Adam, Synthesizer):
             if row >= n:
                 return
 
-    def redrawn(self, net: ImageUNet, spec: Spec, key, rows: dict[str, Any]) -> dict[str, Any]:
+    def redrawn(self, net: Any, spec: Spec, key, rows: dict[str, Any]) -> dict[str, Any]:
         """Rows of an episode with another look, which is one for all of them."""
         seen, mask, made = self.seen(spec, rows["observations"]), rows[frames.MASK], []
         for first in range(0, len(seen), self.chunk):
@@ -154,8 +154,8 @@ class Inpainting(RisingEMA, Sampling, Adam, Synthesizer):
 
 
 def inpainted(process: Process, denoiser, x, mask, key, **options) -> jax.Array:
-    """Samples that are `x` `[B, ...]` where the mask is False; all from one noise, which by an ODE solver makes those of
-    one episode alike.
+    """Samples that are `x` `[B, ...]` where the mask is False; all from one noise, by which an ODE solver draws alike
+    what goes with alike pixels.
 
     denoiser: (x_t, t) -> x0_hat, for x_t that is clean outside the mask, as in training.
     """

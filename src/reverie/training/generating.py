@@ -68,7 +68,7 @@ def _digest(state: Any) -> str:
 
 
 def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress: bool) -> None:
-    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target's kind can grow: D4RL's, of vectors."""
+    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors."""
     check_generates(run, n)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
