@@ -24,10 +24,13 @@ def test_a_picture_shows_where_everything_is():
 
 
 def test_a_look_changes_the_ground_alone():
-    look, plain = draw_look(np.random.default_rng(0)), draw((0.3, 0.5))
-    image, ground = draw((0.3, 0.5), look), (plain == 235).all(-1)
-    np.testing.assert_array_equal(image[~ground], plain[~ground])
-    assert (image != plain).any(-1)[ground].mean() > 0.9
+    plain, changed = draw((0.3, 0.5)), []
+    ground = (plain == 235).all(-1)
+    for seed in range(100):
+        image = draw((0.3, 0.5), draw_look(np.random.default_rng(seed)))
+        np.testing.assert_array_equal(image[~ground], plain[~ground])
+        changed.append((image != plain).any(-1)[ground].mean())
+    assert min(changed) > 0.9
 
 
 def test_the_ground_is_two_colours_and_discs_lie_on_it():
