@@ -47,8 +47,8 @@ POLICY = MDN(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--frame-steps", type=int, default=1500, help="updates of the synthesizer")
-    parser.add_argument("--steps", type=int, default=3000, help="updates of a policy")
+    parser.add_argument("--frame-steps", type=int, default=4000, help="updates of the synthesizer")
+    parser.add_argument("--steps", type=int, default=2500, help="updates of a policy")
     parser.add_argument("--passes", type=int, default=2, help="times that every demonstration is drawn anew")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--episodes", type=int, default=100, help="of each seed in each environment")

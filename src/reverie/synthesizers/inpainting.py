@@ -48,7 +48,7 @@ class Inpainting(RisingEMA, Sampling, Adam, Synthesizer):
     """How often whole frames are drawn in training, whatever the mask."""
     width: Count = 32
     """Channels of the U-Net's first level, a multiple of 8."""
-    multipliers: tuple[int, ...] = (1, 2)
+    multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels of the U-Net's levels, in multiples of the width."""
     patch: Count = 2
     """Pixels of the side of what the U-Net reads as one place."""
