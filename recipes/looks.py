@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=2500, help="updates of a policy")
     parser.add_argument("--passes", type=int, default=2, help="times that every demonstration is drawn anew")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--episodes", type=int, default=100, help="of each seed in each environment")
+    parser.add_argument("--episodes", type=int, default=400, help="of each seed in each environment")
     parser.add_argument("--out", type=Path, default=Path("runs/looks"), help="without a suffix")
     options = parser.parse_args(arguments)
     demonstrations, pictures = reverie.load_dataset("fork-images"), reverie.load_dataset("fork-looks")
@@ -134,8 +134,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         cells = []
         for env in ENVIRONMENTS:
             low, high = row[env]["interval"]
-            cells.append(f"{row[env]['mean']:.0f}, {low:.0f} to {high:.0f}")
-        seeds = ", ".join(f"{each:.0f}" for each in row[ENVIRONMENTS[1]]["by_seed"])
+            cells.append(f"{row[env]['mean']:.1f}, {low:.1f} to {high:.1f}")
+        seeds = ", ".join(f"{each:.1f}" for each in row[ENVIRONMENTS[1]]["by_seed"])
         lines.append(f"| {row['data']} | {row['rows']} | {' | '.join(cells)} | {seeds} |")
     return "\n".join(lines) + "\n"
 
