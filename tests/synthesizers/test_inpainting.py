@@ -219,8 +219,12 @@ def test_which_pixels_are_of_a_colour():
         ({"observations": {"a": np.zeros((N + LOOKS, 3))}}, {}, r"a \(vectors float32 \[3\]\), and none of them is an"),
         ({"observations": {"a": pictures(N + LOOKS, 0), "b": pictures(N + LOOKS, 0)}}, {}, "images a, b; say by image"),
         ({"camera": "a"}, {"image": "b"}, "have no images 'b'; name one of a as image"),
-        ({}, {"keep": ()}, "no info 'inpaint', and there are no colours of what stays, keep"),
-        ({"observations": pictures(N + LOOKS, 0)[..., :1]}, {}, "needs frames of 3 channels, not 1"),
+        ({}, {"keep": ()}, r"give the info 'inpaint' \[steps, H, W\], or the colours of what stays by keep"),
+        (
+            {"observations": pictures(N + LOOKS, 0)[..., :1]},
+            {},
+            "3 channels, and the frames have 1; give the info 'inpaint' instead",
+        ),
         (
             {"infos": {"inpaint": np.zeros((N + LOOKS, 4, 2))}},
             {},

@@ -65,10 +65,15 @@ def masks(data: Dataset, frames: np.ndarray, keep: Sequence[str], tolerance: flo
                 f"{list(frames.shape[1:3])}; give one number a pixel, 1 to draw it anew and 0 to leave it."
             )
         return given != 0
-    if not keep or frames.shape[-1] != 3:
-        why = f"keep = {tuple(keep)}, colours of what stays, needs frames of 3 channels, not {frames.shape[-1]}"
-        why = why if keep else "there are no colours of what stays, keep"
-        raise DataError(f"Nothing says which pixels to draw anew: the data have no info {MASK!r}, and {why}.")
+    if not keep:
+        raise DataError(
+            f"Nothing says which pixels to draw anew: give the info {MASK!r} [steps, H, W], or the colours of what stays "
+            "by keep."
+        )
+    if frames.shape[-1] != 3:
+        raise DataError(
+            f"Colours to keep are of 3 channels, and the frames have {frames.shape[-1]}; give the info {MASK!r} instead."
+        )
     stays = np.zeros(frames.shape[:3], bool)
     for colour in np.array(colours(keep), float):
         low, high = (np.clip(colour + way * tolerance, 0, 255).astype(np.uint8) for way in (-1, 1))
