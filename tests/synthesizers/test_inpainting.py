@@ -223,7 +223,7 @@ def test_which_pixels_are_of_a_colour():
         (
             {"observations": pictures(N + LOOKS, 0)[..., :1]},
             {},
-            "3 channels, and the frames have 1; give the info 'inpaint' instead",
+            "3 channels, and frames have 1; give the info",
         ),
         (
             {"infos": {"inpaint": np.zeros((N + LOOKS, 4, 2))}},

@@ -67,12 +67,12 @@ def masks(data: Dataset, frames: np.ndarray, keep: Sequence[str], tolerance: flo
         return given != 0
     if not keep:
         raise DataError(
-            f"Nothing says which pixels to draw anew: give the info {MASK!r} [steps, H, W], or the colours of what stays "
-            "by keep."
+            f"Nothing says which pixels to draw anew: give the info {MASK!r} [steps, H, W], or the colours of what "
+            "stays by keep."
         )
     if frames.shape[-1] != 3:
         raise DataError(
-            f"Colours to keep are of 3 channels, and the frames have {frames.shape[-1]}; give the info {MASK!r} instead."
+            f"Colours to keep are of 3 channels, and frames have {frames.shape[-1]}; give the info {MASK!r} instead."
         )
     stays = np.zeros(frames.shape[:3], bool)
     for colour in np.array(colours(keep), float):
