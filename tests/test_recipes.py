@@ -15,6 +15,7 @@ from tiny_algorithm import synthetic
 
 from reverie import cli, fit, load
 from reverie.baselines import BC, IQL
+from reverie.collection import make_dataset
 from reverie.data import Dataset
 from reverie.imitation import FlowPolicy
 from reverie.planners import CompDiffuser
@@ -205,6 +206,42 @@ def test_delays_are_measured_once_and_what_has_no_room_is_said(monkeypatch, tmp_
     monkeypatch.setattr(delays, "measured", None)  # nothing is measured again
     delays.main()
     assert Path("out/late.json").read_text() == before
+
+
+def test_looks_change_the_masked_pixels_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    looks = importlib.import_module("looks")
+    data = make_dataset("fork-images", steps=2 * 29)
+    ground = (data.observations == 235).all(-1)
+    for arm in (looks.one_colour, looks.true_looks):
+        both = arm(data, None, 2)
+        assert len(both.episodes) == 6
+        np.testing.assert_array_equal(both.observations[: len(data)], data.observations)
+        np.testing.assert_array_equal(both.actions, np.tile(data.actions, (3, 1)))
+        for frames in np.split(both.observations[len(data) :], 2):
+            np.testing.assert_array_equal(frames[~ground], data.observations[~ground])
+            assert (frames != data.observations).any(-1)[ground].mean() > 0.9
+        first, second = both.observations[len(data)], both.observations[2 * len(data)]
+        assert (first != second).any(-1)[ground[0]].mean() > 0.9
+
+
+@pytest.mark.slow
+def test_looks_are_measured_and_drawn(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    looks = importlib.import_module("looks")
+    monkeypatch.setattr(looks.reverie, "load_dataset", lambda name: make_dataset(name, steps=116))
+    small = {"width": 8, "multipliers": (1,), "batch_size": 2, "nfe": 1}
+    monkeypatch.setattr(looks, "SYNTHESIZER", replace(looks.SYNTHESIZER, **small))
+    small = {"hidden": (8,), "image_widths": (8,), "keypoints": 2, "image_features": 4, "batch_size": 2}
+    monkeypatch.setattr(looks, "POLICY", replace(looks.POLICY, **small))
+    command = (
+        f"--arms in-painted --frame-steps 1 --steps 1 --passes 1 --seeds 1 --episodes 2 --out {tmp_path / 'found'}"
+    )
+    looks.main(command.split())
+    (row,) = json.loads((tmp_path / "found.json").read_text())
+    assert row["rows"] > 200 and np.shape(row["fork-looks"]["by_seed"]) == (1,)
+    assert "| in-painted |" in (tmp_path / "found.md").read_text()
+    assert (tmp_path / "found.png").stat().st_size > 10_000
 
 
 def test_the_side_of_a_path_is_where_it_passes_the_obstacle(monkeypatch, tmp_path):

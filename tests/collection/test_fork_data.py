@@ -4,8 +4,10 @@ import pytest
 from reverie.collection import make_dataset
 from reverie.collection.fork import EPISODE, Sides
 from reverie.collection.recipe import Part
+from reverie.data import concatenate
 from reverie.environments import make
 from reverie.environments.fork import OBSTACLE_RADIUS
+from reverie.environments.fork_images import COLOURS, PIXELS, draw
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,23 @@ def test_noise_is_of_the_stated_size():
     rng.choice([-1, 1]), rng.uniform(0.5, 0.6), rng.integers(2**31)
     drawn = rng.normal(0.0, 0.02, 2)
     np.testing.assert_allclose(noisy["actions"][0] - quiet["actions"][0], drawn, atol=1e-7)
+
+
+def test_the_set_of_images_shows_the_same_demonstrations(data):
+    seen = make_dataset("fork-images", steps=3 * EPISODE, seed=1)
+    np.testing.assert_array_equal(seen.actions, data.actions[: len(seen)])
+    np.testing.assert_array_equal(seen.infos["position"], data.observations[: len(seen)])
+    np.testing.assert_array_equal(seen.observations, [draw(place) for place in seen.infos["position"]])
+    assert len(seen.episodes) == 3 and seen.next_observations is None and seen.infos["has_actions"].all()
+    assert seen.attributes["environment"] == "fork-images"
+
+
+def test_looks_are_pictures_without_actions():
+    looks = make_dataset("fork-looks", steps=20)
+    assert len(looks.episodes) == len(looks) == 20 and not looks.actions.any() and not looks.infos["has_actions"].any()
+    things = np.isin(looks.observations, [*COLOURS.values()]).all(-1)
+    assert things[:, PIXELS // 2, PIXELS // 2].all()  # the obstacle, or the point on it
+    corners = {tuple(image[0, 0].tolist()) for image in looks.observations}
+    assert len(corners) > 15
+    both = concatenate(make_dataset("fork-images", steps=EPISODE), looks)
+    assert both.infos["has_actions"].sum() == len(both) - 20

@@ -26,7 +26,7 @@ def evaluate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
-            metaworld-TASK; pusht, pusht-images or fork; an id of OGBench, such as
+            metaworld-TASK; pusht, pusht-images, fork, fork-images or fork-looks; an id of OGBench, such as
             cube-single-singletask-task2-v0.
         episodes: for each seed.
         seed: of the starts.
@@ -119,7 +119,7 @@ def generate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         n: rows to generate.
-        out: d4rl:FILE.hdf5, written as it is made, or minari:ID for some thousands of rows.
+        out: d4rl:FILE.hdf5, written as it is made (images at the end), or minari:ID for some thousands of rows.
         seed: which of the run's seeds generates; the first if not given.
         key: another key makes other data.
         acting: fields of the algorithm to change in generating, as FIELD=VALUE: nfe=63 chunk=10000.

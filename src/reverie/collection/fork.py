@@ -1,4 +1,4 @@
-"""Demonstrations that go round the fork's obstacle on either side."""
+"""Demonstrations that go round the fork's obstacle on either side, and pictures of it that look different."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
-from reverie.collection.recipe import Entry, Part, Rows, Suite
+from reverie.collection.recipe import Entry, Part, Rows, Suite, cut
 from reverie.data import Dataset
+from reverie.environments.fork import FARTHEST, SIZE
 from reverie.environments.registry import make
 
 EPISODE = 29
 """Steps of one, about."""
+PICTURES = 4000
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,13 @@ class Sides:
     -0.65 and 0.65, else 0, with a width of the episode's own. Every displacement has Gaussian noise, from which the
     next one leads back. `infos["side"]` [N] is -1 (left) or 1 where the obstacle has been passed and 0 before,
     `infos["success"]` [N] whether the goal is reached, both after the step.
+
+    The set with images has `infos["position"]` [N, 2], which they show, `infos["has_actions"]`, 1, and no
+    `next_observations`, which would hold every image twice.
     """
 
+    name: str = "fork"
+    """"fork" or "fork-images"."""
     noise: float = 0.02
     """Standard deviation of each number of an action."""
     pace: float = 0.065
@@ -38,19 +45,27 @@ class Sides:
         return whole_episodes(steps, EPISODE, 1000, seed)
 
     def collect(self, part: Part, progress: bool = False) -> Rows:
-        rng, env = part.rng(), make("fork")
-        return chained([self._episode(env, rng) for _ in range(part.steps // EPISODE)])
+        rng, env = part.rng(), make(self.name)
+        rows = chained([self._episode(env, rng) for _ in range(part.steps // EPISODE)])
+        return rows if self.name == "fork" else {key: x for key, x in rows.items() if key != "next_observations"}
 
     def _episode(self, env: Any, rng: np.random.Generator) -> Rows:
         bent = int(rng.choice([-1, 1])) * rng.uniform(self.narrowest, self.widest)
 
-        def act(seen: np.ndarray) -> np.ndarray:
+        places: list[np.ndarray] = []
+
+        def act(_: np.ndarray) -> np.ndarray:
+            seen = env.unwrapped.position.astype(np.float32)
+            places.append(seen)
             y = min(1.0, float(seen[1]) + self.pace)
             parted = (1 + math.cos(math.pi * min(1.0, abs(y) / self.near))) / 2
             wanted = np.array([bent * parted, y]) - seen
             return np.clip(wanted + rng.normal(0.0, self.noise, 2), env.action_space.low, env.action_space.high)
 
-        return record(env, int(rng.integers(2**31)), act, ("success", "side"))
+        rows = record(env, int(rng.integers(2**31)), act, ("success", "side"))
+        if self.name == "fork":
+            return rows
+        return rows | {"infos/position": np.stack(places), "infos/has_actions": np.ones(len(places), np.int32)}
 
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         last = rows["terminals"] | rows["timeouts"]
@@ -59,8 +74,8 @@ class Sides:
             action_low=-0.1,
             action_high=0.1,
             attributes={
-                "name": "fork",
-                "environment": "fork",
+                "name": self.name,
+                "environment": self.name,
                 "seed": seed,
                 "successful_episodes": f"{rows['infos/success'][last].mean():.1%}",
                 "episodes_right": f"{(rows['infos/side'][last] == 1).mean():.1%}",
@@ -69,9 +84,46 @@ class Sides:
         )
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Pictures of the fork without actions: in each the point is anywhere, and the look another one.
+
+    Every row is an episode. `infos["position"]` [N, 2] is the point's, and `infos["has_actions"]` is 0: what stands for
+    the actions, and for rewards, is 0.
+    """
+
+    def parts(self, steps: int, seed: int) -> list[Part]:
+        return cut(steps, 1000, seed)
+
+    def collect(self, part: Part, progress: bool = False) -> Rows:
+        from reverie.environments.fork_images import draw, draw_look
+
+        rng = part.rng()
+        places = rng.uniform(-SIZE, SIZE, (part.steps, 2)).astype(np.float32)
+        return {"observations": np.stack([draw(place, draw_look(rng)) for place in places]), "infos/position": places}
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        rows = rows | {"infos/has_actions": np.zeros(steps, np.int32)}
+        return Dataset.from_arrays(
+            **as_arguments(rows),
+            actions=np.zeros((steps, 2)),
+            rewards=np.zeros(steps),
+            terminals=np.zeros(steps),
+            timeouts=np.ones(steps),
+            action_low=-FARTHEST,
+            action_high=FARTHEST,
+            attributes={"name": "fork-looks", "environment": "fork-images", "seed": seed},
+        )
+
+
 def suite() -> Suite:
+    about = "200 episodes"
     return Suite(
         "A fork: demonstrations that go round an obstacle on either side",
         "none: a point that moves as it is told",
-        {"fork": Entry(Sides(), 200 * EPISODE, "200 episodes", 0.2, 0.02)},
+        {
+            "fork": Entry(Sides(), 200 * EPISODE, about, 0.2, 0.02),
+            "fork-images": Entry(Sides("fork-images"), 200 * EPISODE, f"{about}; images of 24 x 24", 0.5, 0.03),
+            "fork-looks": Entry(Looks(), PICTURES, "images that look different, without actions", 5, 0.02),
+        },
     )

@@ -9,6 +9,7 @@ from .codebook import Codebook, CodebookLosses
 from .conditioning import AdaptiveNorm, Condition, FiLM, flatten_condition, modulate
 from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
 from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
+from .image_unet import ImageUNet
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
 from .recurrent import LSTM
@@ -31,6 +32,7 @@ __all__ = [
     "FiLM",
     "Fourier",
     "ImageEncoder",
+    "ImageUNet",
     "LayerNorm",
     "LayerNormResNet",
     "Linear",

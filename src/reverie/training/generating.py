@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from reverie.catalogue import to_config
+from reverie.data import Field
 from reverie.data.appendable import AppendableHDF5
 from reverie.data.writers import check_target
 from reverie.errors import RunError
@@ -67,11 +68,12 @@ def _digest(state: Any) -> str:
 
 
 def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress: bool) -> None:
-    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target's kind can grow."""
+    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors."""
     check_generates(run, n)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
-    if scheme != "d4rl":
+    space = run.spec.observation_space
+    if scheme != "d4rl" or not (isinstance(space, Field) and space.kind == "vector"):
         run.generate(n, seed, key, progress=progress).save(target)
         return
     with AppendableHDF5(path, run.spec, n, provenance(run, seed, key)) as file:
