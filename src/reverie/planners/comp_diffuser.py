@@ -134,7 +134,7 @@ class CompDiffuser(AnewPlanner):
         ways = join(chunks, self.overlap, self.blend)
         if self.candidates == 1:
             return ways[:, 0]
-        return best_plans(ways, -self.gaps(state.denoiser_ema, chunks, ways, jax.random.fold_in(key, 1)))
+        return best_plans(ways, -self.gaps(state.denoiser_ema, chunks, ways, jax.random.fold_in(key, 2)))
 
     def gaps(self, net: Any, chunks, ways, key) -> jax.Array:
         """How far ways `[..., rows, D]` joined of chunks are from what the data do: `[...]`."""
