@@ -13,6 +13,7 @@ import numpy as np
 
 from reverie.environments import metaworld
 from reverie.environments.pointmaze import MAZES, Maze
+from reverie.environments.velocity import VELOCITY, with_cost
 from reverie.errors import ReverieError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ RETIRED = (
 OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
 """The form of OGBench's ids, and of ours for the five goals of a task in turn."""
 
-PLANAR = ("pusht", "pusht-images", "fork")
-"""Tasks in the plane, which are in this package."""
+PLANAR = ("pusht", "pusht-images", "fork", "speed")
+"""Tasks in the plane, or on a line of it, which are in this package."""
 
 EXTRAS = {
     "mujoco": "mujoco",
@@ -60,8 +61,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             such as "metaworld-coffee-push", with one of Meta-World's 50 tasks (objects and goal drawn anew each
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
-            agent is); "fork", a point that goes round an obstacle; any id that gymnasium knows, such as "Hopper-v5"; or
-            a function without arguments that returns an environment of your own.
+            agent is); "fork", a point that goes round an obstacle; "speed", one that is paid and charged for its speed;
+            "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that
+            gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
+            own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -77,6 +80,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return _make_ogbench(name)
     if name in PLANAR:
         return _make_planar(name)
+    if name in VELOCITY:
+        return with_cost(_make_registered(VELOCITY[name].environment), VELOCITY[name])
     return _make_registered(name)
 
 
@@ -121,6 +126,10 @@ def _make_planar(name: str) -> "gymnasium.Env":
             from reverie.environments.fork import Fork
 
             return Fork()
+        if name == "speed":
+            from reverie.environments.speed import Speed
+
+            return Speed()
         from reverie.environments.pusht import PushT
 
         return PushT(images=name == "pusht-images")
@@ -180,6 +189,6 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *VELOCITY, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"
