@@ -84,6 +84,7 @@ def data(sentences=("reach",), **changed) -> Dataset:
         "observations": rng.normal(size=(40, 3)),
         "actions": rng.uniform(LOW, HIGH, (40, 2)),
         "rewards": rng.normal(size=40),
+        "costs": np.arange(40) % 3 == 0,
         "terminals": last & (np.arange(40) % 10 == 9),
         "timeouts": last & (np.arange(40) % 10 == 4),
         "action_low": LOW,

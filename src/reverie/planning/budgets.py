@@ -72,8 +72,8 @@ def budget_wish(spec: Spec, discounted: bool = False) -> dict[str, Wish]:
     """Where nothing is asked for the strictest holds that the data knows: what their cheapest episode cost."""
     seen: Any = spec.normalisers[COSTS]
     low, high = (float(np.asarray(each)[int(discounted)]) for each in (seen.low, seen.high))
-    what = "what the episode may cost, discounted from its start" if discounted else "what the episode may cost"
-    return {BUDGET: Wish(what, "cost", default=low, low=low, high=high)}
+    unit = "discounted cost" if discounted else "cost"
+    return {BUDGET: Wish("what the episode may cost", unit, default=low, low=low, high=high)}
 
 
 def asked_budget(wishes: Wishes) -> jax.Array:
