@@ -15,8 +15,9 @@ def test_every_episode_keeps_one_speed_and_then_another_and_pays_for_both():
     # The mean of two speeds, for shares of an episode that are equal in the mean.
     assert abs(data.returns.mean() / LIMIT - 0.5) < 4 * 0.25 / 200**0.5
     speeds = data.next_observations[:, 0].reshape(200, LIMIT)
-    jumps = np.abs(np.diff(speeds[:, 6:], axis=1)) > 0.12  # four standard deviations of the noise
-    assert (jumps.sum(1) <= 4).all() and jumps.any(1).mean() > 0.4
+    # Beyond four standard deviations of the noise: a change of at most 1, by a quarter a step, and what is left of one.
+    jumps = np.abs(np.diff(speeds[:, 6:], axis=1)) > 0.15
+    assert (jumps.sum(1) <= 5).all() and jumps.any(1).mean() > 0.4
 
 
 def test_the_environment_does_the_same_again():
