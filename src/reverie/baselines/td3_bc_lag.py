@@ -53,7 +53,7 @@ class TD3BCLag(td3_bc.TD3BC):
         return replace(spec, kept=spec.kept | {"episode_steps": longest_episode(data)})
 
     def init(self, key, spec: Spec) -> State:
-        critic = self.init_critic(jax.random.fold_in(key, 1), spec)
+        critic = self.init_critic(jax.random.fold_in(key, 2), spec)
         # A timeout is only a cut: Qc goes on beyond it, at the rate at which the longest episode may spend.
         allowed = self.budget / spec.kept["episode_steps"][0] / (1 - self.discount)
         return State(**vars(super().init(key, spec)), cost_critic=critic, allowed=allowed, multiplier=jnp.zeros(()))

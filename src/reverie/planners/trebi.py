@@ -62,13 +62,13 @@ class TREBI(diffuser.Diffuser):
         return view.joined({}, {"costs_to_go": to_go}), spec
 
     def init(self, key, spec: Spec) -> State:
-        cost = self.value_network(jax.random.fold_in(key, 1), spec)
+        cost = self.value_network(jax.random.fold_in(key, 2), spec)  # 0 and 1 are those that it is split into
         return State(**vars(super().init(key, spec)), cost=Optimised.create(cost, self.optimiser), cost_ema=cost)
 
     def update(self, state: State, batch, key):  # type: ignore[override]  # a Diffuser's state, and more
         learned, metrics = super().update(state, batch, key)
         cost, cost_ema, error = self.learn_to_go(
-            *(state.cost, state.cost_ema, state.step, batch, "costs_to_go", jax.random.fold_in(key, 1))
+            *(state.cost, state.cost_ema, state.step, batch, "costs_to_go", jax.random.fold_in(key, 2))
         )
         return replace(learned, cost=cost, cost_ema=cost_ema), metrics | {"cost_loss": error}
 
