@@ -34,7 +34,7 @@ def kept(source):
         ("@every=31", [0]),
         ("@every=10@best=0.5", [0, 10]),
         ("@best=0.2@every=5", [1, 23]),
-        ("@max_cost=3", [0, 1, 2, 3]),
+        ("@max_cost=3.9", [0, 1, 2, 3]),
         ("@max_cost=0", [0]),
         ("@max_cost=11.5@best=0.2", [1, 3, 11]),
     ],
