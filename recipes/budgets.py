@@ -14,7 +14,6 @@ import argparse
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,15 @@ CAUTION = 0.95
 """Share of the budget that is asked for where something is kept back."""
 CHANGES = ((0.8, 0.4), (0.2, 0.6))
 """Budgets before and after the middle of an episode."""
+LINES = {
+    "TREBI": (DISTINCT[2], "-"),
+    f"TREBI, asked for {CAUTION:.0%}": (DISTINCT[2], "--"),
+    "CDT": (DISTINCT[1], "-"),
+    f"CDT, asked for {CAUTION:.0%}": (DISTINCT[1], "--"),
+    "BC, episodes within": (DISTINCT[3], "-"),
+    "TD3+BC-Lag": (DISTINCT[4], "-"),
+}
+"""Colour and line of what is drawn over all budgets."""
 PLANNER = TREBI(
     horizon=16,
     width=32,
@@ -75,7 +83,6 @@ def measurements(data: Dataset, options: argparse.Namespace) -> dict[str, Callab
     """By the names of what is compared, how it is measured."""
     budgets = LIMIT * np.array(SHARES)
     planner = replace(PLANNER, ema_start=options.steps // 4)
-    returns = np.array([highest_return(data, budget) for budget in budgets])
 
     def fitted(name: str, algorithm: Any, data: Dataset, factor: int = 1) -> Any:
         steps, out = factor * options.steps, options.out / name
@@ -84,8 +91,9 @@ def measurements(data: Dataset, options: argparse.Namespace) -> dict[str, Callab
     def trebi(share: float = 1.0, **changes: Any) -> dict[str, Any]:
         return asked(fitted("trebi", planner, data).acting(**changes), {"budget": share * budgets}, options.episodes)
 
-    def cdt() -> dict[str, Any]:
-        wishes = {"budget": budgets, "target_return": returns}
+    def cdt(share: float = 1.0) -> dict[str, Any]:
+        wishes = {"budget": share * budgets}
+        wishes["target_return"] = np.array([highest_return(data, budget) for budget in wishes["budget"]])
         return asked(fitted("cdt", TRANSFORMER, data), wishes, options.episodes)
 
     def own(make: Callable[[float], tuple[Any, Dataset]], name: str) -> dict[str, Any]:
@@ -110,6 +118,7 @@ def measurements(data: Dataset, options: argparse.Namespace) -> dict[str, Callab
         "TREBI, candidates alone": lambda: trebi(guidance_steps=0),
         "TREBI, guidance alone": lambda: trebi(candidates=1),
         "CDT": cdt,
+        f"CDT, asked for {CAUTION:.0%}": lambda: cdt(CAUTION),
         "BC, episodes within": lambda: own(safe_bc, "bc"),
         "TD3+BC-Lag": lambda: own(lagrangian, "td3-bc-lag"),
         "TREBI, changed": changed,
@@ -178,23 +187,28 @@ def table(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    compared = [row for row in rows if row["method"] != "TREBI, changed" and "alone" not in row["method"]]
     with panels(3, width=3.5, height=3.3) as (figure, (cost, above, change)):
         cost.plot([0, LIMIT], [0, LIMIT], color=DISTINCT[0], linewidth=1, label="the budget")
-        for row, colour in zip(compared, cycle(DISTINCT[1:])):
-            x = LIMIT * np.array(row["shares"])
-            each = [aggregate({"": np.array(costs)}) for costs in row["costs"]]
-            cost.fill_between(x, [e.low for e in each], [e.high for e in each], color=colour, alpha=0.2, linewidth=0)
-            cost.plot(x, [e.value for e in each], "o-", color=colour, markersize=4, label=row["method"])
-            shares = [100 * (np.array(c) > b).mean() for c, b in zip(row["costs"], x, strict=True)]
-            above.plot(x, shares, "o-", color=colour, markersize=4)
+        for row in rows:
+            if row["method"] in LINES:
+                draw_kept(cost, above, row)
+            if row["method"] == "TREBI, changed":
+                draw_changes(change, row)
         cost.set(xlabel="budget", ylabel="cost of an episode, which is its return", title="What is spent")
         cost.legend(fontsize=8)
         above.set(xlabel="budget", ylim=(-3, 103), title="Per cent of the episodes above")
-        for row in rows:
-            if row["method"] == "TREBI, changed":
-                draw_changes(change, row)
         print(f"picture: {save(figure, path)}")
+
+
+def draw_kept(cost: Any, above: Any, row: dict[str, Any]) -> None:
+    """What is spent, and how many of the episodes are above, of each budget."""
+    colour, line = LINES[row["method"]]
+    x = LIMIT * np.array(row["shares"])
+    each = [aggregate({"": np.array(costs)}) for costs in row["costs"]]
+    cost.fill_between(x, [e.low for e in each], [e.high for e in each], color=colour, alpha=0.15, linewidth=0)
+    options = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3.5, "linewidth": 1.3}
+    cost.plot(x, [e.value for e in each], label=row["method"], **options)
+    above.plot(x, [100 * (np.array(c) > b).mean() for c, b in zip(row["costs"], x, strict=True)], **options)
 
 
 def draw_changes(ax: Any, row: dict[str, Any]) -> None:
