@@ -37,7 +37,7 @@ OWN = (0.2, 0.5, 0.8)
 """For which the methods are trained that need a training for each budget."""
 CAUTION = 0.95
 """Share of the budget that is asked for where something is kept back."""
-CHANGES = ((0.8, 0.4), (0.2, 0.6))
+CHANGES = ((0.8, 0.55), (0.2, 0.5))
 """Budgets before and after the middle of an episode."""
 LINES = {
     "TREBI": (DISTINCT[2], "-"),

@@ -71,8 +71,16 @@ def test_costs_to_go_are_undiscounted_sums_of_the_data(learned):
     view, spec = SMALL.prepare(data())
     rows = spec.denormalise("costs_to_go", view.rows["costs_to_go"][:, None])[:5, 0]
     np.testing.assert_allclose(rows, [10, 10, 9, 7, 4], atol=1e-5)
-    wishes = SMALL.wishes(spec)
-    assert list(wishes) == ["target_return", "budget"] and wishes["budget"].low == 10
+
+
+def test_where_nothing_is_asked_for_return_and_budget_are_of_the_cheapest_episodes():
+    """Episodes that cost 10, 5 and 5 and return 10, 35 and 60."""
+    costs = np.where(np.arange(15) < 5, 2.0, 1.0)
+    wishes = SMALL.wishes(SMALL.prepare(data(costs=costs))[1])
+    asked = {name: (wish.default, wish.low, wish.high) for name, wish in wishes.items()}
+    assert asked == {"target_return": (60, 10, 60), "budget": (5, 5, 10)}
+    dear = SMALL.prepare(data(costs=costs[::-1].copy()))[1]
+    assert SMALL.wishes(dear)["target_return"].default == 35
 
 
 def test_data_without_costs_and_budgets_below_0_are_refused(learned):
