@@ -107,7 +107,7 @@ class TREBI(diffuser.Diffuser):
     def left(self, spec: Spec, ledger: Ledger) -> jax.Array:
         """What may still be spent `[n]`, discounted from the current step, as the cost value is.
 
-        A budget of discounted costs is only brought forward (section 4.3). What is left of a sum of costs is taken to
+        A budget of discounted costs is only brought forward. What is left of a sum of costs is taken to
         be spent evenly over the steps that are left of the longest episode of the data.
         """
         if self.discounted_budget:
