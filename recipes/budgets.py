@@ -13,10 +13,11 @@ is kept in OUT/budgets.json, and not measured again; trainings go on where they 
 import argparse
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from measured import once, read
 
@@ -24,7 +25,7 @@ import reverie
 from reverie.baselines import BC, CDT, TD3BCLag
 from reverie.data import Dataset, costs_to_go
 from reverie.data.selecting import select
-from reverie.environments.speed import LIMIT
+from reverie.environments.speed import GAIN, LIMIT
 from reverie.errors import ReverieWarning
 from reverie.evaluation import RunPolicy
 from reverie.evaluation.plots import DISTINCT, panels, save
@@ -62,6 +63,24 @@ TRANSFORMER = CDT(context=8, width=32, depth=2, timesteps=LIMIT, learning_rate=1
 SMALL = {"hidden": (64, 64), "batch_size": 128, "learning_rate": 1e-3}
 
 
+@dataclass(frozen=True)
+class Knowing(TREBI):
+    """Knows what a window costs, where it reaches to the episode's end."""
+
+    def to_go(self, net: Any, spec: Any, column: str) -> Callable:
+        learned, blocks = super().to_go(net, spec, column), self.blocks(spec)
+        actions, observations = blocks.slice("actions"), blocks.slice("observations")
+
+        def known(x: Any, t: Any) -> Any:
+            seen = spec.denormalise("observations", x[..., observations])
+            speeds = jnp.clip(seen[..., 0], 0, 1) + GAIN * spec.denormalise("actions", x[..., actions])[..., 0]
+            left, step = jnp.round(LIMIT * seen[..., :1, 1]), jnp.arange(self.horizon)
+            costs = (self.discount**step * jnp.clip(speeds, 0, 1) * (step < left)).sum(-1)
+            return jnp.where(left[..., 0] <= self.horizon, costs, learned(x, t))
+
+        return known if column == "costs_to_go" else learned
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3000, help="updates; BC and TD3+BC-Lag make twice as many")
@@ -88,8 +107,10 @@ def measurements(data: Dataset, options: argparse.Namespace) -> dict[str, Callab
         steps, out = factor * options.steps, options.out / name
         return reverie.fit(algorithm, data, steps=steps, seeds=options.seeds, out=out, resume=True, progress=False)
 
-    def trebi(share: float = 1.0, **changes: Any) -> dict[str, Any]:
-        return asked(fitted("trebi", planner, data).acting(**changes), {"budget": share * budgets}, options.episodes)
+    def trebi(share: float = 1.0, kind: type = TREBI, **changes: Any) -> dict[str, Any]:
+        run = fitted("trebi", planner, data).acting(**changes)
+        same = {each.name: getattr(run.algorithm, each.name) for each in fields(run.algorithm)}
+        return asked(replace(run, algorithm=kind(**same)), {"budget": share * budgets}, options.episodes)
 
     def cdt(share: float = 1.0) -> dict[str, Any]:
         wishes = {"budget": share * budgets}
@@ -117,6 +138,7 @@ def measurements(data: Dataset, options: argparse.Namespace) -> dict[str, Callab
         f"TREBI, asked for {CAUTION:.0%}": lambda: trebi(CAUTION),
         "TREBI, candidates alone": lambda: trebi(guidance_steps=0),
         "TREBI, guidance alone": lambda: trebi(candidates=1),
+        "TREBI, true costs at last": lambda: trebi(kind=Knowing),
         "CDT": cdt,
         f"CDT, asked for {CAUTION:.0%}": lambda: cdt(CAUTION),
         "BC, episodes within": lambda: own(safe_bc, "bc"),

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reverie.data import Dataset
+from reverie.collection.recipe import Part
+from reverie.collection.speed import RandomSpeeds
+from reverie.data import Dataset, costs_to_go
 from reverie.environments.speed import GAIN, LIMIT
 
 
@@ -43,6 +45,18 @@ def test_the_return_that_is_asked_for_is_the_highest_within_the_budget(recipe):
     """Episodes of one step that cost 1, 2 and 3 and return 5, 4 and 9."""
     data = Dataset.from_arrays(np.zeros((3, 1)), np.zeros((3, 1)), [5, 4, 9], timeouts=np.ones(3), costs=[1, 2, 3])
     assert [recipe.highest_return(data, budget) for budget in (0.5, 1, 2, 3)] == [0, 5, 5, 9]
+
+
+def test_true_costs_are_those_of_windows_that_reach_to_the_end(recipe):
+    """Of the data's own windows of four rows: those that begin up to four steps before the end; others are learned."""
+    planner = recipe.Knowing(horizon=4, multipliers=(1,))
+    data = RandomSpeeds().dataset(RandomSpeeds().collect(Part(0, 3 * LIMIT, 0)), 3 * LIMIT, 0)
+    view, spec = planner.prepare(data)
+    batch = view.take(np.arange(len(view)))
+    costs = planner.to_go(lambda x, t: 0 * x[..., 0, 0], spec, "costs_to_go")(planner.blocks(spec).join(batch), 0.1)
+    last = np.arange(len(view)) % LIMIT >= LIMIT - 4
+    expected = np.where(last, costs_to_go(data, planner.discount), costs_to_go(data, planner.discount).mean())
+    np.testing.assert_allclose(costs, expected, atol=1e-4)
 
 
 def test_rows_become_a_table_and_a_picture(recipe, tmp_path):
