@@ -85,6 +85,7 @@ def data(sentences=("reach",), **changed) -> Dataset:
         "observations": rng.normal(size=(40, 3)),
         "actions": rng.uniform(LOW, HIGH, (40, 2)),
         "rewards": rng.normal(size=40),
+        "costs": np.arange(40) % 3 == 0,
         "terminals": last & (np.arange(40) % 10 == 9),
         "timeouts": last & (np.arange(40) % 10 == 4),
         "action_low": LOW,
@@ -247,11 +248,12 @@ TWO_WIDTHS = [
 @pytest.mark.parametrize("name", TWO_WIDTHS)
 def test_a_critic_s_widths_do_not_follow_the_actor_s(name):
     def shapes(**widths):
-        """Of the critics' arrays, and of all others'."""
+        """Of the critics' arrays, of rewards and of costs, and of all others'."""
         algorithm = tiny(name, **widths)
         state = jax.eval_shape(algorithm.init, jax.random.key(0), algorithm.prepare(data())[1])
-        others = [getattr(state, field.name) for field in fields(state) if field.name != "critic"]
-        return [[leaf.shape for leaf in jax.tree.leaves(part)] for part in (state.critic, others)]
+        parts = {field.name: getattr(state, field.name) for field in fields(state)}
+        critics = {key: parts.pop(key) for key in list(parts) if key.endswith("critic")}
+        return [[leaf.shape for leaf in jax.tree.leaves(part)] for part in (critics, parts)]
 
     critic, others = shapes()
     wide_actor, wide_critic = shapes(hidden=(16,)), shapes(critic_hidden=(16,))

@@ -73,7 +73,7 @@ def test_another_return_may_be_asked_for_on_the_way(turned):
     """Asked for 5, and after two steps, which were paid for, for 3: one is left."""
     actions, carries = played(turned, [5.0] * 6, wished=[3.0] * 6)
     np.testing.assert_array_equal((actions > 0).sum(1), 3)
-    to_go = turned.spec.denormalise("returns_to_go", carries[2].returns_to_go[..., None])[:, :, 0]
+    to_go = turned.spec.denormalise("returns_to_go", carries[2].to_go["returns_to_go"][..., None])[:, :, 0]
     np.testing.assert_allclose(to_go, np.tile([5, 4, 1], (6, 1)), atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_return_to_go_falls_by_the_reward(turned):
     """4 is asked for and half a reward paid for a step to the right: 4, 3.5, 3, ..., of the steps still remembered."""
     _, carries = played(turned, [4.0] * 6, paid=0.5)
     for step, carry in enumerate(carries):
-        to_go = turned.spec.denormalise("returns_to_go", carry.returns_to_go[..., None])[0, :, 0]
+        to_go = turned.spec.denormalise("returns_to_go", carry.to_go["returns_to_go"][..., None])[0, :, 0]
         expected = [4 - 0.5 * k for k in range(step + 1)][-SMALL.context :]
         np.testing.assert_allclose(to_go[-len(expected) :], expected, atol=1e-5)
         assert int(carry.step[0]) == step + 1
@@ -93,7 +93,7 @@ def test_feedback_before_the_first_step_is_of_no_episode():
     state = jax.jit(SMALL.init)(jax.random.key(0), spec)
     carry = SMALL.reset(spec, 2, {"target_return": jnp.array([3.0, 3.0])})
     _, carry = act(SMALL, state, spec, jnp.zeros((2, 1)), carry, {"reward": jnp.array([0.0, 7.0])}, jax.random.key(0))
-    np.testing.assert_array_equal(carry.received, [0, 0])
+    np.testing.assert_array_equal(carry.received["returns_to_go"], [0, 0])
 
 
 def test_acting_is_the_network_over_the_whole_history(turned):
@@ -105,7 +105,7 @@ def test_acting_is_the_network_over_the_whole_history(turned):
     moved = np.where(rights, 1, -1)
     positions = turned.spec.normalise("observations", (np.cumsum(moved, 1) - moved)[..., None])
     given = [jnp.asarray(x, jnp.float32) for x in (to_go, positions, actions[..., None])]
-    net = jax.jit(lambda *given: turned.state(0).actor.params(*given))
+    net = jax.jit(lambda to_go, *given: turned.state(0).actor.params([to_go], *given))
     for start in range(LENGTH - SMALL.context + 1):
         rows = slice(start, start + SMALL.context)
         whole = net(*(x[:, rows] for x in given), jnp.arange(LENGTH)[rows])[..., 0]

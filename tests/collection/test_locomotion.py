@@ -117,8 +117,10 @@ def test_every_task_has_the_sets_that_its_agents_make():
     for task, environment in ENVIRONMENTS.items():
         found = {name.removeprefix(f"{task}-"): each.recipe for name, each in DATASETS.items() if name.startswith(task)}
         assert {"random", "medium-replay"} <= found.keys()
+        costly = found.pop("velocity-mixture")
         assert all(recipe.environment == environment for recipe in found.values())
         agents = shipped(task)
+        assert (costly.environment, costly.agents) == (f"{task}-velocity", agents)
         assert found["mixture"].agents == agents and found["medium"].agents == (MEDIUM,)
         top = "expert" if agents[-1] == EXPERT else f"level-{agents[-1]}"
         assert found[top].agents == agents[-1:]
@@ -145,3 +147,13 @@ def test_a_random_set_of_the_simulator_and_the_command_line(tmp_path):
     assert (len(data), data.observation_dim, data.action_dim) == (200, 11, 3)
     assert data.terminals.any()
     assert "regenerated" in data.attributes["name"]
+
+
+def test_a_velocity_set_is_the_same_steps_with_their_costs():
+    plain, costly = (
+        made(Rollouts(f"hopper-{kind}", env, (MEDIUM,)), steps=300)
+        for kind, env in (("medium", "Hopper-v5"), ("velocity-medium", "hopper-velocity"))
+    )
+    np.testing.assert_array_equal(costly.observations, plain.observations)
+    np.testing.assert_array_equal(costly.rewards, plain.rewards)
+    assert plain.costs is None and set(np.unique(costly.costs)) == {0, 1}

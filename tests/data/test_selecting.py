@@ -16,7 +16,7 @@ def collected(name):
     rewards = np.where(np.arange(60) % 2, np.repeat(RETURNS, 2), 0)
     ends = np.arange(60) % 2 == 1
     arrays = (number[:, None], np.zeros((60, 1)), rewards, np.zeros(60), ends)
-    return Dataset.from_arrays(*arrays, attributes={"name": name, "source": name})
+    return Dataset.from_arrays(*arrays, costs=number / 2, attributes={"name": name, "source": name})
 
 
 def kept(source):
@@ -34,6 +34,9 @@ def kept(source):
         ("@every=31", [0]),
         ("@every=10@best=0.5", [0, 10]),
         ("@best=0.2@every=5", [1, 23]),
+        ("@max_cost=3.9", [0, 1, 2, 3]),
+        ("@max_cost=0", [0]),
+        ("@max_cost=11.5@best=0.2", [1, 3, 11]),
     ],
 )
 def test_the_selected_episodes_are_kept_complete_and_in_order(selection, episodes):
@@ -56,15 +59,23 @@ def test_what_selects_nothing_is_refused(source):
         read(source, collected)
 
 
-@pytest.mark.parametrize("selection", ["best=0", "best=1.5", "best=nan", "every=0", "every=2.5"])
+@pytest.mark.parametrize(
+    "selection", ["best=0", "best=1.5", "best=nan", "every=0", "every=2.5", "max_cost=-1", "max_cost=nan"]
+)
 def test_a_number_that_selects_nothing_is_refused(selection):
     with pytest.raises(DataError, match=rf"'some@{selection}': {selection}"):
         read(f"some@{selection}", collected)
+
+
+def test_a_budget_that_no_episode_keeps_to_is_refused_with_what_the_cheapest_costs():
+    with pytest.raises(DataError, match="max_cost=1 keeps no episode: the cheapest costs 20"):
+        read("some@every=10@best=0.3@max_cost=1", lambda name: collected(name).take_episodes(range(20, 30)))
 
 
 def test_the_best_of_data_without_rewards_is_refused():
     def unrewarded(name):
         return Dataset.from_arrays(np.zeros((4, 1)), np.zeros((4, 1)), timeouts=np.arange(4) == 3)
 
-    with pytest.raises(DataError, match="has no rewards"):
-        read("some@best=0.5", unrewarded)
+    for selection, what in (("best=0.5", "rewards"), ("max_cost=1", "costs")):
+        with pytest.raises(DataError, match=f"has no {what}"):
+            read(f"some@{selection}", unrewarded)

@@ -231,6 +231,14 @@ def test_costs_are_a_column_where_the_data_have_them():
     np.testing.assert_array_equal(batch["costs"], [[1, 2], [4, 5]])
 
 
+def test_costs_to_go_are_discounted_as_returns_are_without_the_penalty():
+    """0 + 1/2 + 2/4 + 3/8 from the first row; the last one's own."""
+    source = data()
+    object.__setattr__(source, "costs", np.arange(9, dtype=np.float32))
+    view = windows(source, plain(source), 1, discount=0.5, termination_penalty=-8, columns=("costs_to_go",))
+    np.testing.assert_array_equal(view.take(np.arange(9))["costs_to_go"][:, 0], [1.375, 2.75, 3.5, 3, 8, 8, 6, 11, 8])
+
+
 @pytest.mark.parametrize("name", ["costs", "goals"])
 def test_a_column_that_is_not_there_is_refused_and_those_that_are_named(name):
     with pytest.raises(DataError, match=f"have no '{name}' .* choose of .*timesteps.*, spin"):

@@ -12,8 +12,10 @@ from reverie.data.fields import vector
 from reverie.environments import WaypointPolicy
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation import REFERENCES, RunPolicy, evaluate
+from reverie.evaluation.rollout import budget_of
 from reverie.settings import Acting
 from reverie.training import Run
+from reverie.wishes import Wish
 
 
 class Countdown(gymnasium.Env):
@@ -310,6 +312,20 @@ def test_goals_and_plain_observations_are_not_mixed_up():
 def test_changed_acting_stands_in_the_name():
     scores = evaluate(_run().acting(noise=0.5), Countdown, episodes=2, progress=False)
     assert scores.policy == "fake (noise=0.5)"
+
+
+def test_the_budget_is_what_is_said_or_asked_for_or_trained_for():
+    wish = {"budget": Wish("what the episode may cost", "cost", default=3.0)}
+    asking = SimpleNamespace(wishes=wish, asked={"budget": np.float32([1, 2])}, algorithm=SimpleNamespace())
+    np.testing.assert_array_equal(budget_of(asking, None, (2, 2)), [[1, 2]] * 2)
+    np.testing.assert_array_equal(budget_of(asking, 7.0, (2, 2)), np.full((2, 2), 7))
+    silent = SimpleNamespace(wishes=wish, asked={}, algorithm=SimpleNamespace(budget=5.0))
+    np.testing.assert_array_equal(budget_of(silent, None, (1, 2)), [[3, 3]])
+    trained = SimpleNamespace(wishes={}, asked={}, algorithm=SimpleNamespace(budget=5.0))
+    np.testing.assert_array_equal(budget_of(trained, None, (1, 2)), [[5, 5]])
+    discounted = {"budget": Wish("what the episode may cost", "discounted cost", default=3.0)}
+    others = SimpleNamespace(wishes=discounted, asked={}, algorithm=SimpleNamespace())
+    assert budget_of(others, None, (1, 2)) is None and budget_of(SimpleNamespace(), None, (1, 2)) is None
 
 
 def test_mujoco_scores_are_normalised_by_the_table():

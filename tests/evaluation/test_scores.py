@@ -141,3 +141,25 @@ def test_a_file_that_is_something_else_is_left_alone(tmp_path):
         with pytest.raises(RunError, match="is no evaluation of a run"):
             _scores().save(path)
         assert path.read_text() == content
+
+
+def test_costs_against_a_budget_are_shares_of_it_and_episodes_above():
+    """Costs of 0, 5, 10 and 10, 20, 5 against 10: 83 1/3 % of it, and one of six is above. At the budget is within."""
+    costs = np.array([[0.0, 5.0, 10.0], [10.0, 20.0, 5.0]])
+    found = _scores(costs=costs, budget=np.full((2, 3), 10.0)).estimates
+    assert found["normalised cost"].mean == pytest.approx(250 / 3)
+    assert found["violations"].mean == pytest.approx(100 / 6)
+    assert found["cost"].mean == pytest.approx(25 / 3)
+
+
+@pytest.mark.parametrize("budget, above", [(0.0, 500 / 6), (np.inf, 0.0)])
+def test_of_no_budget_and_of_an_infinite_one_there_is_no_share(budget, above):
+    costs = np.array([[0.0, 5.0, 10.0], [10.0, 20.0, 5.0]])
+    found = _scores(costs=costs, budget=np.full((2, 3), budget)).estimates
+    assert "normalised cost" not in found
+    assert found["violations"].mean == pytest.approx(above)
+
+
+def test_without_costs_or_a_budget_nothing_is_counted_against_one():
+    for known in ({"costs": np.ones((2, 3))}, {"budget": np.ones((2, 3))}):
+        assert not {"normalised cost", "violations"} & _scores(**known).estimates.keys()

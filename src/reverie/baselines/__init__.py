@@ -2,6 +2,7 @@
 
 from reverie.baselines.awac import AWAC
 from reverie.baselines.bc import BC
+from reverie.baselines.cdt import CDT
 from reverie.baselines.cql import CQL
 from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
@@ -9,6 +10,20 @@ from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
 from reverie.baselines.td3_bc import TD3BC
+from reverie.baselines.td3_bc_lag import TD3BCLag
 from reverie.baselines.xql import XQL
 
-__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "DecisionTransformer", "OneStepRL", "ReBRAC"]
+__all__ = [
+    "AWAC",
+    "BC",
+    "CDT",
+    "CQL",
+    "IQL",
+    "SAC",
+    "TD3BC",
+    "XQL",
+    "DecisionTransformer",
+    "OneStepRL",
+    "ReBRAC",
+    "TD3BCLag",
+]

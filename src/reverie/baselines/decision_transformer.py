@@ -23,14 +23,15 @@ from reverie.wishes import Wish, Wishes
 
 
 class Network(eqx.Module):
-    """Actions `[..., T, action]` of T steps, by returns to go `[..., T]`, observations, and the actions before."""
+    """Actions `[..., T, action]` of T steps, by what is still to come `[..., T]`, which may be several, observations,
+    and the actions before."""
 
     steps: StepTransformer
     head: Linear
 
-    def __call__(self, returns_to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
-        parts = (returns_to_go[..., None], observations, actions)
-        after_observation = self.steps(parts, timesteps, valid=valid, key=key)[..., 1, :]
+    def __call__(self, to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
+        parts = (*(each[..., None] for each in to_go), observations, actions)
+        after_observation = self.steps(parts, timesteps, valid=valid, key=key)[..., -2, :]
         return jnp.tanh(self.head(after_observation))
 
 
@@ -41,18 +42,18 @@ class State(eqx.Module):
 class History(NamedTuple):
     """The last `context` steps, the newest last, in network units; before the first there are zeros."""
 
-    returns_to_go: jax.Array
-    """`[n, context]`"""
+    to_go: dict[str, jax.Array]
+    """What is still asked for, `[n, context]` each."""
     observations: jax.Array
     """`[n, context, observation]`"""
     actions: jax.Array
     """`[n, context, action]`"""
     step: jax.Array
     """Steps of the episode so far: int32 `[n]`."""
-    target: jax.Array
-    """The return that is asked for, `[n]`, in the data's units."""
-    received: jax.Array
-    """The rewards so far, `[n]`."""
+    target: dict[str, jax.Array]
+    """What is asked for of the whole episode, `[n]` each, in the data's units."""
+    received: dict[str, jax.Array]
+    """What the steps brought so far, `[n]` each."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class DecisionTransformer(AdamW, Actor):
     name: ClassVar = "decision-transformer"
     role: ClassVar = "baseline"
     paper: ClassVar = "Chen et al. 2021"
-    needs: ClassVar = ("rewards",)
+    needs: ClassVar[tuple[str, ...]] = ("rewards",)
+    counted: ClassVar[dict[str, tuple[str, str]]] = {"returns_to_go": ("target_return", "reward")}
+    """What is seen of the future, in order, with its wish for the whole episode and the feedback that it falls by."""
 
     context: Count = 20
     """Steps that are seen, the current one among them; the paper's K."""
@@ -92,12 +95,12 @@ class DecisionTransformer(AdamW, Actor):
             units = {"returns_to_go": return_units(data, 1.0, 0.0), "episode_returns": MinMax.fit(episodes[:, None])}
             units |= {"actions": MinMax(spec.action_low, spec.action_high)}
             spec = replace(spec, normalisers=spec.normalisers | units)
-        columns = ("returns_to_go", "observations", "actions", "timesteps")
+        columns = (*self.counted, "observations", "actions", "timesteps")
         return windows(data, spec, self.context, pad=True, columns=columns), spec
 
     def init(self, key, spec: Spec) -> State:
         steps_key, head_key = jax.random.split(key)
-        parts = (1, spec.observation_dim, spec.action_dim)
+        parts = (*[1] * len(self.counted), spec.observation_dim, spec.action_dim)
         sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
         net = Network(
             StepTransformer(steps_key, parts, self.timesteps, **sizes), Linear(head_key, self.width, spec.action_dim)
@@ -105,12 +108,13 @@ class DecisionTransformer(AdamW, Actor):
         return State(Optimised.create(net, self.optimiser))
 
     def update(self, state: State, batch, key):
-        seen = [batch[name] for name in ("returns_to_go", "observations", "actions", "timesteps")]
+        to_go = [batch[name] for name in self.counted]
+        seen = [batch[name] for name in ("observations", "actions", "timesteps")]
         inside = batch["mask"]
 
         def loss(net):
             # Padding is at the window's end, where nothing in the episode looks.
-            error = jnp.square(net(*seen, key=key) - batch["actions"]).mean(-1)
+            error = jnp.square(net(to_go, *seen, key=key) - batch["actions"]).mean(-1)
             return (inside * error).sum() / inside.sum()
 
         actor, value = state.actor.minimise(loss, self.optimiser)
@@ -123,29 +127,36 @@ class DecisionTransformer(AdamW, Actor):
         return {"target_return": Wish("the episode's undiscounted return", "return", default=high, low=low, high=high)}
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> History:
-        rows = jnp.zeros((n, self.context))
-        observations, actions = (jnp.zeros((*rows.shape, dim)) for dim in (spec.observation_dim, spec.action_dim))
-        return History(
-            rows, observations, actions, jnp.zeros(n, jnp.int32), jnp.asarray(wishes["target_return"]), jnp.zeros(n)
-        )
+        rows = (n, self.context)
+        observations, actions = (jnp.zeros((*rows, dim)) for dim in (spec.observation_dim, spec.action_dim))
+        to_go, received = ({name: jnp.zeros(shape) for name in self.counted} for shape in (rows, (n,)))
+        return History(to_go, observations, actions, jnp.zeros(n, jnp.int32), self.targets(wishes), received)
+
+    def targets(self, wishes: Wishes) -> dict[str, jax.Array]:
+        """What is asked for of the whole episode, `[n]` each, of those that are asked for."""
+        asked = {name: wish for name, (wish, _) in self.counted.items() if wish in wishes}
+        return {name: jnp.asarray(wishes[wish]) for name, wish in asked.items()}
 
     def rewish(self, carry: History, wishes: Wishes) -> History:
         """Another return of the whole episode; what was received already counts."""
-        return carry._replace(target=jnp.asarray(wishes["target_return"]))
+        return carry._replace(target=carry.target | self.targets(wishes))
 
     def act(self, state: State, spec: Spec, observation, carry: History, feedback: Feedback, key):
         """The return to go falls by the reward that the last step brought."""
-        received = carry.received + jnp.where(carry.step > 0, feedback["reward"], 0.0)
-        to_go = spec.normalise("returns_to_go", (carry.target - received)[:, None])[:, 0]
-        returns_to_go = pushed(carry.returns_to_go, to_go)
+        received, to_go = {}, {}
+        for name, (_, signal) in self.counted.items():
+            received[name] = carry.received[name] + jnp.where(carry.step > 0, feedback[signal], 0.0)
+            left = spec.normalise(name, (carry.target[name] - received[name])[:, None])[:, 0]
+            to_go[name] = pushed(carry.to_go[name], left)
         observations = pushed(carry.observations, spec.normalise("observations", observation))
         actions = pushed(carry.actions, jnp.zeros_like(carry.actions[:, 0]))
 
         timesteps = carry.step[:, None] + jnp.arange(1 - self.context, 1)
         net, valid = state.actor.params, timesteps >= 0
-        action = net(returns_to_go, observations, actions, timesteps, valid=valid)[:, -1]
+        shown = [to_go[name] for name in self.counted]
+        action = net(shown, observations, actions, timesteps, valid=valid)[:, -1]
         actions = actions.at[:, -1].set(action)
-        history = History(returns_to_go, observations, actions, carry.step + 1, carry.target, received)
+        history = History(to_go, observations, actions, carry.step + 1, carry.target, received)
         return spec.denormalise("actions", action), history
 
 

@@ -3,7 +3,7 @@
 TD3 with a behaviour cloning loss: -lambda Q(s, pi(s)) + (pi(s) - a)^2 with lambda = alpha / mean |Q|.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -53,15 +53,16 @@ class TD3BC(Hidden, ActorCritic):
         critic, metrics = self.learn_q(state.critic, batch, self.next_value(state, batch, key))
 
         def learn(actor, target):
-            actor, error = actor.minimise(lambda net: self.actor_loss(net, critic, batch), self.optimiser)
+            actor, error = actor.minimise(lambda net: self.loss_in(state, net, critic, batch), self.optimiser)
             return actor, ema(target, actor.params, 1 - self.tau), error
 
         def keep(actor, target):
-            return actor, target, self.actor_loss(actor.params, critic, batch)
+            return actor, target, self.loss_in(state, actor.params, critic, batch)
 
         due = state.step % self.policy_delay == 0
         actor, target, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
-        return State(actor, target, critic, state.step + 1), metrics | {"actor_loss": error}
+        learned = {"actor": actor, "target": target, "critic": critic}
+        return replace(state, step=state.step + 1, **learned), metrics | {"actor_loss": error}
 
     def next_value(self, state: State, batch, key) -> jax.Array:
         """The target critics' smallest value of the target's action with noise."""
@@ -72,6 +73,10 @@ class TD3BC(Hidden, ActorCritic):
         actions = state.target(batch["next_observations"])
         noise = self.policy_noise * jax.random.normal(key, actions.shape)
         return jnp.clip(actions + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
+
+    def loss_in(self, state: State, net, critic: Critic, batch) -> jax.Array:
+        """Of the actor, for methods whose loss depends on more of the state than the critics."""
+        return self.actor_loss(net, critic, batch)
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = net(batch["observations"])

@@ -19,6 +19,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
     max_steps: int | None = None,
+    budget: float | None = None,
     acting: tuple[str, ...] = (),
 ) -> None:
     """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
@@ -26,16 +27,17 @@ def evaluate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
-            metaworld-TASK; pusht, pusht-images, fork, fork-images or fork-looks; an id of OGBench, such as
-            cube-single-singletask-task2-v0.
+            metaworld-TASK; pusht, pusht-images, fork, fork-images, fork-looks or speed; hopper-velocity and the like,
+            with costs; an id of OGBench, such as cube-single-singletask-task2-v0.
         episodes: for each seed.
         seed: of the starts.
         max_steps: cut episodes after so many steps.
+        budget: what an episode may cost, where costs are reported; what the run is asked for unless given.
         acting: what to change in acting, as NAME=VALUE: fields of the algorithm (candidates=8 solver=ddim) and
             what it is asked for (target_return=3600).
     """
     changed = reverie.load(run).acting(**dict(map(assignment, acting)))
-    show(reverie.evaluate(changed, env, episodes, seed, max_steps).table())
+    show(reverie.evaluate(changed, env, episodes, seed, max_steps, budget=budget).table())
 
 
 def two_sample(

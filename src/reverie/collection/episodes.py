@@ -14,7 +14,8 @@ def whole_episodes(steps: int, length: int, size: int, seed: int) -> list[Part]:
 
 
 def record(env: Any, start: int, act: Callable[[Any], np.ndarray], kept: Sequence[str]) -> Rows:
-    """The episode from the reset with the seed `start` to its end, with the infos whose names are `kept`.
+    """The episode from the reset with the seed `start` to its end, with the infos whose names are `kept`, and its
+    `costs` where the environment reports them.
 
     Parts of dictionaries are named by "observations/KEY", infos by "infos/KEY".
     """
@@ -26,7 +27,8 @@ def record(env: Any, start: int, act: Callable[[Any], np.ndarray], kept: Sequenc
         seen.append(after)
         infos = {f"infos/{key}": info[key] for key in kept}
         ends = {"terminals": terminal, "timeouts": timeout and not terminal}
-        steps.append({"actions": action, "rewards": np.float32(reward)} | ends | infos)
+        costs = {"costs": np.float32(info["cost"])} if "cost" in info else {}
+        steps.append({"actions": action, "rewards": np.float32(reward)} | costs | ends | infos)
     return stacked("observations", seen[:-1]) | stacked("next_observations", seen[1:]) | one_by_one(steps)
 
 

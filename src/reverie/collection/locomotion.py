@@ -6,6 +6,8 @@ The agents are SAC's of one training a task, as they were when their return firs
 random: the actions of a policy that has learned nothing. medium, expert: one agent's. medium-expert: the two, one after
 the other. mixture: equal steps of all agents: many ways to run in the same states. All act stochastically, as in
 training. medium-replay: the replay of an agent that is trained for it until it is medium.
+
+velocity-mixture: as mixture, with the costs of Safety Gymnasium's velocity tasks, of which the agents knew nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -211,9 +213,12 @@ def _entries(task: str) -> dict[str, Entry]:
             f"medium-{top}": ((MEDIUM, best), 2_000_000, f"the agents of {MEDIUM} and of {best} %"),
             "mixture": (agents, 1_000_000, f"equal steps of the agents of {', '.join(map(str, agents))} %"),
         }
+    if MEDIUM in agents:
+        kinds["velocity-mixture"] = (agents, 1_000_000, f"mixture, where a step in {task}-velocity may cost 1")
     found: dict[str, Entry] = {}
     for kind, (chosen, steps, about) in kinds.items():
-        recipe = Rollouts(f"{task}-{kind}", environment, tuple(chosen))
+        env = f"{task}-velocity" if kind.startswith("velocity-") else environment
+        recipe = Rollouts(f"{task}-{kind}", env, tuple(chosen))
         found[recipe.name] = Entry(recipe, steps, about, steps / 12_000, steps / 340_000)
     replay = Replay(f"{task}-medium-replay", environment, return_of(task, MEDIUM), agent())
     about = f"all steps of an agent that is trained for this until it is of {MEDIUM} %; at most so many"

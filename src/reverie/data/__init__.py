@@ -5,7 +5,7 @@ from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.spec import Spec
-from reverie.data.views import Transitions, pairs, rewards_to_go, sarsa, transitions
+from reverie.data.views import Transitions, costs_to_go, pairs, rewards_to_go, sarsa, transitions
 from reverie.data.windows import Windows, windows
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Windows",
     "chunk_transitions",
     "concatenate",
+    "costs_to_go",
     "pairs",
     "rewards_to_go",
     "sarsa",

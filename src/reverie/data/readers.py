@@ -53,8 +53,8 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
       `96x128`, height x width) and `@episodes=0:50` (or `0,3,7`).
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.
-    - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; or with `@every=10`:
-      every tenth episode, from the first on.
+    - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; with `@max_cost=25`:
+      those that cost at most 25; or with `@every=10`: every tenth episode, from the first on.
     - several of these, joined as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`: see `concatenate`. (A `+` that no source
       follows belongs to a file's name.)
 

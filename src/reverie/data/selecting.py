@@ -1,4 +1,4 @@
-"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`."""
+"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`, `hopper-velocity-mixture@max_cost=25`."""
 
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -7,6 +7,7 @@ import numpy as np
 
 from reverie.data.dataset import Dataset
 from reverie.data.schemes import OPTIONS, SUFFIX
+from reverie.data.views import costs_to_go
 from reverie.errors import DataError
 
 
@@ -22,6 +23,18 @@ def best(data: Dataset, fraction: float) -> np.ndarray:
     return np.sort(np.argsort(-returns, kind="stable")[:count])
 
 
+def max_cost(data: Dataset, budget: float) -> np.ndarray:
+    """The episodes that cost no more than this, in their order. Raises DataError where there is none, for a budget
+    below 0, and where there are no costs."""
+    if not budget >= 0:
+        raise DataError(f"max_cost={budget:g} is less than nothing; give what an episode may cost, 0 or more.")
+    costs = costs_to_go(data)[data.episodes[:, 0]]
+    kept = np.flatnonzero(costs <= budget)
+    if not kept.size:
+        raise DataError(f"max_cost={budget:g} keeps no episode: the cheapest costs {costs.min():.4g}.")
+    return kept
+
+
 def every(data: Dataset, step: float) -> np.ndarray:
     """The first episode and each that is `step` further. Raises DataError for less than 1 or no whole number."""
     if step < 1 or step % 1:
@@ -29,7 +42,7 @@ def every(data: Dataset, step: float) -> np.ndarray:
     return np.arange(0, len(data.episodes), int(step))
 
 
-SELECTIONS: dict[str, Callable[[Dataset, float], np.ndarray]] = {"best": best, "every": every}
+SELECTIONS: dict[str, Callable[[Dataset, float], np.ndarray]] = {"best": best, "every": every, "max_cost": max_cost}
 
 
 def parted(source: str) -> tuple[str, str, str] | None:
@@ -47,6 +60,7 @@ def parted(source: str) -> tuple[str, str, str] | None:
 def _nothing(name: str, value: str, options: Mapping[str, str]) -> str:
     text, others = f"@{name}={value}", ", ".join(f"@{key}={each}" for key, each in options.items())
     message = f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, "
+    message += "@max_cost=25 for those that cost at most 25, "
     if not others:
         return message + "or @every=10 for every tenth episode."
     return message + f"@every=10 for every tenth episode, or of what is read {others}."

@@ -156,9 +156,19 @@ def pairs(data: Dataset, spec: Spec) -> Transitions:
 def rewards_to_go(data: Dataset, discount: float = 1.0, termination_penalty: float = 0.0) -> np.ndarray:
     """From every row to the end of its episode, discounted: float64 `[N]`. `termination_penalty` is added to the last
     reward of an episode that ends by a terminal. Raises DataError without rewards."""
-    rewards = data.require_rewards().astype(np.float64) + termination_penalty * (data.terminals & data.last)
-    to_go = np.empty_like(rewards)
+    return _to_go(data, data.require_rewards(), discount, termination_penalty)
+
+
+def costs_to_go(data: Dataset, discount: float = 1.0, termination_cost: float = 0.0) -> np.ndarray:
+    """As `rewards_to_go`, of the costs. Raises DataError without costs."""
+    return _to_go(data, data.require_costs(), discount, termination_cost)
+
+
+def _to_go(data: Dataset, values: np.ndarray, discount: float, at_terminal: float) -> np.ndarray:
+    """The discounted sum of a number a step `[N]`."""
+    gained = values.astype(np.float64) + at_terminal * (data.terminals & data.last)
+    to_go = np.empty_like(gained)
     for start, stop in data.episodes:
-        backwards = reversed(rewards[start:stop].tolist())
-        to_go[start:stop] = list(accumulate(backwards, lambda later, reward: reward + discount * later))[::-1]
+        backwards = reversed(gained[start:stop].tolist())
+        to_go[start:stop] = list(accumulate(backwards, lambda later, value: value + discount * later))[::-1]
     return to_go

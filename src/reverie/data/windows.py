@@ -16,7 +16,7 @@ from jax import Array
 
 from reverie.data.dataset import Dataset
 from reverie.data.spec import Spec
-from reverie.data.views import Rows, View, joined, rewards_to_go
+from reverie.data.views import Rows, View, costs_to_go, joined, rewards_to_go
 from reverie.errors import DataError
 
 Padding = Literal["zeros", "edge"]
@@ -123,15 +123,15 @@ def windows(
     rewards, `returns` where it is None. There are, in network units where `spec` has a normaliser of that name,
 
     - for every row of a window: `observations`, `actions`, `rewards`, `costs`, `terminals` (float32, 1 where the task
-      ends), `timesteps` (int32, the row's step within its episode), `returns_to_go` (from that row), and the data's
-      infos by their names;
+      ends), `timesteps` (int32, the row's step within its episode), `returns_to_go` and `costs_to_go` (from that row),
+      and the data's infos by their names;
     - for a window: `returns` (from the current step) and the info `task` (int32, at the current step).
 
     Of those in `past` a batch has the rows up to the current one alone: what is known when an action is chosen.
 
     `returns` and `returns_to_go` are the sum of `discount**k * rewards[t + k]` from a step t to the end of the episode
-    (not of the window), in float64 on the host; `termination_penalty` is added to the last reward of an episode
-    that ends by a terminal, never of one cut by a timeout. Diffuser uses -100.
+    (not of the window), in float64 on the host, and `costs_to_go` that of the costs; `termination_penalty` is added to
+    the last reward of an episode that ends by a terminal, never of one cut by a timeout. Diffuser uses -100.
 
     Raises DataError where no episode is long enough, naming the longest, and for a column that the data do not have.
     """
@@ -193,6 +193,8 @@ def _column(data: Dataset, name: str, discount: float, termination_penalty: floa
     """The data's column of this name, `[N, ...]`, in its units."""
     if name in ("returns", "returns_to_go"):
         return rewards_to_go(data, discount, termination_penalty).astype(np.float32)
+    if name == "costs_to_go":
+        return costs_to_go(data, discount).astype(np.float32)
     if name == "timesteps":
         return _counted(np.diff(data.episodes)[:, 0])[1].astype(np.int32)
     if name == "rewards":
@@ -201,7 +203,7 @@ def _column(data: Dataset, name: str, discount: float, termination_penalty: floa
     known |= {"terminals": data.terminals.astype(np.float32)}
     column = known[name] if name in known else data.infos.get(name)
     if column is None:
-        names = ("rewards", "returns", "returns_to_go", "timesteps", *known, *data.infos)
+        names = ("rewards", "returns", "returns_to_go", "costs_to_go", "timesteps", *known, *data.infos)
         raise DataError(f"The data have no {name!r} for the windows' columns; choose of {', '.join(names)}.")
     return column.astype(np.int32) if name == "task" else column
 

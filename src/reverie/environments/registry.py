@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from reverie.environments import metaworld
 from reverie.environments.pointmaze import MAZES, Maze
+from reverie.environments.velocity import VELOCITY, with_cost
 from reverie.errors import ReverieError
 
 if TYPE_CHECKING:
@@ -35,8 +37,15 @@ RETIRED = (
 OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
 """The form of OGBench's ids, and of ours for the five goals of a task in turn."""
 
-PLANAR = ("pusht", "pusht-images", "fork", "fork-images", "fork-looks")
-"""Tasks in the plane, which are in this package."""
+PLANAR: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "pusht": ("pusht", "PushT", {}),
+    "pusht-images": ("pusht", "PushT", {"images": True}),
+    "fork": ("fork", "Fork", {}),
+    "fork-images": ("fork_images", "ForkImages", {}),
+    "fork-looks": ("fork_images", "ForkImages", {"looks": True}),
+    "speed": ("speed", "Speed", {}),
+}
+"""Tasks in the plane, or on a line of it, which are in this package: module, class and settings."""
 
 EXTRAS = {
     "mujoco": "mujoco",
@@ -61,8 +70,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
             agent is); "fork", a point that goes round an obstacle, "fork-images", a picture of it, or "fork-looks", one
-            that looks different in each episode; any id that gymnasium knows, such as "Hopper-v5"; or a function
-            without arguments that returns an environment of your own.
+            that looks different in each episode; "speed", a point that is paid and charged for its speed;
+            "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that
+            gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
+            own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -78,6 +89,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return _make_ogbench(name)
     if name in PLANAR:
         return _make_planar(name)
+    if name in VELOCITY:
+        return with_cost(_make_registered(VELOCITY[name].environment), VELOCITY[name])
     return _make_registered(name)
 
 
@@ -117,18 +130,9 @@ def _make_ogbench(name: str) -> "gymnasium.Env":
 
 
 def _make_planar(name: str) -> "gymnasium.Env":
+    module, kind, settings = PLANAR[name]
     with _explained(name):
-        if name == "fork":
-            from reverie.environments.fork import Fork
-
-            return Fork()
-        if name.startswith("fork"):
-            from reverie.environments.fork_images import ForkImages
-
-            return ForkImages(looks=name == "fork-looks")
-        from reverie.environments.pusht import PushT
-
-        return PushT(images=name == "pusht-images")
+        return getattr(import_module(f"reverie.environments.{module}"), kind)(**settings)
 
 
 def _make_registered(name: str, **options) -> "gymnasium.Env":
@@ -185,6 +189,6 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *VELOCITY, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"

@@ -41,6 +41,7 @@ def evaluate(
     max_steps: int | None = None,
     progress: bool = True,
     reference: Reference | None = None,
+    budget: float | None = None,
 ) -> Scores:
     """Lets every seed of a run, or a policy, play the same episodes and measures what comes of it.
 
@@ -61,6 +62,8 @@ def evaluate(
         max_steps: cuts episodes after so many steps, before the environment's own limit; needed where it has none.
         progress: shows a bar on the terminal.
         reference: what to put the returns in proportion to; found as above if None.
+        budget: what an episode may cost, for the environments that report costs; if None what the run is asked for, or
+            was trained for.
 
     Raises:
         ReverieError: unknown environment or missing simulator; observations or actions of another size than the run
@@ -98,11 +101,22 @@ def evaluate(
         tasks=getattr(envs[0], "tasks", 1),
         latency=played.latency,
         reference=reference,
+        budget=None if played.costs is None else budget_of(run, budget, (len(seeds), episodes)),
         **{key: value.reshape(len(seeds), episodes) for key, value in played.arrays().items()},
     )
     if path is not None:
         scores.save(Path(path) / FILE)
     return scores
+
+
+def budget_of(run: Any, budget: float | None, shape: tuple[int, int]) -> np.ndarray | None:
+    """What each episode may cost, `shape`, in the environment's costs; None where nobody says."""
+    wish = getattr(run, "wishes", {}).get("budget")
+    if budget is None and wish is not None and wish.unit == "cost":
+        budget = run.asked.get("budget", wish.default)  # one for all, or one for each of a seed's episodes
+    elif budget is None:
+        budget = getattr(getattr(run, "algorithm", None), "budget", None)
+    return None if budget is None else np.broadcast_to(np.asarray(budget, np.float64), shape)
 
 
 def number_episodes(envs: list, episodes: int) -> None:

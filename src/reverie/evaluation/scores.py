@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 5000
 FILE = "evaluation.json"
+PER_CENT = ("normalised", "success", "best", "violations")
+"""How the names of what is given in per cent begin."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Scores:
     """The largest reward of a step; None where the environment never reports success."""
     costs: np.ndarray | None = None
     """Sums of what the environment reported as "cost"; None where it never reports any."""
+    budget: np.ndarray | None = None
+    """What the episodes were allowed to cost; None where nothing was said, or no cost is reported."""
     reference: Reference | None = None
     max_steps: int | None = None
     """After which the episodes were cut; None for the environment's own limit."""
@@ -155,14 +159,16 @@ class Scores:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """Mean and intervals of "return" and "length"; of "normalised", "success" (per cent), "arrival" (steps, of the
-        episodes that succeed) and "cost" where known, of the success in each of several tasks, and, where rewards are
-        shares of a success, in [0, 1], of the "best reward" of an episode (per cent)."""
+        episodes that succeed) and "cost" where known, and in per cent of a budget "normalised cost" and the
+        "violations", episodes that cost more; of the success in each of several tasks, and, where rewards are shares of
+        a success, in [0, 1], of the "best reward" of an episode (per cent)."""
         measured = {
             "return": self.returns,
             "normalised": self.normalised,
             "success": None if self.successes is None else 100.0 * self.successes,
             "best reward": self._shares(),
             "cost": self.costs,
+            **self._against_budget(),
             "length": self.lengths,
             **self._successes_by_task(),
         }
@@ -170,6 +176,15 @@ class Scores:
         if self.arrivals is not None and not np.isnan(self.arrivals).all():
             found["arrival"] = estimate_known(self.arrivals)
         return found
+
+    def _against_budget(self) -> dict[str, np.ndarray]:
+        """Per cent, [S, E] each. Of no budget, and of an infinite one, there is no share."""
+        if self.costs is None or self.budget is None:
+            return {}
+        shares = {}
+        if np.isfinite(self.budget).all() and (self.budget > 0).all():
+            shares["normalised cost"] = 100.0 * self.costs / self.budget
+        return shares | {"violations": 100.0 * (self.costs > self.budget)}
 
     def _shares(self) -> np.ndarray | None:
         """Per cent; None where rewards are no shares, or are 1 at a success and 0 else."""
@@ -194,9 +209,7 @@ class Scores:
         for heading in ("", "mean", f"95 % over {_count(episodes, 'episode')}", f"95 % over {_count(seeds, 'seed')}"):
             table.add_column(heading, justify="left" if not heading else "right")
         for name, found in self.estimates.items():
-            unit = (
-                " (steps)" if name == "arrival" else " %" if name.startswith(("normalised", "success", "best")) else ""
-            )
+            unit = " (steps)" if name == "arrival" else " %" if name.startswith(PER_CENT) else ""
             table.add_row(name + unit, f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
         return table
 
@@ -220,6 +233,7 @@ class Scores:
             "successes": self.successes,
             "bests": self.bests,
             "costs": self.costs,
+            "budget": self.budget,
             "normalised": self.normalised,
         }
         plain |= {

@@ -7,10 +7,12 @@ from reverie.planners.diffuser import Diffuser
 from reverie.planners.diffuser_maze import DiffuserMaze
 from reverie.planners.hierarchical import HierarchicalDiffuser
 from reverie.planners.ldcq import LDCQ
+from reverie.planners.trebi import TREBI
 from reverie.planners.veteran import DiffusionVeteran
 
 __all__ = [
     "LDCQ",
+    "TREBI",
     "CompDiffuser",
     "ContrastiveDiffuser",
     "DecisionDiffuser",

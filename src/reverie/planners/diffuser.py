@@ -4,8 +4,9 @@ One U-Net denoises whole windows of actions and observations. The current observ
 the future, a high return, guides the denoising by the gradient of a value. Diffuser for goals is in diffuser_maze.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -39,7 +40,7 @@ class Diffuser(WindowDiffusion):
 
     name: ClassVar = "diffuser"
     paper: ClassVar = "Janner et al. 2022"
-    needs: ClassVar = ("rewards",)
+    needs: ClassVar[tuple[str, ...]] = ("rewards",)
 
     discount: Fraction = 0.997
     """Discount of the rewards to go that the value learns."""
@@ -99,25 +100,30 @@ class Diffuser(WindowDiffusion):
         value, value_ema, value_loss = self.learn_value(state, batch, value_key)
         denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
         ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        state = State(denoiser, ema, value, value_ema, state.step + 1)
-        return state, {"diffusion_loss": loss, "value_loss": value_loss}
+        learned = {"denoiser": denoiser, "denoiser_ema": ema, "value": value, "value_ema": value_ema}
+        return replace(state, step=state.step + 1, **learned), {"diffusion_loss": loss, "value_loss": value_loss}
 
     def learn_value(self, state: State, batch, key):
-        """The value learns the return at every noise level, of windows noised as the denoiser's are."""
+        """The value learns the return."""
+        return self.learn_to_go(state.value, state.value_ema, state.step, batch, "returns", key)
+
+    def learn_to_go(self, net: Optimised, average: WindowValue, step, batch, column: str, key):
+        """A value that learns the batch's column at every noise level, of windows noised as the denoiser's are: the
+        network and its average after the update number `step`, and the loss."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
         hold = inpaint(self.inpaint_mask(x.shape[-2], blocks), x)
 
-        def learn(value, ema):
-            value, error = value.minimise(
-                lambda net: noisy_value_loss(self.process, net, x, batch["returns"], key, hold), self.optimiser
+        def learn(net, average):
+            net, error = net.minimise(
+                lambda net: noisy_value_loss(self.process, net, x, batch[column], key, hold), self.optimiser
             )
-            return value, self.averaged(ema, value.params, state.step), error
+            return net, self.averaged(average, net.params, step), error
 
-        def keep(value, ema):
-            return value, ema, jnp.zeros(())
+        def keep(net, average):
+            return net, average, jnp.zeros(())
 
-        return jax.lax.cond(state.step < self.value_updates, learn, keep, state.value, state.value_ema)
+        return jax.lax.cond(step < self.value_updates, learn, keep, net, average)
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Plan:
         return Plan.none(n, self.horizon, self.blocks(spec).size)
@@ -129,20 +135,31 @@ class Diffuser(WindowDiffusion):
 
     def plan(self, state: State, spec: Spec, observation, last: Plan, key) -> jax.Array:
         """The best plans `[n, H, D]`, in network units, for observations `[n, observation]`."""
-        values = jnp.repeat(self.observed(spec, observation)[:, None], self.candidates, 1)
-        mask = self.inpaint_mask(self.horizon, self.blocks(spec))
-        units: Any = spec.normalisers["returns"]
-        scale = self.guidance_scale * units.std[0]
-        stop = (self.guidance_stop + 0.5) / self.diffusion_steps
+        value = self.to_go(state.value_ema, spec, "returns")
+        return self.guided(state, spec, observation, last, key, value, value)
+
+    def to_go(self, net: WindowValue, spec: Spec, column: str) -> Callable:
+        """The value (x_t `[..., H, D]`, t) -> `[...]`, in the data's units, of a network that learned this column."""
 
         def value(x, t):
-            return state.value_ema(x, self.process.time_feature(t))
+            return spec.denormalise(column, net(x, self.process.time_feature(t))[..., None])[..., 0]
 
-        guide = value_gradient(value, scale, steps=self.guidance_steps, stop=stop, project=inpaint(mask, values))
+        return value
+
+    def guided(
+        self, state: State, spec: Spec, observation, last: Plan, key, climbed: Callable, ranked: Callable
+    ) -> jax.Array:
+        """Of plans that the gradient of `climbed(x_t, t)` has led, for each environment the one that `ranked(plans, t)`
+        `[n, N]` puts first: `[n, H, D]`."""
+        values = jnp.repeat(self.observed(spec, observation)[:, None], self.candidates, 1)
+        mask = self.inpaint_mask(self.horizon, self.blocks(spec))
+        stop = (self.guidance_stop + 0.5) / self.diffusion_steps
+        hold = inpaint(mask, values)
+        guide = value_gradient(climbed, self.guidance_scale, steps=self.guidance_steps, stop=stop, project=hold)
 
         def best(plans):
             # The released code ranks by the value before the last step; this ranks what is returned, at the last level.
-            return best_plans(plans, value(plans, jnp.float32(1 / self.diffusion_steps)))
+            return best_plans(plans, ranked(plans, jnp.float32(1 / self.diffusion_steps)))
 
         denoiser = self.process.denoiser(state.denoiser_ema)
 

@@ -64,7 +64,7 @@ class Critic(eqx.Module):
 class WithCritics(StepPolicy):
     """A policy with Q networks, however they learn."""
 
-    needs: ClassVar = ("rewards", "terminals")
+    needs: ClassVar[tuple[str, ...]] = ("rewards", "terminals")
     activation: ClassVar[Any] = staticmethod(jax.nn.relu)
     advice: ClassVar = (
         "Where the values explode, put the rewards on another scale (--rewards returns or --rewards standard), lower "

@@ -1,0 +1,53 @@
+"""Constrained Decision Transformer (Liu et al. 2023, "Constrained Decision Transformer for Offline Safe Reinforcement
+Learning").
+
+A Decision Transformer that reads, beside the return, the cost that is still to come. Asked for a return within a
+budget, it acts as the data do where both followed.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from reverie.data import Dataset, Gaussian, Spec, costs_to_go
+from reverie.planning.budgets import BUDGET, asked_budget, budget_wish, with_episode_costs
+from reverie.wishes import Wishes
+
+from .decision_transformer import DecisionTransformer
+
+
+@dataclass(frozen=True)
+class CDT(DecisionTransformer):
+    """Constrained Decision Transformer: cloning of what led to the return that is asked for, at the cost allowed."""
+
+    name: ClassVar = "cdt"
+    paper: ClassVar = "Liu et al. 2023"
+    needs: ClassVar = ("rewards", "costs")
+    counted: ClassVar = {**DecisionTransformer.counted, "costs_to_go": (BUDGET, "cost")}
+
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        data.require_costs()
+        if spec is None:
+            _, spec = super().prepare(data)
+            units = spec.normalisers | {"costs_to_go": Gaussian.fit(costs_to_go(data)[:, None])}
+            kept = spec.kept | {"cheapest_return": cheapest_return(data)}
+            spec = with_episode_costs(replace(spec, normalisers=units, kept=kept), data, 1.0)
+        return super().prepare(data, spec)
+
+    def wishes(self, spec: Spec):
+        """Where nothing is asked for: the lowest cost of the data's episodes, and the highest return at that cost. Both
+        have to go together, as a return for which the data spent more than the budget is a contradiction."""
+        wishes = super().wishes(spec) | budget_wish(spec)
+        default = float(np.asarray(spec.kept["cheapest_return"])[0])
+        return wishes | {"target_return": replace(wishes["target_return"], default=default)}
+
+    def targets(self, wishes: Wishes):
+        """Raises ReverieError for a budget below 0."""
+        return super().targets({**wishes, BUDGET: asked_budget(wishes)} if BUDGET in wishes else wishes)
+
+
+def cheapest_return(data: Dataset) -> np.ndarray:
+    """The highest return of the episodes that cost least, `[1]`."""
+    costs = costs_to_go(data)[data.episodes[:, 0]]
+    return data.returns[costs == costs.min()].max(keepdims=True).astype(np.float32)
