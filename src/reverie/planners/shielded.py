@@ -7,7 +7,7 @@ the row before the step: a small quadratic program. Nothing is trained for it; o
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -42,7 +42,9 @@ class Carry(NamedTuple):
     """The barriers' parameters `[n, number, p]`."""
     margin: jax.Array
     """The smallest b of the plan that is followed, over barriers and rows that were not given, `[n]`; below 0 it is not
-    safe. Infinite where there is no plan yet."""
+    safe. Infinite where there is no plan yet, and of a planner that keeps none."""
+    given: jax.Array
+    """That of the start and the goal, which are not moved, `[n]`."""
 
 
 @dataclass(frozen=True)
@@ -78,27 +80,22 @@ class Guard:
         """Rows of a finished plan whose barriers do not hold, moved until they do: by Newton's method, as barriers may
         curve the wrong way, and normalisers be no straight lines."""
 
+        def broken(values, normals):
+            """Rows that break a barrier and can move."""
+            return ((values < 0) & (normals != 0).any(-1)).any(-1, keepdims=True)
+
         def wrong(carry):
-            count, _, values, _ = carry
-            return (count < CORRECTIONS) & (values < 0).any()
+            count, _, *measured = carry
+            return (count < CORRECTIONS) & broken(*measured).any()
 
         def correct(carry):
             count, rows, values, normals = carry
-            aim = jnp.where((values < 0).any(-1, keepdims=True), self.shield.barrier_margin - values, -1.0)
+            aim = jnp.where(broken(values, normals), self.shield.barrier_margin - values, -1.0)
             rows = self._moved(rows, normals, aim, 0.0)
             return count + 1, rows, *self.measured(rows, held)
 
         start = jnp.zeros((), jnp.int32), rows, *self.measured(rows, held)
         return jax.lax.while_loop(wrong, correct, start)[1]
-
-    def warn_of_given(self, values, held) -> None:
-        """Warn where a barrier does not hold for what is in-painted, a start or a goal. It stays: a start is a fact,
-        and whoever is in an obstacle needs a plan more than an error."""
-        margins, normals = self.measured(values)
-        rows = jnp.broadcast_to(held, values.shape)
-        fixed = rows.any(-1, keepdims=True) & ~((normals != 0) & ~rows[..., None, :]).any(-1)
-        worst = jnp.where(fixed, margins, jnp.inf).min(tuple(range(1, margins.ndim)))
-        jax.debug.callback(_warn, worst)
 
     def _moved(self, rows, normals, deficits, slack):
         """A row's move is bounded: where b is flat its linearisation asks for any distance."""
@@ -110,17 +107,6 @@ class Guard:
             return jnp.where(needed[..., None], rows + step * jnp.minimum(1, most / jnp.maximum(length, most)), rows)
 
         return jax.lax.cond((deficits > 0).any(), move, lambda rows: rows, rows)
-
-
-def _warn(worst: Any) -> None:
-    worst = np.asarray(worst)
-    if (count := int((worst < 0).sum())) > 0:
-        warnings.warn(
-            f"The start or the goal breaks a barrier in {count} of {worst.size} environments, by {-worst.min():.3g} at "
-            "most. It is planned from and to there all the same; what lies between is shielded.",
-            ReverieWarning,
-            stacklevel=2,
-        )
 
 
 @dataclass(frozen=True)
@@ -180,7 +166,7 @@ class Shield(Settings):
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Carry:
         planner: Any = super()
         self.check_satisfiable(spec, self._told(wishes), n)
-        return Carry(planner.reset(spec, n, wishes), self._told(wishes), jnp.full(n, jnp.inf))
+        return Carry(planner.reset(spec, n, wishes), self._told(wishes), *(jnp.full(n, jnp.inf) for _ in range(2)))
 
     def rewish(self, carry: Carry, wishes: Wishes) -> Carry:
         """Obstacles that have moved count from the next plan on."""
@@ -188,7 +174,7 @@ class Shield(Settings):
         own = carry.own
         if hasattr(planner, "rewish"):
             own = planner.rewish(own, {name: wish for name, wish in wishes.items() if name not in carry.told})
-        return Carry(own, carry.told | {k: v for k, v in self._told(wishes).items() if k in wishes}, carry.margin)
+        return carry._replace(own=own, told=carry.told | self._told(wishes))
 
     def _told(self, wishes: Wishes) -> dict[str, jax.Array]:
         names = [kind.name for kind in self.kinds if kind.barrier.parameters and kind.name in wishes]
@@ -212,10 +198,29 @@ class Shield(Settings):
         guard = Guard(self, spec, carry.told)
         planner: Any = super(Shield, replace(self, guard=guard))
         action, own = planner.act(state, spec, observation, carry.own, feedback, key)
-        rows, given = planner.followed(own)
-        values, _ = guard.measured(rows)
-        values = jnp.where(given[..., None], jnp.inf, values)
-        return action, Carry(own, carry.told, values.min(tuple(range(1, values.ndim))))
+        return action, Carry(own, carry.told, *self._margins(guard, observation, own, carry))
+
+    def _margins(self, guard: Guard, observation, own: Any, carry: Carry) -> tuple[jax.Array, jax.Array]:
+        """The smallest b of what is planned and of what was given, in a planner's carry after acting: `[n]` each."""
+        planner: Any = super()
+        if not self.kinds:
+            return carry.margin, carry.given
+        rows, given = planner.followed(guard.spec, observation, own)
+        values = guard.measured(rows)[0].min(-1)
+        planned, known = (jnp.where(each, values, jnp.inf).min(1) for each in (~given, given))
+        return planned, known
+
+    def notice(self, carry: Carry) -> None:
+        """Warn of a start or a goal that breaks a barrier. It is no error: a start is a fact, and whoever is in an
+        obstacle needs a plan out of it; and in a batch the others need theirs."""
+        given = np.asarray(carry.given)
+        if (count := int((given < 0).sum())) > 0:
+            warnings.warn(
+                f"The start or the goal breaks a barrier in {count} of {given.size} environments, by at most "
+                f"{-given.min():.3g}. It is planned from and to there all the same; what lies between is shielded.",
+                ReverieWarning,
+                stacklevel=3,
+            )
 
     def denoise(self, denoiser: Callable, key, values, inpaint_mask, *, history: bool = False, **options: Any):
         planner: Any = super()
@@ -223,7 +228,6 @@ class Shield(Settings):
         shields = guard is not None and self.kinds
         if not shields or self.shield == "none":
             return planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
-        guard.warn_of_given(values, inpaint_mask)
         if self.shield != "afterwards":
             options["shield"] = partial(guard.step, inpaint_mask)
         made = planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
@@ -275,8 +279,8 @@ def shield_run(run: Any, barriers: Sequence[str | Callable], **acting: Any) -> A
             "diffuser, diffuser-maze, decision-diffuser, hierarchical-diffuser or comp-diffuser, say."
         )
     cls = type(planner) if isinstance(planner, Shield) else shielded(type(planner))
-    values = {name: getattr(planner, name) for name in planner.__dataclass_fields__}
-    return replace(run, algorithm=cls(**values)).acting(barriers=tuple(barriers), **acting)
+    values = {each.name: getattr(planner, each.name) for each in fields(planner)}
+    return replace(run, algorithm=cls(**values)).acting(barriers=tuple(barriers)).acting(**acting)
 
 
 def __getattr__(name: str) -> Any:

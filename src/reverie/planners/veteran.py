@@ -18,7 +18,7 @@ from reverie.diffusion import Process, vp_linear
 from reverie.errors import ReverieError
 from reverie.learning import Optimised, ema
 from reverie.networks import WindowCritic, WindowTransformer
-from reverie.planning import DiffusionInverseDynamics, Plan, WindowPlanner, best_plans
+from reverie.planning import DiffusionInverseDynamics, WindowPlanner, best_plans
 from reverie.protocols import Feedback
 from reverie.settings import Acting, Count, Fraction, LearningRate, NonNegative
 from reverie.wishes import Wishes
@@ -146,15 +146,15 @@ class DiffusionVeteran(WindowPlanner):
         metrics = {"diffusion_loss": loss, "critic_loss": critic_loss, "inverse_loss": inverse_loss}
         return State(denoiser, averages[0], critic, inverse, averages[1], state.step + 1), metrics
 
-    def reset(self, spec: Spec, n: int, wishes: Wishes) -> Plan:
-        return Plan.none(n, self.horizon, spec.observation_dim)
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple:
+        return ()
 
-    def act(self, state: State, spec: Spec, observation, carry: Plan, feedback: Feedback, key):
+    def act(self, state: State, spec: Spec, observation, carry, feedback: Feedback, key):
         """The action that leads to the next row of the best of several plans, which are made anew at every step."""
         plan_key, action_key = jax.random.split(key)
         rows = self.plan(state, spec, observation, plan_key)
         action = state.inverse_ema.sample(rows[:, 0], rows[:, 1], action_key, temperature=self.action_temperature)
-        return spec.denormalise("actions", action), Plan(rows, carry.step).shifted()
+        return spec.denormalise("actions", action), carry
 
     def plan(self, state: State, spec: Spec, observation, key) -> jax.Array:
         """The best plans `[n, H, observation]`, in network units, for observations `[n, observation]`."""

@@ -114,7 +114,7 @@ class GoalPlanner(WindowDiffusion):
         planned = rows[..., self.blocks(spec).slice("observations")]
         return _columns(spec.denormalise, spec.observation_dim, planned)
 
-    def followed(self, carry: Any) -> tuple[jax.Array, jax.Array]:
+    def followed(self, spec: Spec, observation, carry: Any) -> tuple[jax.Array, jax.Array]:
         """The plans and, of their rows, the first and the last, the start and the goal."""
         rows = jnp.arange(carry.rows.shape[1])
         return carry.rows, jnp.broadcast_to((rows == 0) | (rows == len(rows) - 1), carry.rows.shape[:2])

@@ -112,11 +112,14 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Of plans `[..., D]` in network units, what is planned of the observations, in the environment's."""
         return spec.denormalise("observations", rows[..., self.blocks(spec).slice("observations")])
 
-    def followed(self, carry: Any) -> tuple[jax.Array, jax.Array]:
-        """The plans `[n, H, D]` that are in the carry of acting, which begin at the step to come, and which of their
-        rows were given, not planned: bool `[n, H]`."""
-        plan = carry if isinstance(carry, Plan) else carry[0]
-        return plan.rows, jnp.zeros(plan.rows.shape[:2], bool)
+    def followed(self, spec: Spec, observation, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """The plans `[n, H, D]` of the carry after acting, the observations before them, and which rows were given and
+        not planned: bool `[n, H]`."""
+        rows = self.observed(spec, observation)[:, :1]
+        if jax.tree.leaves(carry):
+            plan = carry if isinstance(carry, Plan) else carry[0]
+            rows = jnp.concatenate([rows, plan.rows], 1)
+        return rows, jnp.broadcast_to(jnp.arange(rows.shape[1]) == 0, rows.shape[:2])
 
     def joined(self, rows, inpaint_mask) -> jax.Array:
         """What is made of several denoised windows, `[..., H, D]`, as it is followed."""
