@@ -5,9 +5,9 @@ in every episode: where the plan without a shield goes, but so that there is roo
 minding it come to: none, moving the finished plan, plain gradients, and SafeDiffuser's three variants?
 
 Of plans: the share of their states in the disc, the share of plans that have any, and of those with a trap, a row at
-the boundary from which the next is further than any two rows of the data are. Of what is driven after them, which is
-another matter: the share of episodes in which the ball's centre was in the disc, and the score. Shields are tried with
-several margins. Writes OUT/shields.json, .md and .png; a planner in OUT/run is not trained again.
+the boundary with a step to the next that is half as long again as the data's longest. Of what is driven after them,
+which is another matter: the share of episodes in which the ball's centre was in the disc, and the score. Shields are
+tried with several margins. Writes OUT/shields.json, .md and .png; a planner in OUT/run is not trained again.
 """
 
 import argparse
@@ -35,6 +35,8 @@ AT = 0.05
 """Distance in m from a boundary at which a row is at it, beyond the margin."""
 BASELINES = ("none", "afterwards", "gradient")
 VARIANTS = ("robust", "relaxed", "time-varying")
+TRAP = 1.5
+"""How many times the data's longest step the one to or from a trap is."""
 PLAIN = ("none", "gradient")
 """Ways that a margin does not change."""
 
@@ -123,20 +125,19 @@ def driven(run: Any, way: str, margin: float, discs: np.ndarray, longest: float)
     told = np.asarray(policy.policy.carries.margin[0])
     planned, jumps = plans[:, 1:-1], np.linalg.norm(np.diff(policy.plans, axis=1), axis=-1)
     at = np.minimum(plans[:, :-1], plans[:, 1:]) < margin + AT
-    single = shielded.acting(disc=discs[:1])
     return {
         "states_inside": 100 * float((planned < -1e-6).mean()),
         "plans_inside": 100 * float((planned < -1e-6).any(1).mean()),
         "worst": float(planned.min()),
         "told_unsafe": 100 * float((told < -1e-6).mean()),
-        "trapped": 100 * float((at & (jumps > longest)).any(1).mean()),
+        "trapped": 100 * float((at & (jumps > TRAP * longest)).any(1).mean()),
         "jump": float(jumps.max(1).mean()),
         "episodes_inside": 100 * float((paths < 0).any(1).mean()),
         "success": 100 * float(scores.successes.mean()),
         "return": float(scores.returns.mean()),
         "normalised": float(scores.normalised.mean()),
         "interval": [scores.estimates["normalised"].episodes.low, scores.estimates["normalised"].episodes.high],
-        "milliseconds": first_action_ms(RunPolicy(single)),
+        "milliseconds": first_action_ms(RunPolicy(shielded.acting(disc=discs[:1]), 0)),
     }, policy
 
 

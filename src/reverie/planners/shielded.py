@@ -70,7 +70,8 @@ class Guard:
         values, normals = self.measured(before, held)
         if shield.shield == "gradient":
             near = values < GRADIENT_WITHIN
-            return after + shield.barrier_push * (jnp.where(near, 1.0, 0.0)[..., None] * normals).sum(-2)
+            push = shield.barrier_push * jnp.where(near[..., None], normals, 0.0).sum(-2)
+            return jax.lax.cond(near.any(), lambda: after + push, lambda: after)
         start, end = (shield.floor(levels * time) for time in (row.start.t, row.end.t))
         least = end - start - shield.barrier_rate * (values - start)
         deficits = least - jnp.einsum("...kd,...d->...k", normals, after - before, precision="highest")
