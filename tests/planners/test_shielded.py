@@ -21,8 +21,10 @@ from reverie.cli import main
 from reverie.data import Dataset, MinMax, Spec
 from reverie.diffusion import SOLVERS, value_gradient
 from reverie.errors import ReverieError, ReverieWarning, RunError
+from reverie.planners.composed import compose_runs
 from reverie.planners.shielded import Guard, shield_run, shielded
 from reverie.training import Run
+from reverie.training.adapting import check_plans
 
 H, N = 16, 1000
 DATA = Dataset.from_arrays(
@@ -251,6 +253,14 @@ def test_what_denoises_no_windows_is_refused():
         shield_run(SimpleNamespace(algorithm=planners.LDCQ()), ["disc"])
     with pytest.raises(ReverieError, match="'disk' is unknown"):
         shield_run(run_of("diffuser-maze"), ["disk"])
+
+
+def test_a_shielded_run_is_neither_composed_nor_adapted():
+    run = shield_run(run_of("decision-diffuser"), ["upper:0"])
+    with pytest.raises(RunError, match="A shielded run of decision-diffuser cannot be composed"):
+        compose_runs([run, run])
+    with pytest.raises(RunError, match="diffuser is shielded, and cannot learn so"):
+        check_plans(shield_run(run_of("diffuser"), ["upper:0"]))
 
 
 def test_a_shielded_run_is_exported_and_loaded(tmp_path):

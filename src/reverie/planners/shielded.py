@@ -1,4 +1,4 @@
-"""SafeDiffuser (Xiao, Wang, Gan, Hasani, Lechner & Rus 2023, "SafeDiffuser: Safe Planning with Diffusion Probabilistic
+"""SafeDiffuser (Xiao, Wang, Gan & Rus 2023, "SafeDiffuser: Safe Planning with Diffusion Probabilistic
 Models"), around any planner that denoises windows of observations.
 
 After every step of the chain each row is moved, as little as may be, so that barriers b(state) >= 0 hold, linearised at
@@ -65,7 +65,7 @@ class Guard:
         return values, jnp.where(held[..., None, :], 0.0, normals)
 
     def step(self, held, before, after, row):
-        """`after`, a step's proposal, moved so that the barriers hold as seen from `before` (eq. 6 of the paper)."""
+        """`after`, a step's proposal, moved so that the barriers hold as seen from `before`."""
         shield, levels = self.shield, self.shield.diffusion_steps
         values, normals = self.measured(before, held)
         if shield.shield == "gradient":

@@ -48,7 +48,7 @@ def disc(state, parameters):
 
 
 def ellipse(state, parameters):
-    """Outside of the super-ellipse |x/a|^4 + |y/b|^4 = 1 about a centre (Xiao et al. 2023, section 4.1): no more than
+    """Outside of the super-ellipse |x/a|^4 + |y/b|^4 = 1 about a centre (Xiao et al. 2023): no more than
     the distance from it."""
     axes = jnp.maximum(parameters[2:], 1e-6)
     ratio = _offset(state, parameters[:2]) / axes
