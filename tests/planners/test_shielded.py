@@ -161,7 +161,7 @@ def test_a_half_plane_is_approached_at_the_rate_and_not_crossed(rate):
     rows = jnp.asarray([[[0, 0, 0.7, 0.4, 0, 0]], [[0, 0, -0.7, -0.4, 0, 0]]], jnp.float32)
     time = SimpleNamespace(start=SimpleNamespace(t=0.5), end=SimpleNamespace(t=0.4))
     first, normals = guard.measured(rows)
-    step = jax.jit(lambda rows: guard.step(False, rows, rows - 0.5 * normals[..., 0, :], time))
+    step = jax.jit(lambda rows: guard.step(False, rows, rows - 2 * normals[..., 0, :], time))
     for n in range(1, 4):
         rows = step(rows)
         np.testing.assert_allclose(guard.measured(rows)[0], (1 - rate) ** n * first, atol=1e-5)
@@ -172,15 +172,15 @@ def test_shields_harden_in_the_last_levels():
     level = jnp.arange(41.0)
     floors = varying.floor(level)
     assert floors[0] == pytest.approx(0.02) and floors[-1] == pytest.approx(0.02 - 1, abs=1e-3)
-    assert (jnp.diff(floors) < 0).all() and floors[5] == pytest.approx(0.02 - 0.5, abs=0.01)
+    assert (jnp.diff(floors)[:12] < 0).all() and floors[5] == pytest.approx(0.02 - 0.5, abs=0.01)
     np.testing.assert_array_equal(relaxed.slack(level), np.where(level < 10, 0, 100))
     assert (relaxed.floor(level), varying.slack(level), MAZE.floor(level)) == (0.02, 0.0, 0.01)
 
 
 # Planners.
 
-GOALS = {"diffuser-maze": {}, "hierarchical-diffuser": {"low_multipliers": (1,), "jump": 3, "horizon": 4}}
-GOALS |= {"comp-diffuser": {"overlap": 4, "horizon": 8, "chunk_count": 2, "candidates": 2, "parallel": True}}
+GOALS = {"diffuser-maze": {}, "hierarchical-diffuser": {"low_multipliers": (1,), "jump": 3, "horizon": 3}}
+GOALS |= {"comp-diffuser": {"overlap": 4, "stride": 1, "chunk_count": 2, "parallel": True}}
 REWARDS = {"diffuser": {"candidates": 2, "horizon": 8, "multipliers": (1, 2)}, "diffusion-veteran": {}}
 REWARDS["decision-diffuser"] = {"multipliers": (4,), "width": 8, "hidden": (8,), "horizon": 4}
 SMALL = {"width": 32, "multipliers": (1,), "diffusion_steps": 3, "horizon": 8, "candidates": 2, "heads": 2}
@@ -209,7 +209,7 @@ def seen(name, place=(-1.0, -0.5)):
 def test_every_planner_of_windows_keeps_what_it_plans_clear(name):
     """With a bound on an entry besides; the carry says by how much. Without a shield it does not hold."""
     run = run_of(name)
-    told = {"disc": [[0.2, 0.2, 0.6]], "upper:1": [[0.7]]}
+    told = {"disc": [[0.2, -0.3, 0.3]], "upper:1": [[0.0]]}
     policies = [shield_run(run, ["disc", "upper:1"], shield=way, **told).policy() for way in ("robust", "none")]
     with pytest.warns(ReverieWarning, match="breaks a barrier") if name in GOALS else warnings.catch_warnings():
         carries = [policy.act(seen(name), policy.reset(seed=3))[1][1] for policy in policies]
@@ -267,7 +267,7 @@ def test_a_shielded_run_is_exported_and_loaded(tmp_path):
     run = shield_run(run_of("diffuser-maze"), ["disc"], disc=[[0.0, 0.0, 0.3]])
     run.export(tmp_path / "shielded.safetensors")
     loaded = reverie.load(tmp_path / "shielded.safetensors")
-    assert loaded.algorithm == run.algorithm and loaded.name == run.name
+    assert loaded.algorithm == run.algorithm and loaded.asked == run.asked
 
 
 def test_the_command_line_names_barriers(monkeypatch, capsys):

@@ -166,16 +166,18 @@ class Shield(Settings):
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Carry:
         planner: Any = super()
-        self.check_satisfiable(spec, self._told(wishes), n)
-        return Carry(planner.reset(spec, n, wishes), self._told(wishes), *(jnp.full(n, jnp.inf) for _ in range(2)))
+        told = self._told(wishes)
+        self.check_satisfiable(spec, told, n)
+        own = planner.reset(spec, n, {name: wish for name, wish in wishes.items() if name not in told})
+        return Carry(own, told, *(jnp.full(n, jnp.inf) for _ in range(2)))
 
     def rewish(self, carry: Carry, wishes: Wishes) -> Carry:
         """Obstacles that have moved count from the next plan on."""
         planner: Any = super()
-        own = carry.own
+        moved, own = self._told(wishes), carry.own
         if hasattr(planner, "rewish"):
-            own = planner.rewish(own, {name: wish for name, wish in wishes.items() if name not in carry.told})
-        return carry._replace(own=own, told=carry.told | self._told(wishes))
+            own = planner.rewish(own, {name: wish for name, wish in wishes.items() if name not in moved})
+        return carry._replace(own=own, told=carry.told | moved)
 
     def _told(self, wishes: Wishes) -> dict[str, jax.Array]:
         names = [kind.name for kind in self.kinds if kind.barrier.parameters and kind.name in wishes]
