@@ -5,6 +5,7 @@ nothing is trained.
 """
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -93,15 +94,15 @@ def test_a_thousand_plans_across_a_disc_keep_out_of_it(way):
 
 
 def test_plain_gradients_are_not_enough():
-    start, goal = ends(100)
+    start, goal = ends()
     margins = planned(replace(MAZE, shield="gradient"), lines(start, goal), {"disc": across(start, goal)})[1]
     assert 0.5 < (margins < 0).mean() < 1.0
 
 
 @pytest.mark.parametrize("way", [*VARIANTS, "gradient", "afterwards"])
 def test_what_is_far_changes_no_bit(way):
-    start, goal = ends(50)
-    mean, told = lines(start, goal), {"disc": jnp.full((50, 1, 3), 30.0).at[..., 2].set(1.0)}
+    start, goal = ends()
+    mean, told = lines(start, goal), {"disc": jnp.full((N, 1, 3), 30.0).at[..., 2].set(1.0)}
     free, _ = planned(replace(MAZE, shield="none"), mean, told)
     np.testing.assert_array_equal(planned(replace(MAZE, shield=way), mean, told)[0], free)
 
@@ -116,7 +117,7 @@ def test_every_solver_keeps_out(solver):
 
 def test_guidance_goes_on_beside_it():
     """Towards a larger y, which half of the plans reach around the other side."""
-    start, goal = ends(200)
+    start, goal = ends()
     mean, told = lines(start, goal), {"disc": across(start, goal)}
     plain, _ = planned(MAZE, mean, told)
     rows, margins = planned(MAZE, mean, told, True)
@@ -134,13 +135,13 @@ def inside(state):
     return 0.8 - jnp.square(state[:2]).sum()
 
 
-@pytest.mark.parametrize(("barriers", "most"), [((squared,), 1.3), ((inside,), 1.3), ((squared, inside), 1.3)])
-def test_ones_own_function_holds_also_where_it_is_flat_or_curves_the_wrong_way(barriers, most):
+@pytest.mark.parametrize("barriers", [(squared,), (squared, inside)])
+def test_ones_own_function_holds_also_where_it_is_flat_or_curves_the_wrong_way(barriers):
     """Lines go exactly through the centre, or leave the room; rows stay in range."""
     start = ends(200)[0] / 2
     rows, margins = planned(replace(MAZE, barriers=barriers), lines(start, -start * (1 + (inside in barriers))), {})
     assert margins.min() >= -1e-6
-    assert np.isfinite(rows).all() and np.abs(rows).max() < most
+    assert np.isfinite(rows).all() and np.abs(rows).max() < 1.3
 
 
 def test_ten_at_once_hold_where_they_leave_room():
@@ -207,24 +208,19 @@ def seen(name, place=(-1.0, -0.5)):
 
 @pytest.mark.parametrize("name", [*GOALS, *REWARDS])
 def test_every_planner_of_windows_keeps_what_it_plans_clear(name):
-    """With a bound on an entry besides; the carry says by how much. Without a shield it does not hold."""
-    run = run_of(name)
+    """With a bound on an entry besides, which the goal breaks; the carry says by how much."""
     told = {"disc": [[0.2, -0.3, 0.3]], "upper:1": [[0.0]]}
-    policies = [shield_run(run, ["disc", "upper:1"], shield=way, **told).policy() for way in ("robust", "none")]
-    with pytest.warns(ReverieWarning, match="breaks a barrier") if name in GOALS else warnings.catch_warnings():
-        carries = [policy.act(seen(name), policy.reset(seed=3))[1][1] for policy in policies]
-    kept, free = (float(carry.margin[0]) for carry in carries)
-    if name == "diffusion-veteran":
-        assert kept == free == np.inf  # it keeps no plan
-    else:
-        assert free < 0 <= kept + 1e-6
-    assert (carries[0].given[0] < 0) == (name in GOALS)
+    policy = shield_run(run_of(name), ["disc", "upper:1"], **told).policy()
+    with pytest.warns(ReverieWarning, match="breaks a barrier in 1 of 1") if name in GOALS else nullcontext():
+        _, (_, carry) = policy.act(seen(name), policy.reset(seed=3))
+    assert -1e-6 <= carry.margin[0] < np.inf or name == "diffusion-veteran"  # which keeps no plan
+    assert (carry.given[0] < 0) == (name in GOALS)
 
 
 def test_obstacles_are_each_environments_own_and_may_move():
     """The second plan, of another disc in the second environment, is another there alone."""
-    algorithm = replace(shield_run(run_of("diffuser-maze"), ["disc"], disc=[[0.0, 0.0, 0.3]]).algorithm)
-    run = run_of("diffuser-maze")
+    run = shield_run(run_of("diffuser-maze"), ["disc"])
+    algorithm = run.algorithm
     state, spec = run.state(), run.spec
     observation = {key: np.stack([value] * 2) for key, value in seen("diffuser-maze").items()}
     act = jax.jit(partial(algorithm.act, state, spec))
