@@ -178,7 +178,8 @@ def draw(discs: np.ndarray, options: argparse.Namespace, path: Path, episodes: i
     from matplotlib.patches import Circle
 
     ways, maze = options.ways, find_maze(MAZE)
-    chosen = np.argsort(-discs[:, 2])[:episodes]
+    with np.load(kept(options.out, ways[0], options.margins[0])) as file:
+        chosen = np.argsort(distance(discs, file["plans"]).min(1))[:episodes]  # those deepest in without a shield
     with page(1.9 * len(ways), 1.9 * episodes) as figure:
         grid = figure.subplots(episodes, len(ways), squeeze=False)
         for line, episode in zip(grid, chosen, strict=True):
@@ -188,7 +189,7 @@ def draw(discs: np.ndarray, options: argparse.Namespace, path: Path, episodes: i
                 draw_walls(axes, maze, [driven_path], plan[0], plan[-1])
                 axes.scatter(*plan.T, s=8, facecolor="white", edgecolor=INK, linewidths=0.6, zorder=3)
                 axes.add_patch(Circle(discs[episode, :2], discs[episode, 2], color="#c0392b", alpha=0.35, linewidth=0))
-                axes.set_title(way if line is grid[0] else "", fontsize=9)
+                axes.set_title(way, fontsize=9)
         save(figure, path)
 
 

@@ -27,7 +27,7 @@ from reverie.wishes import Wish, Wishes
 Way = Literal["robust", "relaxed", "time-varying", "gradient", "afterwards", "none"]
 GRADIENT_WITHIN = 0.1
 """Distance from a barrier, in its units, within which plain gradients push (the paper's baseline)."""
-CORRECTIONS = 30
+CORRECTIONS = 15
 """Newton steps of a finished plan, at most; where barriers are convex in network units none is needed."""
 TRIED = 512
 """Random states in which one is sought that satisfies all barriers."""
