@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, plans, scaling, schedules, steps, timing
+from benchmarks import cleandiffuser, peers, plans, scaling, schedules, shields, steps, timing
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
 from benchmarks.workloads import (
@@ -229,6 +229,15 @@ def test_plans_writes_a_row_a_setting_at_the_sizes_that_are_asked_for(tmp_path, 
     assert (tmp_path / "plans.md").read_text().count("| ldcq | hopper | recipe |") == 1
     assert (tmp_path / "plans.png").stat().st_size > 1000
     assert "following" in capsys.readouterr().out
+
+
+def test_shields_are_timed_beside_the_plan_without_one(tmp_path):
+    words = ["--quick", "--only", "diffuser-maze", "--ways", "robust", "--numbers", "2", "--pairs", "1"]
+    shields.main([*words, "--least", "0", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "shields.json").read_text())["results"]
+    assert [row["shield"] for row in found] == ["none", "robust 2"]
+    assert found[0]["ratio"]["median"] == 1 and found[1]["seconds"] > 0
+    assert (tmp_path / "shields.md").read_text().count("| diffuser-maze |") == 2
 
 
 def test_nfe_is_at_most_the_noise_levels():

@@ -11,6 +11,7 @@ from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
 from reverie.evaluation.diagnosis import check_data, check_run
 from reverie.evaluation.plots import draw_marginals, save
+from reverie.planners.shielded import shield_run
 
 
 def evaluate(
@@ -20,6 +21,7 @@ def evaluate(
     seed: int = 0,
     max_steps: int | None = None,
     budget: float | None = None,
+    barriers: tuple[str, ...] = (),
     acting: tuple[str, ...] = (),
 ) -> None:
     """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
@@ -33,10 +35,14 @@ def evaluate(
         seed: of the starts.
         max_steps: cut episodes after so many steps.
         budget: what an episode may cost, where costs are reported; what the run is asked for unless given.
+        barriers: what the plans of a planner of windows are kept clear of: disc, ellipse, half-plane, upper:ENTRY,
+            lower:ENTRY, or module:function of a state; each as often as there are such, and told by --acting, as in
+            --barriers disc --acting "disc=[[0.5,1,0.3]]" shield=relaxed.
         acting: what to change in acting, as NAME=VALUE: fields of the algorithm (candidates=8 solver=ddim) and
             what it is asked for (target_return=3600).
     """
-    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    trained, changes = reverie.load(run), dict(map(assignment, acting))
+    changed = shield_run(trained, barriers, **changes) if barriers else trained.acting(**changes)
     show(reverie.evaluate(changed, env, episodes, seed, max_steps, budget=budget).table())
 
 

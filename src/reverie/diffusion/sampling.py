@@ -52,6 +52,7 @@ def sample(
     solver: Solver | str = "ddpm",
     schedule: str | None = None,
     guide: Callable | None = None,
+    shield: Callable | None = None,
     project: Hooks = None,
     clip_x0: tuple | None = None,
     clip_x: tuple | None = None,
@@ -67,6 +68,7 @@ def sample(
     denoiser: (x, t) -> x0_hat with a scalar t.
     solver, schedule: a Solver or a name in `SOLVERS`; a name in `SCHEDULES`, or None for the process's own.
     guide: (x, row) -> x before each evaluation (value gradients; one-stage solvers only).
+    shield: (x, moved, row) -> x, of x before each evaluation and as the step then leaves it, and before `project`.
     project: hook (x, t) -> x on the first x and after every step (inpainting, a safe set); or several, in order.
     clip_x0, clip_x: (low, high) for x0_hat, and for x after every step.
     temperature, noise_temperature: scales of the initial noise and of the steps' noise.
@@ -96,6 +98,7 @@ def sample(
     def evaluate(carry, inputs):
         x, memory = carry
         row, index = inputs
+        before = x
         fresh = jnp.zeros_like(x)
         if solver.noisy:
             fresh = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
@@ -107,7 +110,8 @@ def sample(
         x0 = denoiser(x, row.level.t)
         x0 = x0 if clip_x0 is None else jnp.clip(x0, *clip_x0)
         x, memory = solver.step(row, x, x0, fresh, memory)
-        x = settle(x if clip_x is None else jnp.clip(x, *clip_x), row.end.t)
+        x = x if clip_x is None else jnp.clip(x, *clip_x)
+        x = settle(shield(before, x, row) if shield else x, row.end.t)
         return (x, memory), (x if history else None)
 
     first_key, noise_key = jax.random.split(key)

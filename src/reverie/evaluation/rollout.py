@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces, shown
 from reverie.terminal import Progress
-from reverie.training.inputs import as_input, beside, check_feedback, signals_of
+from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of
 from reverie.training.run import Run, check_acts
 from reverie.wishes import resolve
 
@@ -161,6 +161,7 @@ class RunPolicy:
             (seen, {name: brought[name] for name in self.signals}),
         )
         actions, self.carries, self._key = _act(run.algorithm, run.states, run.spec, self.carries, *inputs, self._key)
+        notice(run.algorithm, self.carries)
         return np.asarray(actions).reshape(-1, *actions.shape[2:])
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.diffusion import SOLVERS, classifier_free, inpaint, sample
+from reverie.diffusion import SOLVERS, classifier_free, inpaint
 from reverie.errors import ReverieError
 from reverie.networks import TemporalUNet
 from reverie.planning import (
@@ -132,6 +132,7 @@ class CompDiffuser(AnewPlanner):
     def plan(self, state: GoalState, spec: Spec, observation, key):
         chunks = self.compose(state, spec, observation, key)
         ways = join(chunks, self.overlap, self.blend)
+        ways = self.joined(ways, self.inpaint_mask(ways.shape[-2], self.blocks(spec)))
         if self.candidates == 1:
             return ways[:, 0]
         return best_plans(ways, -self.gaps(state.denoiser_ema, chunks, ways, jax.random.fold_in(key, 2)))
@@ -157,13 +158,8 @@ class CompDiffuser(AnewPlanner):
         solver = SOLVERS[self.solver]
         if not self.parallel:
             solver = interleaved(solver, lambda x, k, row: predict(x, k, row.level.t, row.end.t))
-        return sample(
-            *(self.process, (lambda x, t: predict(x, place, t, t)) if self.parallel else (lambda x, t: x), key, shape),
-            nfe=self.nfe or self.diffusion_steps,
-            solver=solver,
-            project=inpaint(mask, values),
-            history=history,
-        )
+        denoiser = (lambda x, t: predict(x, place, t, t)) if self.parallel else (lambda x, t: x)
+        return self.denoise(denoiser, key, values, mask, solver=solver, history=history)
 
     def predictor(self, net: Any, ends):
         """`(x [..., C, H, D], chunks' numbers, t, the left neighbours' t) -> x0_hat` of these chunks: all of

@@ -99,6 +99,8 @@ def _of(wishes: Wishes, number: int, names: Mapping[str, Wish]) -> dict[str, Any
 
 def _check(run: Any, first: Any) -> None:
     name, spec, known = run.algorithm.name, run.spec, first.spec
+    if hasattr(run.algorithm, "barriers"):
+        raise RunError(f"A shielded run of {name} cannot be composed; compose the runs without their shields.")
     if not all(hasattr(run.algorithm, each) for each in ("denoiser", "follow")):
         raise RunError(f"{name} has no denoiser of windows that could be composed; give runs of decision-diffuser.")
     for what, mine, other in (

@@ -114,6 +114,11 @@ class GoalPlanner(WindowDiffusion):
         planned = rows[..., self.blocks(spec).slice("observations")]
         return _columns(spec.denormalise, spec.observation_dim, planned)
 
+    def followed(self, spec: Spec, observation, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """The plans and, of their rows, the first and the last, the start and the goal."""
+        rows = jnp.arange(carry.rows.shape[1])
+        return carry.rows, jnp.broadcast_to((rows == 0) | (rows == len(rows) - 1), carry.rows.shape[:2])
+
     # What is known of a window.
 
     def goal_columns(self, blocks: Blocks) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from reverie.configs import EMA, Adam, SampleOptions, Sampling
 from reverie.data import Spec
 from reverie.data.blocks import Blocks
-from reverie.diffusion import Process, inpaint, sample, vp_cosine
+from reverie.diffusion import Process, Solver, inpaint, sample, vp_cosine
 from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import TemporalUNet
@@ -108,6 +108,23 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Of plans `[n, H, D]` in network units: `[n, action]` in the environment's units."""
         return spec.denormalise("actions", rows[:, 0, self.blocks(spec).slice("actions")])
 
+    def states_of(self, spec: Spec, rows) -> jax.Array:
+        """Of plans `[..., D]` in network units, what is planned of the observations, in the environment's."""
+        return spec.denormalise("observations", rows[..., self.blocks(spec).slice("observations")])
+
+    def followed(self, spec: Spec, observation, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """The plans `[n, H, D]` of the carry after acting, the observations before them, and which rows were given and
+        not planned: bool `[n, H]`."""
+        rows = self.observed(spec, observation)[:, :1]
+        if jax.tree.leaves(carry):
+            plan = carry if isinstance(carry, Plan) else carry[0]
+            rows = jnp.concatenate([rows, plan.rows], 1)
+        return rows, jnp.broadcast_to(jnp.arange(rows.shape[1]) == 0, rows.shape[:2])
+
+    def joined(self, rows, inpaint_mask) -> jax.Array:
+        """What is made of several denoised windows, `[..., H, D]`, as it is followed."""
+        return rows
+
     def init(self, key, spec: Spec) -> Any:
         net = self.network(key, spec)
         return DenoiserState(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
@@ -149,7 +166,9 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         *,
         last=None,
         levels: int | None = None,
+        solver: Solver | str | None = None,
         guide: Callable | None = None,
+        shield: Callable | None = None,
         project: Callable | tuple[Callable, ...] = (),
         history: bool = False,
         **options: Unpack[SampleOptions],
@@ -158,8 +177,8 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         denoiser (x_t, t) -> x0_hat: the network's own, or guided.
 
         last: a plan, such as the one before, from which the chain starts, noised by so many `levels`;
-        `warm_start_steps` unless given. project: hooks (x, t) -> x of the caller's, before the in-painting of each
-        step, which has the last word.
+        `warm_start_steps` unless given. solver: the planner's unless given. shield, project: of `diffusion.sample`,
+        before the in-painting of each step, which has the last word.
         """
         hooks = project if isinstance(project, tuple) else (project,)
         warm, levels = last is not None, self.warm_start_steps if levels is None else levels
@@ -168,8 +187,9 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
             nfe=levels if warm else self.nfe or self.diffusion_steps,
             warm_start=last,
             start=levels / self.diffusion_steps if warm else None,
-            solver=self.solver,
+            solver=solver or self.solver,
             guide=guide,
+            shield=shield,
             project=(*hooks, inpaint(inpaint_mask, values)),
             history=history,
             **options,

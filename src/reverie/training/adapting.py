@@ -134,6 +134,8 @@ def adapt(
 def check_plans(run: Run) -> None:
     """Raise RunError where the run makes no plans that can be episodes."""
     algorithm = run.algorithm
+    if hasattr(algorithm, "barriers"):
+        raise RunError(f"{algorithm.name} is shielded, and cannot learn so; adapt the run without its shield.")
     if not hasattr(algorithm, "plan") or not {"actions", "observations"} <= set(getattr(algorithm, "parts", ())):
         raise RunError(f"{algorithm.name} makes no plans of actions and observations that it could learn from.")
     if algorithm.stride != 1:

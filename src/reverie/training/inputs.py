@@ -28,6 +28,12 @@ def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
         )
 
 
+def notice(algorithm: Any, carry: Any) -> None:
+    """Let a method that has something to say of its carry, by `notice`, say it."""
+    if hasattr(algorithm, "notice"):
+        algorithm.notice(carry)
+
+
 def beside(state: Any, tree: Any) -> Any:
     """The tree where the state's arrays lie. What acting gives lies there too, and what a first step is given must:
     else the second, whose carry has come to lie elsewhere, is compiled anew."""

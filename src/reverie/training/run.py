@@ -18,7 +18,7 @@ from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating, release
-from reverie.training.inputs import as_input, beside, check_feedback, signals_of, takes_goal
+from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of, takes_goal
 from reverie.training.loop import state_shapes
 from reverie.training.metrics import Table
 from reverie.wishes import Wish, check_known, resolve
@@ -59,7 +59,7 @@ class Run:
     @property
     def name(self) -> str:
         """The algorithm's name, and what `acting` changed."""
-        changed = ", ".join(f"{field}={value}" for field, value in (*self.changes, *self.asked.items()))
+        changed = ", ".join(f"{field}={_said(value)}" for field, value in (*self.changes, *self.asked.items()))
         return self.algorithm.name + (f" ({changed})" if changed else "")
 
     @property
@@ -139,6 +139,11 @@ class Run:
         return self.table.as_columns()
 
 
+def _said(value: Any) -> str:
+    """A value in a run's name: of many numbers their shape alone."""
+    return f"{list(np.shape(value))} numbers" if np.ndim(value) > 1 else str(value)
+
+
 def check_acts(run: Run) -> None:
     """Raise RunError when the run's algorithm does not act."""
     if not isinstance(run.algorithm, Actor):
@@ -180,6 +185,7 @@ class Policy:
             check_goal(self.environment, seen["desired_goal"])
         seen = seen[None] if isinstance(seen, np.ndarray) else {name: part[None] for name, part in seen.items()}
         action, carry = self._step(self._arrays, carry, seen, brought)
+        notice(self.algorithm, carry[1])
         if action.shape != (1, *self.spec.action.shape):
             raise ReverieError(
                 f"{self.algorithm.name}'s act gave actions of shape {list(action.shape)} for one environment; they "
