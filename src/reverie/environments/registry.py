@@ -35,8 +35,8 @@ RETIRED = (
 OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
 """The form of OGBench's ids, and of ours for the five goals of a task in turn."""
 
-PLANAR = ("pusht", "pusht-images", "fork")
-"""Tasks in the plane, which are in this package."""
+PLANAR = ("pusht", "pusht-images", "fork", "meeting")
+"""Tasks in the plane or on a line, which are in this package."""
 
 EXTRAS = {
     "mujoco": "mujoco",
@@ -60,8 +60,9 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             such as "metaworld-coffee-push", with one of Meta-World's 50 tasks (objects and goal drawn anew each
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
-            agent is); "fork", a point that goes round an obstacle; any id that gymnasium knows, such as "Hopper-v5"; or
-            a function without arguments that returns an environment of your own.
+            agent is); "fork", a point that goes round an obstacle; "meeting", two agents that must go to one
+            place; any id that gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an
+            environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -121,6 +122,10 @@ def _make_planar(name: str) -> "gymnasium.Env":
             from reverie.environments.fork import Fork
 
             return Fork()
+        if name == "meeting":
+            from reverie.environments.meeting import Meeting
+
+            return Meeting()
         from reverie.environments.pusht import PushT
 
         return PushT(images=name == "pusht-images")

@@ -83,17 +83,17 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         raise NotImplementedError
 
     def denoising_loss(
-        self, net, batch, key, condition=None, importance=1.0, regulariser: Callable | None = None
+        self, net, batch, key, condition=None, importance=1.0, regulariser: Callable | None = None, mask=None
     ) -> jax.Array:
-        """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
-        does by in-painting the network's output too. `importance` `[B]` weighs the windows; `regulariser` gives what is
-        added, `[B]` of the predictions."""
+        """Of a batch of windows, a scalar. In-painted entries (`inpaint_mask`, or a `mask` that broadcasts to
+        `[B, H, D]`) have no weight, which is what Diffuser's released code does by in-painting the network's output
+        too. `importance` `[B]` weighs the windows; `regulariser` gives what is added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
-        mask = self.inpaint_mask(x.shape[-2], blocks)
+        mask = self.inpaint_mask(x.shape[-2], blocks) if mask is None else mask
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
-            weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
+            weight = weight.at[..., 0, blocks.slice("actions")].mul(self.action_weight)
         options: Any = {"weight": weight, "project": inpaint(mask, x), "regulariser": regulariser}
         return (importance * self.process.loss(net, x, key, condition, **options)).mean()
 
