@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.environments import metaworld
+from reverie.environments import metaworld, particles
 from reverie.environments.pointmaze import MAZES, Maze
 from reverie.errors import ReverieError
 
@@ -45,6 +45,7 @@ EXTRAS = {
     "dm_control": "ogbench",
     "pymunk": "pusht",
     "shapely": "pusht",
+    "mpe2": "multi-agent",
 }
 """The module that is missing and the extra of this package that brings it."""
 
@@ -61,8 +62,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
             agent is); "fork", a point that goes round an obstacle; "meeting", two agents that must go to one
-            place; any id that gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an
-            environment of your own.
+            place; "mpe-spread", "mpe-tag" or "mpe-world" with MPE's teams; any id that gymnasium knows, such as
+            "Hopper-v5"; or a function without arguments that returns an environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -78,6 +79,9 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return _make_ogbench(name)
     if name in PLANAR:
         return _make_planar(name)
+    if name in particles.NAMES:
+        with _explained(name):
+            return particles.make_particles(name)
     return _make_registered(name)
 
 
@@ -185,6 +189,8 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        name, [*MAZES, *metaworld.NAMES, *PLANAR, *particles.NAMES, *known], n=1, cutoff=0.5
+    )
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"
