@@ -5,10 +5,25 @@ from reverie.baselines.bc import BC
 from reverie.baselines.cql import CQL
 from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
+from reverie.baselines.ma_bc import MABC
+from reverie.baselines.ma_td3_bc import MATD3BC
 from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
 from reverie.baselines.td3_bc import TD3BC
 from reverie.baselines.xql import XQL
 
-__all__ = ["AWAC", "BC", "CQL", "IQL", "SAC", "TD3BC", "XQL", "DecisionTransformer", "OneStepRL", "ReBRAC"]
+__all__ = [
+    "AWAC",
+    "BC",
+    "CQL",
+    "IQL",
+    "MABC",
+    "MATD3BC",
+    "SAC",
+    "TD3BC",
+    "XQL",
+    "DecisionTransformer",
+    "OneStepRL",
+    "ReBRAC",
+]
