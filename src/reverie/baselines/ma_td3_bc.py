@@ -31,4 +31,4 @@ class MATD3BC(TD3BC, TeamPolicy):
 
     def q_network(self, key, spec: Spec) -> QNetwork:
         team = team_of_spec(spec)
-        return self.q_network_of(key, team.count * sum(team.widths))
+        return self.q_network_of(key, team.size * sum(team.widths))

@@ -28,7 +28,7 @@ class Team(NamedTuple):
     """Columns of the arrays `[..., A, d]`: of observations, and of actions."""
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Agents."""
         return len(self.observations)
 

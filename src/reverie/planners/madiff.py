@@ -61,7 +61,7 @@ class MADiff(DecisionDiffuser):
 
     def blocks(self, spec: Spec) -> Blocks:
         team = team_of_spec(spec)
-        return Blocks.of(observations=team.count * team.widths[0])
+        return Blocks.of(observations=team.size * team.widths[0])
 
     def network(self, key, spec: Spec) -> JointUNet:
         team = team_of_spec(spec)
@@ -87,16 +87,15 @@ class MADiff(DecisionDiffuser):
         now = (np.arange(horizon) == 0)[:, None] & np.repeat(seen, width, -1)[:, None]
         return now | ~columns(sizes, width).reshape(-1)
 
-    def denoising_loss(self, net, batch, key, condition=None, *arguments, **options):
-        """Of windows of which either all agents' states are known, or those of one, drawn for each window."""
-        known = jnp.asarray(self.known(net.net.sizes, net.net.width, batch["mask"].shape[-1]))
-        if len(known) > 1:
-            key, agent_key = jax.random.split(key)
-            known = known[jax.random.randint(agent_key, batch["index"].shape, 0, len(known))]
-        return super().denoising_loss(net, batch, key, condition, *arguments, **options, mask=known)
+    def held(self, net, x, blocks: Blocks, key) -> jax.Array:
+        """In training either all agents' states are known, or those of one, drawn for each window."""
+        known = jnp.asarray(self.known(net.net.sizes, net.net.width, x.shape[-2]))
+        if len(known) == 1:
+            return known
+        return known[jax.random.randint(jax.random.fold_in(key, 0), x.shape[:1], 0, len(known))]
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple[Plan, given.Asked]:
-        planners = team_of_spec(spec).count if self.execution == "decentralised" else 1
+        planners = team_of_spec(spec).size if self.execution == "decentralised" else 1
         rows = jnp.zeros((n, planners, self.horizon, self.blocks(spec).size))
         return Plan(rows, jnp.zeros(n, jnp.int32)), self.ask(wishes, n)
 
@@ -111,7 +110,7 @@ class MADiff(DecisionDiffuser):
         """Every agent does its part of the plan: of its own where each has one."""
         last, asked = carry
         rows = self.plan(denoiser, spec, observation, last, key)
-        own = own_parts(rows, team_of_spec(spec).count)
+        own = own_parts(rows, team_of_spec(spec).size)
         actions = state.inverse_ema(own[:, 0], own[:, 1]).reshape(len(own), *spec.action.shape)
         actions = jnp.clip(spec.denormalise("actions", actions), spec.action_low, spec.action_high)
         return actions, (Plan(rows, last.step).shifted(), asked)

@@ -20,15 +20,15 @@ class JointInverseDynamics(eqx.Module):
     identity: bool = eqx.field(static=True)
 
     def __init__(self, key, team: Team, *, hidden: tuple[int, ...] = (256, 256), identity: bool = True):
-        self.team, self.identity = team, identity and team.count > 1
+        self.team, self.identity = team, identity and team.size > 1
         size, action = team.widths
-        told = size + team.count * self.identity
+        told = size + team.size * self.identity
         self.net = InverseDynamics(key, told, action, hidden=hidden, target_dim=size)
 
     def __call__(self, observation, next_observation) -> jax.Array:
         state, after = (self._agents(x, self.team.observations) for x in (observation, next_observation))
         if self.identity:
-            who = jnp.broadcast_to(jnp.eye(self.team.count), (*state.shape[:-1], self.team.count))
+            who = jnp.broadcast_to(jnp.eye(self.team.size), (*state.shape[:-1], self.team.size))
             state = jnp.concatenate([state, who], -1)
         actions = self.net(state, after)
         return self._own_actions(actions.reshape(*actions.shape[:-2], -1))
@@ -41,7 +41,7 @@ class JointInverseDynamics(eqx.Module):
 
     def _agents(self, x, sizes: tuple[int, ...]) -> jax.Array:
         """`[..., A * d] -> [..., A, d]`, 0 beyond an agent's own columns."""
-        x = x.reshape(*x.shape[:-1], self.team.count, -1)
+        x = x.reshape(*x.shape[:-1], self.team.size, -1)
         return jnp.where(columns(sizes, x.shape[-1]), x, 0)
 
     def _own_actions(self, actions) -> jax.Array:

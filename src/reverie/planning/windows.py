@@ -78,19 +78,23 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Which entries of a window are known, and held, in training: bool `[H, D]`."""
         raise NotImplementedError
 
+    def held(self, net, x, blocks: Blocks, key) -> jax.Array:
+        """Which entries of the windows x `[B, H, D]` are known in training; bool, broadcasts to x."""
+        return self.inpaint_mask(x.shape[-2], blocks)
+
     def network(self, key, spec: Spec) -> Any:
         """What is trained: `net(x_t, time feature, condition)`, `[..., H, D]` to the same."""
         raise NotImplementedError
 
     def denoising_loss(
-        self, net, batch, key, condition=None, importance=1.0, regulariser: Callable | None = None, mask=None
+        self, net, batch, key, condition=None, importance=1.0, regulariser: Callable | None = None
     ) -> jax.Array:
-        """Of a batch of windows, a scalar. In-painted entries (`inpaint_mask`, or a `mask` that broadcasts to
-        `[B, H, D]`) have no weight, which is what Diffuser's released code does by in-painting the network's output
-        too. `importance` `[B]` weighs the windows; `regulariser` gives what is added, `[B]` of the predictions."""
+        """Of a batch of windows, a scalar. In-painted entries have no weight, which is what Diffuser's released code
+        does by in-painting the network's output too. `importance` `[B]` weighs the windows; `regulariser` gives what is
+        added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
-        mask = self.inpaint_mask(x.shape[-2], blocks) if mask is None else mask
+        mask = self.held(net, x, blocks, key)
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
             weight = weight.at[..., 0, blocks.slice("actions")].mul(self.action_weight)

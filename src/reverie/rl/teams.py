@@ -29,17 +29,17 @@ class TeamActor(eqx.Module):
     @staticmethod
     def sizes(team: Team, joint: bool) -> tuple[int, int]:
         """What `net` takes, and what it gives."""
-        (observed, acted), count = team.widths, team.count
+        (observed, acted), count = team.widths, team.size
         return (count * observed, count * acted) if joint else (observed + count * (count > 1), acted)
 
     def __call__(self, observation) -> Any:
         lead, team = observation.shape[:-1], self.team
-        apart = observation.reshape(*lead, team.count, -1)
+        apart = observation.reshape(*lead, team.size, -1)
         apart = jnp.where(columns(team.observations, team.widths[0]), apart, 0)
         if self.joint:
             return self.net(apart.reshape(observation.shape))
-        if team.count > 1:
-            who = jnp.broadcast_to(jnp.eye(team.count), (*lead, team.count, team.count))
+        if team.size > 1:
+            who = jnp.broadcast_to(jnp.eye(team.size), (*lead, team.size, team.size))
             apart = jnp.concatenate([apart, who], -1)
         return jax.tree.map(lambda x: x.reshape(*lead, -1), self.net(apart))
 
