@@ -31,7 +31,7 @@ ARMS = {
 }
 SMALL: dict[str, Any] = {
     "discount": 1.0, "horizon": 8, "width": 16, "multipliers": (1, 2), "diffusion_steps": 10, "hidden": (32,),
-    "batch_size": 64, "learning_rate": 2e-3, "ema_start": 200, "ema_decay": 0.97, "temperature": 1.0,
+    "batch_size": 64, "learning_rate": 2e-3, "ema_start": 200, "ema_decay": 0.97,
 }  # fmt: skip
 STARTS = (0, 2, 4)
 """Steps since the episode's start, at which an agent tells what the other will do."""
@@ -39,7 +39,7 @@ STARTS = (0, 2, 4)
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=2000)
+    parser.add_argument("--updates", type=int, default=4000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/meeting"))
     options = parser.parse_args(arguments)
@@ -88,8 +88,8 @@ def followed(run: Any, episodes: int) -> dict[str, Any]:
 
 
 def misses(run: Any, data: Dataset, start: int) -> list[float]:
-    """Mean distance of where the first agent, by what it sees `start` steps after the beginning, expects the second from
-    where that is, 0, 1, ... steps later: of all episodes that last so long."""
+    """How far from the truth is where the first agent, by what it sees `start` steps after the beginning, expects the
+    second 0, 1, ... steps later: the mean of all episodes that last so long."""
     algorithm, spec, horizon = run.algorithm, run.spec, run.algorithm.horizon
     begins = data.episodes[np.diff(data.episodes)[:, 0] > start, 0] + start
     carry = algorithm.reset(spec, len(begins), resolve(run.name, run.wishes, {}, len(begins)))

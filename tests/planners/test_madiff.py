@@ -25,7 +25,7 @@ inverse_loss = jax.jit(lambda net, batch: net.loss(batch["observations"], batch[
 loss_of = jax.jit(lambda algorithm, *arguments: algorithm.denoising_loss(*arguments), static_argnums=0)
 
 
-UPDATES = 300
+UPDATES = 400
 denoised = jax.jit(lambda net, *arguments: net(*arguments))
 
 
@@ -258,7 +258,7 @@ def meetings(episodes=256) -> Dataset:
 def test_agents_that_attend_agree_where_others_meet_by_chance(attention):
     """300 plans: chance is 50 %, of which three standard errors are 9."""
     algorithm = replace(
-        BOTH, diffusion_steps=8, batch_size=64, learning_rate=3e-3, decay_updates=UPDATES, ema_start=UPDATES,
+        BOTH, width=16, diffusion_steps=6, batch_size=64, learning_rate=3e-3, decay_updates=UPDATES, ema_start=UPDATES,
         temperature=1.0, guidance_scale=0.0, discount=1.0, agent_attention=attention,
     )  # fmt: skip
     run = reverie.fit(algorithm, meetings(), steps=UPDATES, progress=False)
