@@ -75,7 +75,7 @@ class Joint(gymnasium.Env):
         self.env.close()
 
     def _joined(self, seen: dict[str, np.ndarray]) -> np.ndarray:
-        found = np.zeros(self.observation_space.shape, np.float32)  # type: ignore[arg-type]
+        found = np.zeros((len(self.team), max(self.observation_sizes)), np.float32)
         for i, (agent, size) in enumerate(zip(self.team, self.observation_sizes, strict=True)):
             found[i, :size] = seen[agent]
         return found

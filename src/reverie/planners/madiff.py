@@ -87,7 +87,7 @@ class MADiff(DecisionDiffuser):
         now = (np.arange(horizon) == 0)[:, None] & np.repeat(seen, width, -1)[:, None]
         return now | ~columns(sizes, width).reshape(-1)
 
-    def held(self, net, x, blocks: Blocks, key) -> jax.Array:
+    def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """In training either all agents' states are known, or those of one, drawn for each window."""
         known = jnp.asarray(self.known(net.net.sizes, net.net.width, x.shape[-2]))
         if len(known) == 1:

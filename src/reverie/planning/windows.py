@@ -78,7 +78,7 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Which entries of a window are known, and held, in training: bool `[H, D]`."""
         raise NotImplementedError
 
-    def held(self, net, x, blocks: Blocks, key) -> jax.Array:
+    def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """Which entries of the windows x `[B, H, D]` are known in training; bool, broadcasts to x."""
         return self.inpaint_mask(x.shape[-2], blocks)
 
@@ -94,7 +94,7 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
-        mask = self.held(net, x, blocks, key)
+        mask = self.known_in_training(net, x, blocks, key)
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
             weight = weight.at[..., 0, blocks.slice("actions")].mul(self.action_weight)
