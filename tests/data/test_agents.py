@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import reverie
 from reverie.data import Dataset, Spec, windows
 from reverie.data.agents import Team, columns, flat, join, kept_sizes, split, team_of, team_of_spec
 from reverie.errors import DataError
@@ -76,3 +77,9 @@ def test_what_does_not_fit_is_refused_in_a_sentence(changed, sentence):
     with pytest.raises(DataError, match=sentence) as caught:
         team_of(data(**changed))
     assert str(caught.value).endswith(".")
+
+
+def test_sizes_are_kept_in_a_file(tmp_path):
+    source = f"d4rl:{tmp_path}/team.hdf5"
+    data().save(source)
+    assert team_of(reverie.load_dataset(source)) == team_of(data())
