@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from reverie.collection import make_dataset
-from reverie.collection.meeting import EPISODE
+from reverie.environments.meeting import LIMIT
 
 
 @pytest.fixture(scope="module")
@@ -12,8 +12,8 @@ def data():
 
 def test_in_each_of_the_episodes_the_agents_meet_at_either_place(data):
     ends = data.episodes[:, 1] - 1
-    assert len(data.episodes) == 400 and abs(len(data) / 400 - EPISODE) < 1
-    assert data.infos["success"][ends].all() and (data.rewards == data.infos["success"]).all()
+    assert len(data.episodes) == 400 and len(data) == 400 * LIMIT and not data.terminals.any()
+    assert data.infos["success"][ends].all() and (data.returns == 1).all()
     places = data.infos["places"][ends]
     assert (places[:, 0] == places[:, 1]).all()
     assert abs(places.mean()) < 4 / 400**0.5

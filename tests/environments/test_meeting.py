@@ -13,19 +13,18 @@ def env():
 
 
 def play(env, *moves):
-    """Steps until the end; the last one's results."""
-    told = ()
+    """An episode of the same action: the rewards, and the last step's other results."""
+    rewards = []
     for _ in range(LIMIT):
-        told = env.step(np.array(moves, float)[:, None])
-        if told[2] or told[3]:
-            break
-    return told
+        _, reward, *told = env.step(np.array(moves, float)[:, None])
+        rewards.append(reward)
+    return rewards, *told
 
 
 @pytest.mark.parametrize(("moves", "met"), [((1, 1), 1.0), ((-1, -1), 1.0), ((1, -1), 0.0), ((0.2, 0.1), 1.0)])
-def test_it_ends_where_both_have_arrived_with_a_reward_if_at_one_place(env, moves, met):
-    _, reward, terminal, _, info = play(env, *moves)
-    assert (terminal, reward, info["success"]) == (True, met, bool(met))
+def test_the_reward_is_1_once_where_both_have_arrived_at_one_place(env, moves, met):
+    rewards, terminal, timeout, info = play(env, *moves)
+    assert (sum(rewards), terminal, timeout, info["success"]) == (met, False, True, bool(met))
     np.testing.assert_array_equal(info["places"], np.sign(moves))
 
 
@@ -35,9 +34,10 @@ def test_an_action_is_a_displacement_up_to_its_bound_until_one_has_arrived(env):
     np.testing.assert_allclose(env.step([[-0.1], [-0.1]])[0], [[FARTHEST - 0.1], [0.95]], rtol=1e-6)
 
 
-def test_who_stays_is_cut_at_the_limit(env):
-    _, reward, terminal, timeout, _ = play(env, 0, 1)
-    assert (reward, terminal, timeout) == (0.0, False, True) and env.steps == LIMIT == env.spec.max_episode_steps
+def test_who_stays_has_not_arrived(env):
+    rewards, _, timeout, info = play(env, 0, 1)
+    assert not any(rewards) and timeout and env.steps == LIMIT == env.spec.max_episode_steps
+    assert not info["success"] and info["places"].tolist() == [0, 1]
 
 
 def test_a_seed_fixes_the_start_near_the_middle(env):

@@ -8,11 +8,8 @@ import numpy as np
 from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
-from reverie.environments.meeting import FARTHEST
+from reverie.environments.meeting import FARTHEST, LIMIT
 from reverie.environments.registry import make
-
-EPISODE = 9
-"""Steps of one, about."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,11 @@ class Meetings:
     """Paces, in displacement a step."""
 
     def parts(self, steps: int, seed: int) -> list[Part]:
-        return whole_episodes(steps, EPISODE, 1000, seed)
+        return whole_episodes(steps, LIMIT, 1000, seed)
 
     def collect(self, part: Part, progress: bool = False) -> Rows:
         rng, env = part.rng(), make("meeting")
-        return chained([self._episode(env, rng) for _ in range(part.steps // EPISODE)])
+        return chained([self._episode(env, rng) for _ in range(part.steps // LIMIT)])
 
     def _episode(self, env: Any, rng: np.random.Generator) -> Rows:
         pace = rng.choice([-1, 1]) * rng.uniform(self.slowest, self.fastest, (2, 1))
@@ -65,5 +62,5 @@ def suite() -> Suite:
     return Suite(
         "A meeting: demonstrations of two agents that go to the same of two places",
         "none: points that move as they are told",
-        {"meeting": Entry(Meetings(), 400 * EPISODE, "400 episodes", 0.3, 0.02)},
+        {"meeting": Entry(Meetings(), 400 * LIMIT, "400 episodes", 0.3, 0.02)},
     )

@@ -20,7 +20,7 @@ SPREAD = 0.05
 """Standard deviation of a start, around the middle."""
 FARTHEST = 0.2
 """Displacement of a step."""
-LIMIT = 20
+LIMIT = 14
 """Steps of an episode."""
 
 
@@ -28,31 +28,30 @@ class Meeting(gymnasium.Env):
     """The task.
 
     Observations are the agents' positions, float32 `[2, 1]`, each its own; actions their displacements, float32
-    `[2, 1]` in -0.2..0.2. An agent stays where it has arrived, within 0.1 of a place. An episode ends when both have
-    arrived, with reward 1 if it is at the same place; all other rewards are 0, and after 20 steps it is over. The info
-    has `success`, and `places` `[2]`: -1 or 1 of those that have arrived, else 0.
+    `[2, 1]` in -0.2..0.2. An agent stays where it has arrived, within 0.1 of a place. The reward is 1 at the step at
+    which both have arrived at the same place, else 0. Every episode has 14 steps, so that what has arrived is seen to
+    stay. The info has `success`, from that step on, and `places` `[2]`: -1 or 1 of those that have arrived, else 0.
     """
 
     def __init__(self) -> None:
         self.spec = EnvSpec("meeting", max_episode_steps=LIMIT)
         self.action_space = Box(-FARTHEST, FARTHEST, (2, 1), np.float32)
         self.observation_space = Box(-PLACE - FARTHEST, PLACE + FARTHEST, (2, 1), np.float32)
-        self.positions, self.steps = np.zeros(2), 0
+        self.positions, self.steps, self.met = np.zeros(2), 0, False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        self.positions, self.steps = self.np_random.normal(0.0, SPREAD, 2), 0
+        self.positions, self.steps, self.met = self.np_random.normal(0.0, SPREAD, 2), 0, False
         return self._seen(), {"success": False, "places": self._places()}
 
     def step(self, action: ArrayLike) -> Any:
         moved = np.clip(np.asarray(action, float).reshape(2), -FARTHEST, FARTHEST)
         self.positions = self.positions + np.where(self._places() == 0, moved, 0.0)
         self.steps += 1
-        places = self._places()
-        arrived = bool((places != 0).all())
-        success = arrived and bool(places[0] == places[1])
-        info = {"success": success, "places": places}
-        return self._seen(), float(success), arrived, self.steps >= LIMIT, info
+        places, before = self._places(), self.met
+        self.met = bool(places[0] == places[1] != 0)
+        info = {"success": self.met, "places": places}
+        return self._seen(), float(self.met and not before), False, self.steps >= LIMIT, info
 
     def _seen(self) -> np.ndarray:
         return self.positions.astype(np.float32)[:, None]
