@@ -60,8 +60,8 @@ class Particles:
 
 
 def suite() -> Suite:
-    megabytes = {"mpe-spread": 15.0, "mpe-tag": 14.0, "mpe-world": 33.0}
-    minutes = {"mpe-spread": 0.7, "mpe-tag": 1.0, "mpe-world": 4.0}
+    megabytes = {"mpe-spread": 17.0, "mpe-tag": 17.0, "mpe-world": 42.0}
+    minutes = {"mpe-spread": 0.2, "mpe-tag": 0.3, "mpe-world": 1.0}
     return Suite(
         "Particle worlds: teams that go by rules of ours",
         "mpe2, MIT",
