@@ -246,8 +246,9 @@ def test_barriers_without_room_are_refused_where_they_are_told():
 
 
 def test_what_denoises_no_windows_is_refused():
-    with pytest.raises(RunError, match="ldcq denoises no windows of observations"):
-        shield_run(SimpleNamespace(algorithm=planners.LDCQ()), ["disc"])
+    for planner in (planners.LDCQ(), planners.MADiff()):
+        with pytest.raises(RunError, match=f"{planner.name} denoises no windows of one agent's observations"):
+            shield_run(SimpleNamespace(algorithm=planner), ["disc"])
     with pytest.raises(ReverieError, match="'disk' is unknown"):
         shield_run(run_of("diffuser-maze"), ["disk"])
 

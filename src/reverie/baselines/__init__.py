@@ -6,6 +6,8 @@ from reverie.baselines.cdt import CDT
 from reverie.baselines.cql import CQL
 from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
+from reverie.baselines.ma_bc import MABC
+from reverie.baselines.ma_td3_bc import MATD3BC
 from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
@@ -19,6 +21,8 @@ __all__ = [
     "CDT",
     "CQL",
     "IQL",
+    "MABC",
+    "MATD3BC",
     "SAC",
     "TD3BC",
     "XQL",

@@ -4,7 +4,7 @@ TD3 with a behaviour cloning loss: -lambda Q(s, pi(s)) + (pi(s) - a)^2 with lamb
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from reverie.settings import Count, NonNegative
 
 class State(eqx.Module):
     actor: Optimised
-    target: DeterministicActor
+    target: Any
     critic: Critic
     step: jax.Array
 

@@ -4,7 +4,17 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reverie.collection import fork, locomotion, metaworld, ogbench, pointmaze, pusht, speed
+from reverie.collection import (
+    fork,
+    locomotion,
+    meeting,
+    metaworld,
+    ogbench,
+    particles,
+    pointmaze,
+    pusht,
+    speed,
+)
 from reverie.collection.parts import collecting
 from reverie.collection.recipe import Entry, Suite
 from reverie.data import Dataset
@@ -50,7 +60,9 @@ def nearest(name: str) -> str:
     return f"did you mean {' or '.join(near)}?" if near else "`reverie data list` shows those that can."
 
 
-SUITES: list[Suite] = [module.suite() for module in (pointmaze, locomotion, ogbench, metaworld, pusht, fork, speed)]
+SUITES: list[Suite] = [
+    module.suite() for module in (pointmaze, locomotion, ogbench, metaworld, pusht, fork, speed, meeting, particles)
+]
 DATASETS: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.entries.items()}
 VALIDATION: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.validation.items()}
 """Sets of the same recipes from other random numbers, NAME-val, a tenth as large."""

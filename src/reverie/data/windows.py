@@ -69,6 +69,10 @@ class Windows(View):
             padding=self.padding | zeros,
         )
 
+    def with_rows(self, rows: Rows, padding: Rows) -> "Windows":
+        """With these columns in the place of `rows` and `padding`."""
+        return replace(self, rows=rows, padding=padding)
+
     def index(self, key: Array, batch_size: int) -> Array:
         return jax.random.randint(key, (batch_size,), 0, len(self))
 

@@ -36,14 +36,18 @@ class Reference:
 
 
 _D4RL = "D4RL's reference (measured on the v2 environments)"
+_RULES = "the mean returns of the data sets of random teams and of experts by rule"
 REFERENCES = {
     "HalfCheetah-v5": Reference(-280.178953, 12135.0, _D4RL),
     "Hopper-v5": Reference(-20.272305, 3234.3, _D4RL),
     "Walker2d-v5": Reference(1.629008, 4592.3, _D4RL),
     "Ant-v5": Reference(-325.6, 3879.7, _D4RL),
+    "mpe-spread": Reference(-78.1, -20.4, _RULES),
+    "mpe-tag": Reference(2.4, 85.6, _RULES),
+    "mpe-world": Reference(-6.1, 82.5, _RULES),
 }
 """Random and expert returns (Fu et al. 2020, `d4rl/infos.py`) by today's id. The v5 environments are not the tasks they
-were measured on, so the raw returns stand beside every normalised score."""
+were measured on, so the raw returns stand beside every normalised score. Those of MPE's worlds are of our own data."""
 
 
 @dataclass(frozen=True)

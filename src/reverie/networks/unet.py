@@ -6,7 +6,7 @@ Inside, a window lies time-first, `[H, B, C]`: `convolution` says why.
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -152,19 +152,25 @@ class TemporalUNet(eqx.Module):
         self.cond_dim = cond_dim
 
     def __call__(
-        self, x: Array, t: Array, cond: Condition = None, bottleneck: Callable[[Array], Array] | None = None
+        self,
+        x: Array,
+        t: Array,
+        cond: Condition = None,
+        bottleneck: Callable[[Array], Array] | None = None,
+        skips: Sequence[Callable[[Array], Array]] = (),
     ) -> Array:
-        """`bottleneck` maps the features where they are shortest, `[H / 2^(levels - 1), B, C]`, to others such."""
+        """`bottleneck` maps the features where they are shortest, `[H / 2^(levels - 1), B, C]`, to others such, and
+        `skips`, one a level, those that go past it, `[H / 2^level, B, C]`."""
         check_horizon(x.shape[-2], len(self.up))
         h, embedding = time_first(x), embed(self.time, t, cond, self.cond_dim)
-        skips = []
-        for level in self.down:
+        kept = []
+        for i, level in enumerate(self.down):
             h, features = level(h, embedding)
-            skips.append(features)
+            kept.append(skips[i](features) if skips else features)
         h, _ = self.middle(h, embedding)
         h = h if bottleneck is None else bottleneck(h)
         for level in self.up:
-            h, _ = level(jnp.concatenate([h, skips.pop()], -1), embedding)
+            h, _ = level(jnp.concatenate([h, kept.pop()], -1), embedding)
         return jnp.moveaxis(self.out(self.last(h)), 0, 1).reshape(x.shape)
 
 

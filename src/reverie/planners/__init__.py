@@ -7,6 +7,7 @@ from reverie.planners.diffuser import Diffuser
 from reverie.planners.diffuser_maze import DiffuserMaze
 from reverie.planners.hierarchical import HierarchicalDiffuser
 from reverie.planners.ldcq import LDCQ
+from reverie.planners.madiff import MADiff
 from reverie.planners.trebi import TREBI
 from reverie.planners.veteran import DiffusionVeteran
 
@@ -20,4 +21,5 @@ __all__ = [
     "DiffuserMaze",
     "DiffusionVeteran",
     "HierarchicalDiffuser",
+    "MADiff",
 ]

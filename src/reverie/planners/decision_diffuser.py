@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from reverie.configs import SampleOptions
 from reverie.data import CDF, Dataset, MinMax, Spec, rewards_to_go, windows
 from reverie.data.blocks import Blocks
 from reverie.diffusion import vp_cosine
@@ -29,7 +30,7 @@ class State(eqx.Module):
     denoiser: Optimised
     denoiser_ema: given.Told
     inverse: Optimised
-    inverse_ema: InverseDynamics
+    inverse_ema: Any
     step: jax.Array
 
 
@@ -70,6 +71,10 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     def process(self):
         return vp_cosine(self.diffusion_steps, prediction="eps")
 
+    @property
+    def sample_options(self) -> SampleOptions:
+        return {"clip_x0": (-1, 1), "temperature": self.temperature, "noise_temperature": self.temperature}
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
         if not self.labels and data.rewards is None:
             raise DataError("The data have no rewards, so that nothing can be asked for; give them, or name labels.")
@@ -86,10 +91,13 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     def cond_dim(self, spec: Spec) -> int:
         return self.width
 
+    def inverse_dynamics(self, key, spec: Spec) -> Any:
+        return InverseDynamics(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+
     def init(self, key, spec: Spec) -> State:
         net_key, told_key, inverse_key = jax.random.split(key, 3)
         net = given.Told(told_key, self.network(net_key, spec), given.condition_size(spec), self.cond_dim(spec))
-        inverse = InverseDynamics(inverse_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+        inverse = self.inverse_dynamics(inverse_key, spec)
         denoiser, actor = (Optimised.create(each, self.optimiser) for each in (net, inverse))
         return State(denoiser, net, actor, inverse, jnp.zeros((), jnp.int32))
 
@@ -137,5 +145,4 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     def plan(self, denoiser, spec: Spec, observation, last: Plan, key) -> jax.Array:
         """Plans `[n, H, observation]`, in network units, from observations `[n, observation]`."""
         values, mask = self.observed(spec, observation), self.inpaint_mask(self.horizon, self.blocks(spec))
-        noise: Any = {"temperature": self.temperature, "noise_temperature": self.temperature}
-        return self.replanned(spec, denoiser, key, values, mask, last, clip_x0=(-1, 1), **noise)
+        return self.replanned(spec, denoiser, key, values, mask, last, **self.sample_options)

@@ -276,9 +276,9 @@ def shield_run(run: Any, barriers: Sequence[str | Callable], **acting: Any) -> A
     Raises RunError for a method that denoises no windows of observations, and what `Run.acting` raises.
     """
     planner = run.algorithm
-    if not isinstance(planner, WindowPlanner) or "observations" not in planner.parts:
+    if not isinstance(planner, WindowPlanner) or "observations" not in planner.parts or not planner.shieldable:
         raise RunError(
-            f"{planner.name} denoises no windows of observations, which barriers could be held for; shield a run of "
+            f"{planner.name} denoises no windows of one agent's observations, which barriers could be held for; shield a run of "
             "diffuser, diffuser-maze, decision-diffuser, hierarchical-diffuser or comp-diffuser, say."
         )
     cls = type(planner) if isinstance(planner, Shield) else shielded(type(planner))

@@ -21,7 +21,7 @@ class Plan(NamedTuple):
 
     def shifted(self) -> "Plan":
         """One row on: the window begins at the next step, its last row twice."""
-        return Plan(jnp.concatenate([self.rows[:, 1:], self.rows[:, -1:]], 1), self.step + 1)
+        return Plan(jnp.concatenate([self.rows[..., 1:, :], self.rows[..., -1:, :]], -2), self.step + 1)
 
 
 def replan(rows, anew: tuple[jax.Array, Callable], warm: tuple[jax.Array, Callable] | None = None) -> jax.Array:

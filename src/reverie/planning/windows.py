@@ -41,6 +41,8 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
     role: ClassVar[str] = "planner"
     parts: ClassVar[tuple[str, ...]] = ("actions", "observations")
     """The blocks of a window, in order."""
+    shieldable: ClassVar[bool] = True
+    """Whether a row of a plan is one state, for which barriers can be held."""
 
     horizon: Count = 32
     """Rows of a window."""
@@ -78,6 +80,10 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         """Which entries of a window are known, and held, in training: bool `[H, D]`."""
         raise NotImplementedError
 
+    def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
+        """Which entries of the windows x `[B, H, D]` are known in training; bool, broadcasts to x."""
+        return self.inpaint_mask(x.shape[-2], blocks)
+
     def network(self, key, spec: Spec) -> Any:
         """What is trained: `net(x_t, time feature, condition)`, `[..., H, D]` to the same."""
         raise NotImplementedError
@@ -90,10 +96,10 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         added, `[B]` of the predictions."""
         blocks = Blocks.like(batch, self.parts)
         x = blocks.join(batch)
-        mask = self.inpaint_mask(x.shape[-2], blocks)
+        mask = self.known_in_training(net, x, blocks, key)
         weight = jnp.where(mask, 0.0, 1.0)
         if "actions" in self.parts:
-            weight = weight.at[0, blocks.slice("actions")].mul(self.action_weight)
+            weight = weight.at[..., 0, blocks.slice("actions")].mul(self.action_weight)
         options: Any = {"weight": weight, "project": inpaint(mask, x), "regulariser": regulariser}
         return (importance * self.process.loss(net, x, key, condition, **options)).mean()
 

@@ -12,6 +12,7 @@ from .policy import StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
 from .soft import SoftActor, SoftActorCritic
+from .teams import TeamActor, TeamPolicy
 
 __all__ = [
     "IMPLICIT_LOSSES",
@@ -38,6 +39,8 @@ __all__ = [
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
+    "TeamActor",
+    "TeamPolicy",
     "WithCritics",
     "advantage_weighted_loss",
     "best",

@@ -1,0 +1,64 @@
+"""Policies of several agents in a row: one network for each, or one for all together."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.data import Dataset, Spec
+from reverie.data.agents import Team, columns, kept_sizes, team_of
+from reverie.data.views import Transitions
+from reverie.protocols import Feedback
+
+from .policy import StepPolicy
+
+
+class TeamActor(eqx.Module):
+    """Actions of A agents, side by side: `[..., A * d] -> [..., A * action]`, or a distribution of such.
+
+    Independent, each agent's are those of the same network for its own observation and its number; `joint`, one network
+    has all agents' observations and gives all actions.
+    """
+
+    net: Any
+    team: Team = eqx.field(static=True)
+    joint: bool = eqx.field(static=True)
+
+    @staticmethod
+    def sizes(team: Team, joint: bool) -> tuple[int, int]:
+        """What `net` takes, and what it gives."""
+        (observed, acted), count = team.widths, team.size
+        return (count * observed, count * acted) if joint else (observed + count * (count > 1), acted)
+
+    def __call__(self, observation) -> Any:
+        lead, team = observation.shape[:-1], self.team
+        apart = observation.reshape(*lead, team.size, -1)
+        apart = jnp.where(columns(team.observations, team.widths[0]), apart, 0)
+        if self.joint:
+            return self.net(apart.reshape(observation.shape))
+        if team.size > 1:
+            who = jnp.broadcast_to(jnp.eye(team.size), (*lead, team.size, team.size))
+            apart = jnp.concatenate([apart, who], -1)
+        return jax.tree.map(lambda x: x.reshape(*lead, -1), self.net(apart))
+
+
+@dataclass(frozen=True)
+class TeamPolicy(StepPolicy):
+    """A policy without memory of several agents, that sees their columns side by side."""
+
+    def spec(self, data: Dataset) -> Spec:
+        spec = super().spec(data)
+        return replace(spec, kept=spec.kept | kept_sizes(team_of(data)))
+
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        team_of(data)  # which refuses what is no team's
+        view, spec = super().prepare(data, spec)
+        return Transitions({name: x.reshape(len(x), -1) if x.ndim == 3 else x for name, x in view.rows.items()}), spec
+
+    def act(self, state, spec: Spec, observation, carry, feedback: Feedback, key):
+        n = len(observation)
+        seen = spec.normalise("observations", observation).reshape(n, -1)
+        action = self.choose(state, spec, seen, key).reshape(n, *spec.action.shape)
+        return spec.denormalise("actions", jnp.clip(action, -1, 1)), carry
