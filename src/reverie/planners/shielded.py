@@ -278,8 +278,8 @@ def shield_run(run: Any, barriers: Sequence[str | Callable], **acting: Any) -> A
     planner = run.algorithm
     if not isinstance(planner, WindowPlanner) or "observations" not in planner.parts or not planner.shieldable:
         raise RunError(
-            f"{planner.name} denoises no windows of one agent's observations, which barriers could be held for; shield a run of "
-            "diffuser, diffuser-maze, decision-diffuser, hierarchical-diffuser or comp-diffuser, say."
+            f"{planner.name} denoises no windows of one agent's observations, which barriers could be held for; shield "
+            "a run of diffuser, diffuser-maze, decision-diffuser, hierarchical-diffuser or comp-diffuser, say."
         )
     cls = type(planner) if isinstance(planner, Shield) else shielded(type(planner))
     values = {each.name: getattr(planner, each.name) for each in fields(planner)}
