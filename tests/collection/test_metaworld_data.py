@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from reverie.collection import DATASETS, make_dataset
-from reverie.collection.metaworld import SIZE, Scripted
+from reverie.collection.metaworld import SIZE, Scripted, Several
 from reverie.collection.recipe import Part
-from reverie.environments.metaworld import TASKS
+from reverie.environments.metaworld import MT10, TASKS
 from reverie.errors import DataError
+from reverie.planning.sentences import sentences_of
 
 pytest.importorskip("metaworld")
 
@@ -75,3 +76,25 @@ def test_all_tasks_have_names_and_a_typo_gets_the_nearest():
     assert {f"metaworld-{task}" for task in TASKS} <= DATASETS.keys()
     with pytest.raises(DataError, match="did you mean metaworld-coffee-push or"):
         make_dataset("metaworld-cofee-push")
+
+
+def test_several_tasks_have_equal_shares_each_as_by_itself_and_are_told_in_words():
+    recipe = Several("metaworld-mt2", ("reach", "drawer-open"))
+    parts = recipe.parts(81, 3)
+    assert [(part.index, part.steps, part.task) for part in parts] == [(0, 41, 0), (1, 40, 1)]
+    rows = [recipe.collect(part) for part in parts]
+    alone = Scripted("metaworld-drawer-open").collect(Part(1, 40, 3))
+    for name, column in alone.items():
+        np.testing.assert_array_equal(rows[1][name], column)
+    made = recipe.dataset({name: np.concatenate([each[name] for each in rows]) for name in rows[0]}, 81, 3)
+    assert sentences_of(made) == ["reach", "drawer open"]
+    np.testing.assert_array_equal(made.infos["task"], 41 * [0] + 40 * [1])
+    assert "environment" not in made.attributes
+    np.testing.assert_array_equal(made.episodes, [[0, 41], [41, 81]])
+
+
+def test_the_sets_of_several_tasks_are_meta_worlds_own():
+    from metaworld.env_dict import MT10_V3, MT50_V3
+
+    assert {f"{task}-v3" for task in MT10} == set(MT10_V3)
+    assert {f"{task}-v3" for task in TASKS} == set(MT50_V3)

@@ -79,3 +79,17 @@ def test_without_the_package_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "metaworld", None)
     with pytest.raises(ReverieError, match=r"needs metaworld.*'reverie\[metaworld\]'"):
         metaworld.make_metaworld("metaworld-reach")
+
+
+def test_several_tasks_come_in_turn_and_each_is_as_by_itself():
+    several = make("metaworld-mt10")
+    assert several.tasks == 10
+    several.episode = 14  # of a method's evaluation; 4 is drawer-open
+    seen, info = several.reset(seed=7)
+    alone, _ = make("metaworld-drawer-open").reset(seed=7)
+    np.testing.assert_array_equal(seen, alone)
+    assert info["task"] == 5 and list(several.made) == ["metaworld-drawer-open"]
+    _, reward, *_, info = several.step(np.zeros(4, np.float32))
+    assert info["task"] == 5 and "success" in info and np.isfinite(reward)
+    several.episode = None
+    assert several.reset()[1]["task"] == 6

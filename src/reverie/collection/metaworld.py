@@ -3,14 +3,14 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
 
 from reverie.collection.recipe import Entry, Part, Rows, Suite, cut
 from reverie.data import Dataset
-from reverie.environments.metaworld import LIMIT, NAMES, TASKS, make_metaworld, scripted_policy
+from reverie.environments.metaworld import LIMIT, NAMES, PREFIX, SETS, TASKS, in_words, make_metaworld, scripted_policy
 
 SIZE = 20 * LIMIT
 """Steps of a part."""
@@ -84,6 +84,45 @@ class Scripted:
         )
 
 
+@dataclass(frozen=True)
+class TaskPart(Part):
+    """Of one of several tasks."""
+
+    task: int
+    """Its number among them."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """Episodes of several tasks by `Scripted`, equally many steps of each, and each task's name in words: the attribute
+    "tasks" lists them, `infos["task"]` [N] is the number of a step's."""
+
+    name: str
+    tasks: tuple[str, ...]
+    noise: float = 0.1
+
+    def parts(self, steps: int, seed: int) -> list[TaskPart]:
+        found: list[TaskPart] = []
+        for task in range(len(self.tasks)):
+            share = steps // len(self.tasks) + (task < steps % len(self.tasks))
+            found += [TaskPart(len(found) + part.index, part.steps, seed, task) for part in cut(share, SIZE, seed)]
+        return found
+
+    def collect(self, part: TaskPart, progress: bool = False) -> Rows:
+        rows = self._of(part.task).collect(part)
+        return {**rows, "task": np.full(part.steps, part.task, np.int32)}
+
+    def _of(self, task: int) -> Scripted:
+        return Scripted(PREFIX + self.tasks[task], self.noise)
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        numbers = rows.pop("task")
+        made = Scripted(self.name, self.noise).dataset(rows, steps, seed)
+        about = {key: value for key, value in made.attributes.items() if key != "environment"}
+        about["tasks"] = list(map(in_words, self.tasks))
+        return replace(made, infos={**made.infos, "task": numbers}, attributes=about)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the policies' warning that they ask for more than an action can be, which is so at most steps."""
@@ -99,4 +138,21 @@ def suite() -> Suite:
         "metaworld (MIT), MuJoCo (Apache-2.0)",
         {name: Entry(Scripted(name), 200 * LIMIT, about, 16, 1.5) for name in NAMES},
         as_one="metaworld-TASK",
+    )
+
+
+def several() -> Suite:
+    return Suite(
+        "Several of Meta-World's tasks in one set, with each task's name in words",
+        "metaworld (MIT), MuJoCo (Apache-2.0)",
+        {
+            name: Entry(
+                Several(name, tasks),
+                20 * LIMIT * len(tasks),
+                f"20 episodes of each of {len(tasks)} tasks",
+                1.6 * len(tasks),
+                0.15 * len(tasks),
+            )
+            for name, tasks in SETS.items()
+        },
     )

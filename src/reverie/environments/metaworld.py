@@ -27,6 +27,59 @@ TASKS = tuple(LISTED.split())
 """Their names without the version's."""
 
 NAMES = tuple(PREFIX + task for task in TASKS)
+MT10 = (
+    *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
+    *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
+)
+SETS = {f"{PREFIX}mt{len(tasks)}": tasks for tasks in (MT10, TASKS)}
+"""The tasks of Meta-World's own sets of several, by our names of them."""
+
+
+def in_words(task: str) -> str:
+    """What to do, as a sentence: "drawer open"."""
+    return task.replace("-", " ")
+
+
+def make_several(name: str) -> "gymnasium.Env":
+    """The tasks of a name in `SETS` in turn: the attribute `tasks` is how many there are, and `episode`, which
+    evaluation sets, says which is next (its remainder), else the seed of `reset`; `info["task"]` counts from 1.
+
+    What is observed does not say which task it is: that is told, as a sentence or a number. Raises as `make_metaworld`.
+    """
+    import numpy as np
+    from gymnasium import Env
+    from gymnasium.envs.registration import EnvSpec
+    from gymnasium.spaces import Box
+
+    _classes(name)
+
+    class InTurn(Env):
+        def __init__(self) -> None:
+            self.names = tuple(PREFIX + task for task in SETS[name])
+            self.tasks, self.spec = len(self.names), EnvSpec(name, max_episode_steps=LIMIT)
+            self.observation_space = Box(-np.inf, np.inf, (39,), np.float64)
+            self.action_space = Box(-1.0, 1.0, (4,), np.float32)
+            self.made: dict[str, Env] = {}
+            self.episode: int | None = None
+            self.task = -1
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            turn = next((turn for turn in (self.episode, seed) if turn is not None), self.task + 1)
+            self.task = turn % self.tasks
+            chosen = self.names[self.task]
+            self.made[chosen] = self.made.get(chosen) or make_metaworld(chosen)
+            seen, info = self.made[chosen].reset(seed=seed, options=options)
+            return seen, {**info, "task": self.task + 1}
+
+        def step(self, action: Any) -> Any:
+            seen, *rest, info = self.made[self.names[self.task]].step(action)
+            return seen, *rest, {**info, "task": self.task + 1}
+
+        def close(self) -> None:
+            for env in self.made.values():
+                env.close()
+
+    return InTurn()
 
 
 def make_metaworld(name: str) -> "gymnasium.Env":

@@ -89,6 +89,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
         return _make_maze(MAZES[name])
     if name in metaworld.NAMES:
         return metaworld.make_metaworld(name)
+    if name in metaworld.SETS:
+        return metaworld.make_several(name)
     if OGBENCH.fullmatch(name) and not _instead(name):
         return _make_ogbench(name)
     if name in PLANAR:
@@ -193,6 +195,8 @@ def _missing(name: str, module: str) -> str:
 
 
 def _unknown(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [*MAZES, *metaworld.NAMES, *PLANAR, *VELOCITY, *known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        name, [*MAZES, *metaworld.NAMES, *metaworld.SETS, *PLANAR, *VELOCITY, *known], n=1, cutoff=0.5
+    )
     hint = f"did you mean {near[0]!r}?" if near else f"try 'Hopper-v5', or one of {', '.join(MAZES)}."
     return f"There is no environment {name!r}: {hint}"
