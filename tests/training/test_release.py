@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from tests.test_methods import OURS, data, tiny
+from tests.test_methods import VECTORS, data, tiny
 from tiny_algorithm import TinyBC, TinyExplorer, synthetic
 
 import reverie
@@ -59,7 +59,7 @@ def action(run, seed):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:40 transitions")
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", VECTORS)
 def test_what_is_read_acts_or_generates_as_the_run(name, tmp_path):
     run = run_of(tiny(name, width=16, multipliers=(2,), chunk=6, threshold=1e6, kp=0.1, kd=0.1, guidance_scale=0.1))
     run.export(tmp_path / "run", seed=4)

@@ -7,11 +7,12 @@ published tables it is a trained one of another version of these worlds, so that
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.environments.parallel import Joint
+if TYPE_CHECKING:
+    from reverie.environments.parallel import Joint
 
 STEPS = 25
 NAMES = ("mpe-spread", "mpe-tag", "mpe-world")
@@ -23,9 +24,11 @@ STEP, DAMPING = 0.1, 0.25
 """Of the worlds' physics: seconds of a step, and the share of a velocity that is lost in it."""
 
 
-def make_particles(name: str) -> Joint:
+def make_particles(name: str) -> "Joint":
     """One of NAMES. Raises ModuleNotFoundError where `mpe2` is not installed."""
     from mpe2 import simple_spread_v3, simple_tag_v3, simple_world_comm_v3
+
+    from reverie.environments.parallel import Joint
 
     module = {"mpe-spread": simple_spread_v3, "mpe-tag": simple_tag_v3, "mpe-world": simple_world_comm_v3}[name]
     env = module.parallel_env(max_cycles=STEPS, continuous_actions=True)
