@@ -1,7 +1,6 @@
 import os
 import sys
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,11 +9,6 @@ from tempfile import TemporaryDirectory
 CACHE = TemporaryDirectory(prefix="reverie-tests-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-if version("jaxlib") == "0.10.2":
-    # Another way to compile fused operations, by which the compiler takes two thirds of the time. Only in the version
-    # in which it was tried, as XLA ends the process for a flag that it does not know.
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

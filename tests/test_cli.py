@@ -77,7 +77,7 @@ def test_list_and_data_list(capsys):
     assert "diffuser-maze" in answer(capsys, "list")[1]
     listed = answer(capsys, "data", "list")[1]
     assert "pointmaze-large" in listed and "coffee-push" in listed
-    assert listed.count("metaworld-") == 1
+    assert listed.count("metaworld-") == 3  # one line for the 50 tasks, and both sets of several
 
 
 def test_data_info_and_make(folder, capsys, monkeypatch):

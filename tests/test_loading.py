@@ -12,9 +12,9 @@ import pytest
 from tiny_algorithm import TinyBC, TinyExplorer, leaves, synthetic
 
 import reverie
-from reverie import loading
 from reverie.catalogue import ALGORITHMS
 from reverie.cli import main
+from reverie.collection import datasets
 from reverie.collection.parts import digest
 from reverie.errors import DataError, RunError
 from reverie.training import fit_online
@@ -29,8 +29,8 @@ def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
         yield synthetic()
 
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
-    monkeypatch.setattr(loading, "making", make)
+    monkeypatch.setattr(datasets, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
+    monkeypatch.setattr(datasets, "making", make)
     first, second = reverie.load_dataset("line"), reverie.load_dataset("line")
     assert made == ["line"]
     assert first.fingerprint == second.fingerprint == synthetic().fingerprint
@@ -40,8 +40,8 @@ def test_a_generated_data_set_is_made_once_and_kept(tmp_path, monkeypatch):
 
 def test_a_generated_set_may_be_one_of_several(tmp_path, monkeypatch):
     monkeypatch.setenv("REVERIE_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
-    monkeypatch.setattr(loading, "making", lambda name, **_: nullcontext(synthetic(100)))
+    monkeypatch.setattr(datasets, "DATASETS", {"line": SimpleNamespace(recipe="a line")})
+    monkeypatch.setattr(datasets, "making", lambda name, **_: nullcontext(synthetic(100)))
     synthetic(150, seed=1).save(f"d4rl:{tmp_path}/more.hdf5")
     both = reverie.load_dataset(f"line+d4rl:{tmp_path}/more.hdf5")
     assert len(both) == 250 and both.attributes["source"] == f"line+d4rl:{tmp_path}/more.hdf5"

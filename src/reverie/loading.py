@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from reverie.catalogue import from_config
-from reverie.collection import DATASETS
-from reverie.collection.datasets import VALIDATION, making, nearest
-from reverie.collection.ogbench import tasks
-from reverie.collection.parts import cores, digest
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
@@ -36,11 +32,15 @@ def load_dataset(source: str) -> Dataset:
     Raises DataError, naming the source, where it is unknown, missing, damaged or incomplete, and where several do not
     match.
     """
+    from reverie.collection.ogbench import tasks  # not before it is used: simulators' interfaces come with it
+
     return read(source, generated, {"ogbench": tasks.read_file})
 
 
 def generated(name: str) -> Dataset:
     """A data set that is made here: on first use, then from the cache. Raises DataError for another name."""
+    from reverie.collection.ogbench import tasks
+
     made, task = tasks.split_name(name)
     data = _kept(made, name)
     data = tasks.single_task(data, task) if task else data
@@ -48,6 +48,9 @@ def generated(name: str) -> Dataset:
 
 
 def _kept(name: str, asked: str) -> Dataset:
+    from reverie.collection.datasets import DATASETS, VALIDATION, making, nearest
+    from reverie.collection.parts import cores, digest
+
     if name not in DATASETS and name not in VALIDATION:
         examples = ", ".join(f"'{scheme}:{what}'" for scheme, what in EXAMPLES.items())
         raise DataError(

@@ -168,7 +168,7 @@ def test_film_starts_without_a_condition_and_learns_one():
     """At the start a U-Net with FiLM sees neither time nor condition."""
     net, x, cond = unet(film=True, cond_dim=3, multipliers=(1,)), normal(4, 8, 5), normal(4, 3, seed=2)
     silent = apply(net, x, 7.0)
-    np.testing.assert_array_equal(silent, apply(net, x, 9.0, cond))
+    np.testing.assert_allclose(silent, apply(net, x, 9.0, cond), atol=1e-6)
     leaves, structure = jax.tree.flatten(net)
     moved = structure.unflatten([leaf + 0.1 * normal(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
     assert not np.allclose(apply(moved, x, 7.0, cond), apply(moved, x, 7.0, -cond), atol=1e-3)

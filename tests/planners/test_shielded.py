@@ -99,6 +99,7 @@ def test_plain_gradients_are_not_enough():
     assert 0.5 < (margins < 0).mean() < 1.0
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("way", [*VARIANTS, "gradient", "afterwards"])
 def test_what_is_far_changes_no_bit(way):
     start, goal = ends()

@@ -65,6 +65,7 @@ def test_rows_are_the_means_of_single_updates(run):
     np.testing.assert_allclose(means["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.bits
 def test_seeds_one_after_another_are_the_seeds_alone_bit_for_bit(run):
     for seed in range(3):
         alone = fit(TinyBC(), DATA, steps=60, seed=seed, segment=20)
@@ -78,6 +79,7 @@ def test_seeds_at_once_are_the_seeds_alone_within_rounding(run):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.bits
 def test_seeds_differ_and_start_where_asked(run):
     assert not np.array_equal(run.state(0).ema[0][0], run.state(1).ema[0][0])
     later = fit(TinyBC(), DATA, steps=60, seed=2, segment=20)
