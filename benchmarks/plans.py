@@ -296,23 +296,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--only", nargs="+", default=list(PLANNERS), choices=PLANNERS, metavar="PLANNER")
     parser.add_argument("--sizes", nargs="+", default=["maze", "hopper"], choices=["maze", "hopper"])
-    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
     parser.add_argument("--repeats", type=int, default=25, help="single calls timed")
     parser.add_argument("--limit", type=float, default=20.0, help="seconds for those, at most")
     parser.add_argument("--least", type=float, default=0.5, help="seconds of a sample of the floor")
-    parser.add_argument("--clock", choices=timing.CLOCKS, default="wall", help="cpu: where other work shares the cores")
-    parser.add_argument("--threads", type=int, default=2, help="cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
-    timing.use_threads(options.threads)
-    timing.use_clock(options.clock)
+    timing.begin(options)
     run(options)
 
 

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks import timing
@@ -243,22 +242,19 @@ def measured(options: argparse.Namespace, floor: Floor) -> Iterator[dict[str, An
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
     parser.add_argument("--repeats", type=int, default=5, help="samples of updates")
     parser.add_argument("--latencies", type=int, default=200, help="single calls timed")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for those, at most")
     parser.add_argument("--least", type=float, default=0.5, help="seconds of a sample, at least")
     parser.add_argument("--minutes", type=float, default=15.0, help="begin nothing after so long")
-    parser.add_argument("--threads", type=int, default=2, help="cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
-    timing.use_threads(options.threads)
+    timing.begin(options)
     run(options)
 
 

@@ -8,7 +8,6 @@ With --peer qpax the quadratic programs alone are also solved by that package, w
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks import timing
@@ -111,24 +110,19 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--only", nargs="+", default=list(PLANNERS), choices=PLANNERS, metavar="PLANNER")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, metavar="WAY")
     parser.add_argument("--numbers", type=int, nargs="+", default=[1, 10], help="barriers")
-    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
     parser.add_argument("--peer", choices=["qpax"], help="solve programs by it too")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--least", type=float, default=0.3, help="seconds of a sample")
-    parser.add_argument("--clock", choices=timing.CLOCKS, default="wall", help="cpu: where other work shares the cores")
-    parser.add_argument("--threads", type=int, default=2, help="cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
-    timing.use_threads(options.threads)
-    timing.use_clock(options.clock)
+    timing.begin(options)
     run(options)
 
 

@@ -189,7 +189,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--maze", type=Path, help="a run of diffuser-maze")
     parser.add_argument("--hopper", type=Path, help="a run of a diffusion policy")
     parser.add_argument("--data", help="source to train a policy on, without --hopper")
@@ -202,15 +202,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-steps", type=int, help="cut episodes after so many steps")
     parser.add_argument("--latencies", type=int, default=100, help="single acts timed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
-    parser.add_argument("--threads", type=int, default=2, help="cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
-    timing.use_threads(options.threads)
+    timing.begin(options)
     run(options)
 
 

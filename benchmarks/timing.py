@@ -1,6 +1,7 @@
 """What every measurement shares: interleaved timing, the floor that the machine sets, and tables that say where they
 come from."""
 
+import argparse
 import json
 import os
 import platform
@@ -33,6 +34,22 @@ CLOCK = ["wall"]
 def use_clock(name: str) -> None:
     """Measure by this clock from now on."""
     CLOCK[0] = name
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """With the options of every measurement, which `begin` reads."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="tiny networks, to see that it runs")
+    made.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: where other work shares the cores")
+    made.add_argument("--threads", type=int, default=2, help="cores")
+    made.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    return made
+
+
+def begin(options: argparse.Namespace) -> None:
+    """Before any library starts its threads: on so many cores, by this clock."""
+    use_threads(options.threads)
+    use_clock(options.clock)
 
 
 def seconds(work: Work, repeats: int) -> float:
