@@ -5,6 +5,7 @@ the path that the policy then takes along it. Writes OUT/goal-1.png and so on, a
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from reverie.environments.pointmaze import find_maze
 from reverie.errors import ReverieError
 from reverie.evaluation.mazes import draw_composed
 from reverie.evaluation.plots import save
-from reverie.planning import seam_gaps
+from reverie.planning import join
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,11 +58,18 @@ def chosen(run: Any, seen: Any, carry: Any) -> tuple[np.ndarray, float]:
     algorithm, spec = run.algorithm, run.spec
     batch = {name: np.asarray(part, np.float32)[None] for name, part in seen.items()}
     key = jax.random.split(carry[0])[1]  # as `Policy.act` splits it
-    windows = jax.jit(algorithm.compose)(run.state(), spec, batch, key)[0]
-    best = windows[seam_gaps(windows, algorithm.overlap).argmin()]
+    best = jax.jit(partial(best_windows, algorithm))(run.state(), spec, batch, key)
     places = np.asarray(algorithm.states_of(spec, best))[..., :2]
     ends = places[:-1, -algorithm.overlap :], places[1:, : algorithm.overlap]
     return places, float(np.linalg.norm(ends[0] - ends[1], axis=-1).mean()) if len(places) > 1 else 0.0
+
+
+def best_windows(algorithm: Any, state: Any, spec: Any, batch: Any, key: jax.Array) -> jax.Array:
+    """As `algorithm.plan` chooses among the ways of one environment, `[C, H, D]`."""
+    windows = algorithm.compose(state, spec, batch, key)
+    ways = join(windows, algorithm.overlap, algorithm.blend)
+    gaps = algorithm.gaps(state.denoiser_ema, windows, ways, jax.random.fold_in(key, 2))
+    return windows[0, gaps[0].argmin()]
 
 
 def drive(env: Any, policy: Any, seen: Any, carry: Any) -> tuple[np.ndarray, bool]:

@@ -161,7 +161,7 @@ def test_joined_windows_are_those_of_the_policys_first_step(monkeypatch, tmp_pat
     rng = np.random.default_rng(0)
     data = Dataset.from_arrays(rng.normal(size=(40, 2)), rng.uniform(-1, 1, (40, 2)), timeouts=np.arange(40) % 20 == 19)
     small = {"horizon": 4, "overlap": 2, "stride": 1, "width": 8, "multipliers": (1,), "diffusion_steps": 2}
-    planner = CompDiffuser(**small, chunk_count=3, candidates=2, blend=0.0)
+    planner = CompDiffuser(**small, chunk_count=3, candidates=8, blend=0.0)
     run, seen = (
         untrained(planner, data),
         {"observation": np.zeros(2, np.float32), "desired_goal": np.ones(2, np.float32)},
