@@ -99,6 +99,21 @@ class Prompted(Settings):
         both = [spec.normalise(name, kept[name]) for name in ("observations", "actions")]
         return Prompts(jnp.concatenate(both, -1), kept["starts"], kept["lengths"], self.prompt_steps)
 
+    def prompt_shape(self, spec: Spec) -> tuple[int, int]:
+        """Steps and columns of a prompt."""
+        return self.prompt_steps, spec.observation_dim + spec.action_dim
+
+    def first_prompts(self, spec: Spec) -> jax.Array:
+        """The first steps of each task's first demonstration, `[K, steps, s + a]`, in the data's units."""
+        kept: Any = spec.kept[PROMPTS]
+        index = kept["starts"][:, :1] + np.arange(self.prompt_steps)
+        return jnp.concatenate([kept["observations"][index], kept["actions"][index]], -1)
+
+    def in_network_units(self, spec: Spec, prompt) -> jax.Array:
+        """Prompts `[..., steps, s + a]` in the environment's units."""
+        seen, done = jnp.split(jnp.asarray(prompt), [spec.observation_dim], -1)
+        return jnp.concatenate([spec.normalise("observations", seen), spec.normalise("actions", done)], -1)
+
     def by_task(self, view: Windows, data: Dataset, spec: Spec) -> Balanced:
         """The windows with the column `TASK`, of which all tasks have the same share of a batch, and those of the
         demonstrations none. Raises DataError for a task that the specification does not know."""
@@ -108,13 +123,11 @@ class Prompted(Settings):
     def task_wish(self, spec: Spec) -> Wish:
         """A task, to be asked for by the first steps of its first demonstration, or by any others. By default the
         data's only one; where they have several, one must be given."""
-        kept = jax.tree.map(np.asarray, spec.kept[PROMPTS])
-        rows = np.concatenate([kept["observations"], kept["actions"]], -1)
-        names = texts(kept["names"])
-        prompts = {n: rows[at : at + self.prompt_steps] for n, at in zip(names, kept["starts"][:, 0], strict=True)}
+        names, first = task_names(spec), np.asarray(self.first_prompts(spec))
+        prompts = dict(zip(names, first, strict=True))
         default = next(iter(prompts.values())) if len(prompts) == 1 else None
         about = f"a task by its name or number, or {self.prompt_steps} steps of a demonstration, observation and action"
-        return Wish(about, shape=(self.prompt_steps, rows.shape[1]), default=default, choices=prompts)
+        return Wish(about, shape=self.prompt_shape(spec), default=default, choices=prompts)
 
 
 def task_names(spec: Spec) -> list[str]:
@@ -122,19 +135,20 @@ def task_names(spec: Spec) -> list[str]:
     return texts(spec.kept[PROMPTS]["names"])
 
 
-def step_tasks(data: Dataset, spec: Spec) -> np.ndarray:
-    """The number of each step's task among the specification's, and -1 in the demonstrations that it keeps: int64
-    `[N]`.
-
-    Raises DataError for a task that it does not know.
-    """
+def task_numbers(data: Dataset, spec: Spec) -> np.ndarray:
+    """The number of each step's task among the specification's, int64 `[N]`. Raises DataError for a task that it does
+    not know."""
     names, episode = tasks_of(data)
     known = {name: number for number, name in enumerate(task_names(spec))}
     if unknown := [name for name in names if name not in known]:
         raise DataError(f"The run to go on from was not told of {unknown[0]!r}; its tasks are {', '.join(known)}.")
-    number = np.array([known[name] for name in names])[episode]
-    number[kept_episodes(data, spec)] = -1
-    return np.repeat(number, np.diff(data.episodes)[:, 0])
+    return np.repeat(np.array([known[name] for name in names])[episode], np.diff(data.episodes)[:, 0])
+
+
+def step_tasks(data: Dataset, spec: Spec) -> np.ndarray:
+    """As `task_numbers`, and -1 in the demonstrations that the specification keeps."""
+    hidden = np.repeat(kept_episodes(data, spec), np.diff(data.episodes)[:, 0])
+    return np.where(hidden, -1, task_numbers(data, spec))
 
 
 def kept_episodes(data: Dataset, spec: Spec) -> np.ndarray:
@@ -173,5 +187,5 @@ def shares_by_task(values: np.ndarray, tasks: np.ndarray, ranges: np.ndarray) ->
 
 __all__ = [
     "PROMPTS", "RANGES", "TASK", "Prompted", "Prompts", "kept_episodes", "mean_rewards_to_go", "ranges_by_task",
-    "shares_by_task", "step_tasks", "task_names",
+    "shares_by_task", "step_tasks", "task_names", "task_numbers",
 ]  # fmt: skip
