@@ -44,7 +44,7 @@ class AppendableHDF5:
         self.part = self.target.with_name(self.target.name + ".part")
         self.rows, self.attributes = rows, {**attributes, "rows": rows}
         self._check_vectors(spec)
-        layout = _layout(spec, rows, infos or {})
+        self.layout = layout = _layout(spec, rows, infos or {})
         if not self.part.exists():
             self._check_room(layout, rows)
             self._begin(layout, spec)
@@ -83,7 +83,7 @@ class AppendableHDF5:
     def _same_arrays(self, piece: Dataset) -> dict[str, np.ndarray]:
         """Of the piece, those of the file, which has the actions' bounds as attributes."""
         arrays = {key: array for key, array in piece.arrays().items() if key not in BOUNDS}
-        wanted = self.file.keys() - {WRITTEN}
+        wanted = self.layout.keys()
         for other, word in ((arrays.keys() - wanted, "has"), (wanted - arrays.keys(), "lacks")):
             if other:
                 raise DataError(

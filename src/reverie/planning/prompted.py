@@ -46,7 +46,7 @@ class PromptDiffusion(Prompted, EMA, Sampling, Adam):
     learning_rate: LearningRate = 5e-4
     """Adam's step size."""
     noise_temperature: Acting[NonNegative] = 1.0
-    """Scale of the noise of each step of sampling; 0 for none but the first."""
+    """Scale of the noise of each step of a solver that draws some; 0 for none but the first."""
 
     @property
     def process(self) -> Process:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reverie.configs import SolverName
 from reverie.data import Dataset, MinMax, Spec, windows
 from reverie.data.blocks import Blocks
 from reverie.diffusion import sample
@@ -39,6 +40,11 @@ class MTDiffSynthesizer(Chunked, PromptDiffusion):
 
     horizon: Count = 16
     """Transitions of a window, which lies inside an episode; each that is made is an episode of its own."""
+    diffusion_steps: Count = 50
+    """Noise levels."""
+    solver: Acting[SolverName] = "dpm++2m"
+    """How data are denoised: a name from reverie.diffusion.SOLVERS. With few evaluations ddpm makes data that are too
+    narrow."""
     part_tokens: bool = False
     """Give the transformer a token for each part of a transition, as the released code does, and not one for all."""
     task: Acting[str] = ""
