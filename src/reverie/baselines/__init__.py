@@ -8,6 +8,7 @@ from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
 from reverie.baselines.ma_bc import MABC
 from reverie.baselines.ma_td3_bc import MATD3BC
+from reverie.baselines.omar import OMAR
 from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
@@ -23,6 +24,7 @@ __all__ = [
     "IQL",
     "MABC",
     "MATD3BC",
+    "OMAR",
     "SAC",
     "TD3BC",
     "XQL",
