@@ -146,7 +146,7 @@ def test_one_agent_is_decision_diffuser():
     """In its networks, its losses and its actions, where neither scales its noise."""
     several = data(1)
     alone = replace(several, observations=several.observations[:, 0], actions=several.actions[:, 0])
-    options, found = TINY | {"temperature": 1.0, "termination_penalty": 0.0}, []
+    options, found = TINY | {"temperature": 1.0, "termination_penalty": 0.0, "prediction": "x0"}, []
     for algorithm, source in ((MADiff(**options), several), (DecisionDiffuser(**options), alone)):
         view, spec = algorithm.prepare(source)
         state, batch = state_of(algorithm, spec), view.take(jnp.arange(8))
