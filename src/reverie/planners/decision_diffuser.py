@@ -5,7 +5,7 @@ a matter of acting, several things at once too. Inverse dynamics find the action
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -51,6 +51,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 200
     """Noise levels."""
+    prediction: Literal["eps", "x0"] = "eps"
+    """What the network predicts: the noise, as in the paper, or the clean window."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the inverse dynamics' hidden layers."""
     discount: Fraction = 0.99
@@ -69,7 +71,7 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
 
     @property
     def process(self):
-        return vp_cosine(self.diffusion_steps, prediction="eps")
+        return vp_cosine(self.diffusion_steps, prediction=self.prediction)
 
     @property
     def sample_options(self) -> SampleOptions:

@@ -46,6 +46,9 @@ class MADiff(DecisionDiffuser):
     """Of the attention across agents; all levels' channels are multiples of it."""
     horizon: Count = 24
     """Rows of a window; a multiple of 2^(levels - 1)."""
+    prediction: Literal["eps", "x0"] = "x0"
+    """What the network predicts: the noise, as in the paper's code, or the clean window, which short trainings learn to
+    act by far sooner."""
     termination_penalty: float = 0.0
     """Added to the last reward of an episode that ends by a terminal."""
     temperature: Acting[NonNegative] = 0.5
