@@ -77,6 +77,11 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     def sample_options(self) -> SampleOptions:
         return {"clip_x0": (-1, 1), "temperature": self.temperature, "noise_temperature": self.temperature}
 
+    @property
+    def past(self) -> int:
+        """Rows of a window before the current one."""
+        return 0
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
         if not self.labels and data.rewards is None:
             raise DataError("The data have no rewards, so that nothing can be asked for; give them, or name labels.")
@@ -85,7 +90,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
             spec = self.with_label_values(data, Spec.fit(data, observations=CDF, actions=CDF))
             units = {} if data.rewards is None else {"returns": MinMax.fit(rewards_to_go(data, *returned)[:, None])}
             spec = replace(spec, normalisers=spec.normalisers | units)
-        return self.labelled(windows(data, spec, self.horizon, self.stride, True, *returned), data, spec), spec
+        view = windows(data, spec, self.horizon - self.past, self.stride, True, *returned, history=self.past)
+        return self.labelled(view, data, spec), spec
 
     def inpaint_mask(self, horizon: int, blocks: Blocks):
         return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
