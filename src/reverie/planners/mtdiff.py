@@ -119,8 +119,7 @@ class MTDiffPlanner(ChunkActor, PromptDiffusion):
 
     def choose(self, state: Told, spec: Spec, observations, overlap: Overlap, key) -> jax.Array:
         net, asked = state
-        seen, done = jnp.split(asked.prompt, [spec.observation_dim], -1)
-        prompt = jnp.concatenate([spec.normalise("observations", seen), spec.normalise("actions", done)], -1)
+        prompt = self.in_network_units(spec, asked.prompt)
 
         def predict(x, t, returns):
             return self.process.denoise(net, x, t, (prompt, returns, observations))

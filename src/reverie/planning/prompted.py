@@ -73,7 +73,7 @@ class PromptDiffusion(Prompted, EMA, Sampling, Adam):
         return 1.0
 
     def network(self, key, spec: Spec) -> PromptTransformer:
-        prompt = (self.prompt_steps, spec.observation_dim + spec.action_dim)
+        prompt = self.prompt_shape(spec)
         sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
         return PromptTransformer(key, self.sizes(spec), self.horizon, [prompt, *self.given_sizes(spec)], **sizes)
 
