@@ -17,9 +17,10 @@ class PromptTransformer(eqx.Module):
     leading shapes broadcast to x's -> `[..., H, D]`.
 
     Tokens are the time, what is given, in order, and every row's parts, in order; each part of a row has a token of its
-    own, D is the sum of their sizes. The time also scales and shifts all tokens, and positions are learned. Every token
-    sees all others. Dropout of `rate` on what the layers add, only where a `key` is given. Raises ReverieError for a
-    width that is odd or that `heads` does not divide, and for more tokens than positions.
+    own, D is the sum of their sizes. The time, and of what is given the single rows at the places `steering`, also
+    scale and shift all tokens; positions are learned. Every token sees all others. Dropout of `rate` on what the layers
+    add, only where a `key` is given. Raises ReverieError for a width that is odd or that `heads` does not divide, and
+    for more tokens than positions.
     """
 
     time: TimeMLP
@@ -31,6 +32,8 @@ class PromptTransformer(eqx.Module):
     outs: tuple[Linear, ...]
     sizes: tuple[int, ...] = eqx.field(static=True)
     """Of a row's parts."""
+    steering: tuple[int, ...] = eqx.field(static=True)
+    """Places among what is given."""
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class PromptTransformer(eqx.Module):
         heads: int = 4,
         depth: int = 4,
         rate: float = 0.0,
+        steering: Sequence[int] = (),
     ):
         """`given` are the lengths and sizes (L_i, d_i)."""
         draw = Draw.of(key)
@@ -53,17 +57,19 @@ class PromptTransformer(eqx.Module):
         self.outs = tuple(Linear(draw, width, size) for size in sizes)
         tokens = 1 + sum(length for length, _ in given) + horizon * len(sizes)
         self.positions, self.sizes = 0.02 * draw.normal((tokens, width)), tuple(sizes)
+        self.steering = tuple(steering)
 
     def __call__(self, x: Array, t: Array, given: Sequence[Array], *, key: Array | None = None) -> Array:
         *lead, horizon, _ = x.shape
         time = self.time(t)[..., None, :]
         known = [time, *(embed(each) for embed, each in zip(self.given, given, strict=True))]
+        led = time + sum(known[1 + place] for place in self.steering)
         cuts = [sum(self.sizes[:i]) for i in range(1, len(self.sizes))]
         split = jnp.split(x, cuts, -1)
         rows = jnp.stack([embed(part) for embed, part in zip(self.parts, split, strict=True)], -2)
         rows = rows.reshape(*lead, -1, rows.shape[-1])
         tokens = jnp.concatenate([*(jnp.broadcast_to(each, (*lead, *each.shape[-2:])) for each in known), rows], -2)
-        tokens = self.steer(tokens, time) + first_positions(self.positions, tokens.shape[-2])
+        tokens = self.steer(tokens, led) + first_positions(self.positions, tokens.shape[-2])
         seen = self.transformer(tokens, key=key)[..., -rows.shape[-2] :, :]
         seen = seen.reshape(*lead, horizon, len(self.sizes), seen.shape[-1])
         return jnp.concatenate([out(seen[..., i, :]) for i, out in enumerate(self.outs)], -1)

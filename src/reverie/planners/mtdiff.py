@@ -59,6 +59,7 @@ class MTDiffPlanner(ChunkActor, PromptDiffusion):
     role: ClassVar = "planner"
     paper: ClassVar = "He et al. 2023"
     needs: ClassVar[tuple[str, ...]] = ("tasks", "rewards")
+    steering: ClassVar[tuple[int, ...]] = (1,)
 
     horizon: Count = 32
     """Actions of a chunk, from that of the oldest observation on."""

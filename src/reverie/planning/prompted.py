@@ -3,7 +3,7 @@ an Effective Planner and Data Synthesizer for Multi-Task Reinforcement Learning"
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ class PromptState(DenoiserState):
 @dataclass(frozen=True)
 class PromptDiffusion(Prompted, EMA, Sampling, Adam):
     """What MTDiff's planner and synthesizer share: the network, its training, and how it samples."""
+
+    steering: ClassVar[tuple[int, ...]] = ()
+    """Places, among the prompt and what else is given, of what steers all tokens."""
 
     horizon: Count = 32
     """Rows of a window."""
@@ -75,7 +78,8 @@ class PromptDiffusion(Prompted, EMA, Sampling, Adam):
     def network(self, key, spec: Spec) -> PromptTransformer:
         prompt = self.prompt_shape(spec)
         sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
-        return PromptTransformer(key, self.sizes(spec), self.horizon, [prompt, *self.given_sizes(spec)], **sizes)
+        given = [prompt, *self.given_sizes(spec)]
+        return PromptTransformer(key, self.sizes(spec), self.horizon, given, steering=self.steering, **sizes)
 
     def init(self, key, spec: Spec) -> PromptState:
         net = self.network(key, spec)
