@@ -5,7 +5,7 @@ What is learned is in reverie.models.dynamics; an algorithm says what the ensemb
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,13 +20,11 @@ from reverie.models import Bootstraps, Dynamics, Ensemble, errors, largest_uncer
 from reverie.networks.layers import concatenate
 from reverie.settings import Acting, Count, LearningRate, NonNegative
 from reverie.synthesizers import transition
-from reverie.synthesizers.chunked import Chunked
+from reverie.synthesizers.chunked import Episodic
 from reverie.terminal import wait
 
 SHARE_HELD_OUT = 5
 """At most every fifth row is held out."""
-PASSES = 200
-"""Of rollouts for one chunk, at most: one is enough where no rollout is cut."""
 
 
 class State(eqx.Module):
@@ -45,7 +43,7 @@ class Ready(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelRollouts(Chunked, Adam):
+class ModelRollouts(Episodic, Adam):
     """The frame of MBPO's, MOReL's and TATU's data."""
 
     name: ClassVar[str]
@@ -156,28 +154,16 @@ class ModelRollouts(Chunked, Adam):
         """Of the rows kept."""
         return largest_uncertainty(ensemble, spec, spec.kept, self.uncertainty)
 
-    def chunk_rows(self, ready: Ready, spec: Spec, key, rows: int) -> dict[str, Any]:
-        """The last rollout is cut where the chunk is full. Raises ReverieError where hardly any step passes the
-        threshold."""
-        parts = self.packed(ready, spec, key)
-        parts["timeouts"][rows - 1] = not parts["terminals"][rows - 1]
-        return parts
+    def episodes(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
+        rows = self.rollouts(ready, spec, key)
+        wait(rows["valid"])
+        return pack(jax.device_get(rows))
 
-    def packed(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
-        """A chunk of rows, from as many passes of rollouts as it takes."""
-        passes: list[dict[str, np.ndarray]] = []
-        count = 0
-        while count < self.chunk and len(passes) < PASSES:
-            rows = self.rollouts(ready, spec, jax.random.fold_in(key, len(passes)))
-            wait(rows["valid"])
-            passes.append(pack(jax.device_get(rows)))
-            count += len(passes[-1]["actions"])
-        if count < self.chunk:
-            raise ReverieError(
-                f"{PASSES * self.starts} rollouts came to {count} steps, and a chunk has {self.chunk}: nearly all pass "
-                f"the bound of the uncertainty, {float(ready.bound):.3g}, at once; raise the threshold or train longer."
-            )
-        return {name: np.concatenate([each[name] for each in passes])[: self.chunk] for name in passes[0]}
+    def too_few(self, ready: Ready, passes: int, rows: int) -> str:
+        return (
+            f"{passes * self.starts} rollouts came to {rows} steps, and a chunk has {self.chunk}: nearly all pass the "
+            f"bound of the uncertainty, {float(ready.bound):.3g}, at once; raise the threshold or train longer."
+        )
 
     def computed(self, state: State, spec: Spec, key):
         return self.rollouts(self.ready(state, spec), spec, key)
