@@ -61,6 +61,9 @@ TINY = {
     "observation_horizon": 4,
     "action_horizon": 1,
     "chunk_size": 2,
+    "shortest_bridge": 1,
+    "longest_bridge": 2,
+    "ensemble_hidden": (8,),
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")

@@ -15,6 +15,8 @@ from reverie.synthesizers import transition
 
 PASSES = 200
 """For one chunk of episodes, at most."""
+BARREN = 20
+"""As many without a row, and it is given up."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,11 @@ class Episodic(Chunked):
         """A chunk of rows, from as many passes as it takes."""
         passes: list[dict[str, np.ndarray]] = []
         count = 0
-        while count < self.chunk and len(passes) < PASSES:
+        while count < self.chunk and len(passes) < (PASSES if count else min(BARREN, PASSES)):
             passes.append(self.episodes(ready, spec, jax.random.fold_in(key, len(passes))))
             count += len(passes[-1]["actions"])
         if count < self.chunk:
-            raise ReverieError(self.too_few(ready, len(passes), count))
+            raise ReverieError(self.too_few(ready, spec, key, len(passes), count))
         return {name: np.concatenate([each[name] for each in passes])[: self.chunk] for name in passes[0]}
 
     def episodes(self, ready: Any, spec: Spec, key) -> dict[str, np.ndarray]:
@@ -80,6 +82,6 @@ class Episodic(Chunked):
         the task ended and "timeouts" where one is cut."""
         raise NotImplementedError
 
-    def too_few(self, ready: Any, passes: int, rows: int) -> str:
-        """The sentence for so few rows of so many passes: what would do."""
+    def too_few(self, ready: Any, spec: Spec, key, passes: int, rows: int) -> str:
+        """The sentence for so few rows of a chunk's passes: what would do."""
         raise NotImplementedError
