@@ -83,8 +83,8 @@ def known():
     shape = layer(ready.outcomes.ensemble.nets).weight.shape
     nets = with_layer(ready.outcomes.ensemble.nets, np.broadcast_to(weight, shape), np.broadcast_to(bias, (2, 4)))
     end = with_layer(ready.outcomes.ending, [[0], [0], [9 * place.std[0]]], [9 * (place.mean[0] - 0.3)])
-    where = (lambda each: (each.inverse.net, each.outcomes.ensemble.nets, each.outcomes.ending))
-    return spec, eqx.tree_at(where, ready, (inverse, nets, end))
+    parts = eqx.tree_at(lambda each: (each.inverse.net, each.outcomes.ending), ready, (inverse, end))
+    return spec, eqx.tree_at(lambda each: each.outcomes.ensemble.nets, parts, nets)
 
 
 def with_layer(net, weight, bias):
@@ -171,7 +171,7 @@ def test_a_stitched_episode_returns_more_than_the_original(known, longest):
     (spec, ready), data, discount = known, line(), 0.9
     spec = replace(spec, kept=spec.kept | {"real": real_rows(data, discount)})
     real, found = spec.kept["real"], stitched((spec, ready), longest_episode=longest, discount=discount)
-    gained, refused = [], 0
+    gained = []
     for i in np.flatnonzero(found["near"]):
         start, target, steps, rest = (int(found[name][i]) for name in ("start", "target", "steps", "rest"))
         begin, end, left = real["begin"][start], real["end"][start], real["end"][target] - target
@@ -209,7 +209,7 @@ def test_pieces_are_laid_one_after_another():
     np.testing.assert_array_equal(rows["observations"][7:], data.observations[40:43])
     np.testing.assert_array_equal(rows["rewards"], [*data.rewards[:3], 100, 101, 102, 103, *data.rewards[40:43]])
     np.testing.assert_array_equal(rows["timeouts"], [False] * 9 + [True])
-    ended = laid(stitches | {"target": np.array([42]), "rest": np.array([3])}, real | {"terminals": np.arange(72) == 44})
+    ended = laid(stitches | {"target": np.array([42])}, real)
     assert ended["terminals"].tolist() == [False] * 9 + [True]
     assert not ended["timeouts"].any()
     none = laid({name: each[:0] for name, each in stitches.items()}, real)
@@ -283,7 +283,7 @@ def test_batches_have_windows_and_every_member_s_steps():
 
 
 def test_data_that_cannot_do_are_refused_in_a_sentence():
-    with pytest.raises(DataError, match="All 8 episodes return 9, so that none is better .* or choose synther"):
+    with pytest.raises(DataError, match=r"All 8 episodes return 9, so that none is better .* or choose synther"):
         ALGORITHM.prepare(line(rewards=np.ones(72)))
     with pytest.raises(DataError, match="no rewards"):
         ALGORITHM.prepare(line(rewards=None))
