@@ -9,7 +9,7 @@ and learned rewards fill the steps in, and what the learned dynamics do not beli
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -75,6 +75,9 @@ class DiffStitch(Episodic, UNetWindows):
     """Noise levels."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the inverse dynamics and of the classifier of ends."""
+    units: Literal["cdf", "minmax"] = "cdf"
+    """Of the windows' states: by their distribution, as in the paper, or by their range. The first stretches what is
+    dense, and a bridge through what is sparse is then coarse: choose the second for places in a plane or a maze."""
     discount: Fraction = 0.99
     """Of the rewards to go, by which rows and episodes are compared and which windows are told."""
     termination_penalty: float = -100.0
@@ -172,7 +175,7 @@ class DiffStitch(Episodic, UNetWindows):
         """The units of both, the rows held out, and the data as it is stitched."""
         to_go = rewards_to_go(data, self.discount, self.termination_penalty)
         units = {STANDARD: dynamics.normalisers["observations"], "returns": MinMax.fit(to_go[:, None])}
-        units |= Spec.fit(data, observations=CDF).normalisers
+        units |= Spec.fit(data, observations=CDF if self.units == "cdf" else MinMax).normalisers
         kept = {"held_out": dynamics.kept, "real": real_rows(data, self.discount)}
         return replace(dynamics, normalisers=dynamics.normalisers | units, kept=kept)
 
