@@ -99,9 +99,7 @@ def test_of_the_halves_none_goes_all_the_way_and_they_meet_beside_the_obstacle()
     height = data.observations[:, 1]
     lower, upper = (height[data.infos["half"] == each] for each in (0, 1))
     assert lower.min() < -0.9 and lower.max() < 0.25 and upper.min() > -0.25 and upper.max() > 0.8
-    beside = np.abs(np.abs(data.observations[:, 0]) - 0.55) < 0.1
-    for side in (-1, 1):
-        there = beside & (np.sign(data.observations[:, 0]) == side) & (np.abs(height) < 0.1)
-        assert set(data.infos["half"][there]) == {0, 1}
-    edge = np.abs(data.observations[stops[half == 0] - 1, 0])
-    assert edge.min() > 1.0 and np.abs(data.observations[starts[half == 1], 0]).min() > 1.0
+    there = (np.abs(data.observations[:, 0] - 0.55) < 0.1) & (np.abs(height) < 0.1)
+    assert (data.infos["half"][there] == 0).sum() > 20 and (data.infos["half"][there] == 1).sum() > 20
+    assert data.observations[stops[half == 0] - 1, 0].min() > 1.0
+    assert data.observations[starts[half == 1], 0].min() > 1.0

@@ -91,12 +91,12 @@ def way(bent: float, y: float, near: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Halves:
-    """Halves of ways from the start to the goal, of which nobody goes all the way; they share the places beside the
-    obstacle.
+    """Halves of ways from the start to the goal, on the right; nobody goes all the way. What they share are the places
+    beside the obstacle.
 
     Every other episode starts at the start, is beside the obstacle after its half, and goes astray from there, outwards
-    to the edge; its rewards are 0. The others come in from the edge, and go on to the goal beyond. The sides are drawn
-    at random. An episode that goes astray is cut after `EPISODE` steps. `infos["half"]` [N] is 0 and 1.
+    to the edge; its rewards are 0. The others come in from the edge, and go on to the goal beyond. An episode that goes
+    astray is cut after `EPISODE` steps. `infos["half"]` [N] is 0 and 1.
     """
 
     noise: float = 0.02
@@ -119,26 +119,24 @@ class Halves:
         return chained([self._episode(env, rng, i % 2) for i in range(part.steps // EPISODE)])
 
     def _episode(self, env: Any, rng: np.random.Generator, half: int) -> Rows:
-        side, height = rng.choice([-1, 1]), rng.uniform(0, self.overlap)
-        bent, astray = side * self.wide, [half == 1]
+        height, astray = rng.uniform(0, self.overlap), [half == 1]
 
         def act(seen: np.ndarray) -> np.ndarray:
             x, y = seen.tolist()
             if half == 0 and y >= height:
                 astray[0] = True
-            if half == 1 and abs(x) <= self.wide + self.pace:
+            if half == 1 and x <= self.wide + self.pace:
                 astray[0] = False
             if astray[0]:
-                goal = side * self.edge if half == 0 else bent
-                wanted = np.array([np.clip(goal - x, -self.pace, self.pace), (height if half == 0 else -height) - y])
+                wanted = np.array([(self.wide if half else self.edge) - x, (-height if half else height) - y])
+                wanted = np.clip(wanted, -self.pace, self.pace)
             else:
-                wanted = way(bent, y + self.pace, self.near) - seen
-            noisy = np.clip(wanted, -self.pace, self.pace) + rng.normal(0.0, self.noise, 2)
-            return np.clip(noisy, -FARTHEST, FARTHEST)
+                wanted = way(self.wide, y + self.pace, self.near) - seen
+            return np.clip(wanted + rng.normal(0.0, self.noise, 2), -FARTHEST, FARTHEST)
 
-        seed, start = int(rng.integers(2**31)), {"position": (side * self.edge, -height)}
+        seed, start = int(rng.integers(2**31)), {"position": (self.edge, -height)}
         cut: dict[str, Any] = {"options": start} if half else {"most": EPISODE}
-        rows = record(env, seed, act, ("success", "side"), **cut)
+        rows = record(env, seed, act, ("success",), **cut)
         return rows | {"infos/half": np.full(len(rows["rewards"]), half, np.int32)}
 
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
