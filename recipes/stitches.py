@@ -55,12 +55,12 @@ STITCHER = DiffStitch(
     attempts=64,
     chunk=5000,
 )
-LEARNERS: dict[str, tuple[Any, int]] = {
-    "BC": (BC(hidden=(128, 128)), 1),
-    "Decision Diffuser": (DecisionDiffuser(**WINDOWS, hidden=(128, 128)), 1),
-    "TD3+BC": (TD3BC(hidden=(128, 128), critic_hidden=(128, 128)), 2),
+LEARNERS: dict[str, tuple[Any, int, int]] = {
+    "BC": (BC(hidden=(128, 128)), 1, 6),
+    "TD3+BC": (TD3BC(hidden=(128, 128), critic_hidden=(128, 128)), 2, 6),
+    "Decision Diffuser": (DecisionDiffuser(**WINDOWS, hidden=(128, 128)), 1, 2),
 }
-"""And how many times the `updates` each takes."""
+"""How many times the `updates` each takes, and how many seeds."""
 BOUNDS = (1e-4, 1e-3, 3e-3, 1e-2, 1e-1, np.inf)
 TRIED = 10
 """Passes of bridges that the bounds are measured on."""
@@ -71,7 +71,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/stitches"))
     parser.add_argument("--updates", type=int, default=3000, help="of the stitcher, and of the planner")
     parser.add_argument("--rows", type=int, default=30_000, help="stitched")
-    parser.add_argument("--seeds", type=int, default=2, help="of those who learn")
     parser.add_argument("--episodes", type=int, default=50, help="of each seed")
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), choices=LEARNERS)
     measure(parser.parse_args(arguments))
@@ -146,10 +145,10 @@ def made(run: Any, options: argparse.Namespace) -> Dataset:
 
 
 def scores(learner: str, data: Dataset, options: argparse.Namespace) -> dict[str, Any]:
-    algorithm, times = LEARNERS[learner]
+    algorithm, times, seeds = LEARNERS[learner]
     name = f"{learner}-{len(data)}".replace(" ", "-").lower()
     run = reverie.fit(
-        *(algorithm, data), steps=times * options.updates, seeds=options.seeds, out=options.out / name, resume=True
+        *(algorithm, data), steps=times * options.updates, seeds=seeds, out=options.out / name, resume=True
     )
     found = reverie.evaluate(replace(run, path=None), "fork", options.episodes)
     return {"reached": [100 * float(each) for each in found.successes.mean(1)], "episodes": options.episodes}
