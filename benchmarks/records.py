@@ -55,6 +55,15 @@ OWN: dict[str, dict[str, Any]] = {
     "mbpo": {"horizon": 3},
     "morel": {"horizon": 3, "threshold": 10.0},
     "tatu": {"horizon": 3, "threshold": 10.0},
+    "diffstitch": {
+        "width": 8,
+        "multipliers": (1,),
+        "ensemble_hidden": (16,),
+        "shortest_bridge": 2,
+        "longest_bridge": 5,
+        "nearness": 1e3,
+        "deviation": 1e9,
+    },
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "edp": ("diffusion-ql", {"action_approximation": "one-step", "selection": "argmax", "backup_actions": 2}),

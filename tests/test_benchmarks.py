@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, plans, scaling, schedules, shields, steps, timing
+from benchmarks import cleandiffuser, peers, plans, scaling, schedules, shields, steps, stitches, timing
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
 from benchmarks.workloads import (
@@ -238,6 +238,14 @@ def test_shields_are_timed_beside_the_plan_without_one(tmp_path):
     assert [row["shield"] for row in found] == ["none", "robust 2"]
     assert found[0]["ratio"]["median"] == 1 and found[1]["seconds"] > 0
     assert (tmp_path / "shields.md").read_text().count("| diffuser-maze |") == 2
+
+
+def test_stitched_steps_are_counted_with_the_tables_settings(tmp_path):
+    assert stitches.of_table().longest_bridge == 39 and stitches.of_table().horizon == 48
+    stitches.main(["--quick", "--pairs", "1", "--least", "0", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "stitches.json").read_text())
+    assert found["attempts"] == 4 and found["steps"] > 0 and found["rate"] > 0
+    assert (tmp_path / "stitches.md").read_text().count("| 4 |") == 1
 
 
 def test_nfe_is_at_most_the_noise_levels():

@@ -62,6 +62,9 @@ TINY = {
     "action_horizon": 1,
     "chunk_size": 2,
     "prompt_steps": 3,
+    "shortest_bridge": 1,
+    "longest_bridge": 2,
+    "ensemble_hidden": (8,),
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")

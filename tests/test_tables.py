@@ -269,7 +269,8 @@ def test_the_view_tells_rates_times_and_scores(out):
 
 def test_smoke_and_restriction_keep_the_cells_and_shorten_them():
     plan = table.trial(PLANS["augmentation"], None)
-    assert [each.made_by for each in plan.sets.values()] == ["", "s4rl", "mbpo", "tatu", "synther"]
+    assert [each.made_by for each in plan.sets.values()] == ["", "s4rl", "mbpo", "tatu", "synther", "diffstitch"]
+    assert plan.synthesizers["diffstitch"].train.endswith("--chunk 1000") and plan.synthesizers["mbpo"].train == "mbpo"
     assert all(cell.steps == 16 and "--batch-size 8" in " ".join(cell.train()) for cell in plan.cells())
     with pytest.raises(ValueError, match="no 'nothing' among the sets hop, both"):
         PLAN.restricted(None, ["nothing"])

@@ -63,6 +63,8 @@ class Synthesizer:
     generate: str = ""
     """Further arguments of `reverie generate`."""
     expected: float = 10.0
+    smoke: str = ""
+    """Further arguments of `reverie train` in a smoke test, where it has hardly been trained."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,10 @@ class Plan:
         """Of the same cells, each in seconds: whether everything works, and nothing about the methods."""
         tiny = {"seeds": 2, "episodes": 2, "curve_episodes": 2, "max_steps": 20, "steps": 16}
         methods = {name: replace(method, steps=16) for name, method in self.methods.items()}
-        makers = {name: replace(each, steps=16, rows=64) for name, each in self.synthesizers.items()}
+        makers = {
+            name: replace(each, train=f"{each.train} {each.smoke}".rstrip(), steps=16, rows=64)
+            for name, each in self.synthesizers.items()
+        }
         small = "--batch-size 8 --segment 2"
         return replace(self, **tiny, methods=methods, synthesizers=makers, small=small)
 

@@ -10,8 +10,8 @@ from reverie.data import Dataset
 class Counting:
     """Counts from the seed in steps of the action; ends as the task does at 10, is cut after four steps."""
 
-    def reset(self, seed):
-        self.at, self.steps = float(seed), 0
+    def reset(self, seed, options=None):
+        self.at, self.steps = float(seed) + (options or {}).get("more", 0), 0
         return {"at": np.array([self.at], np.float32)}, {}
 
     def step(self, action):
@@ -40,6 +40,16 @@ def test_an_episode_is_recorded_to_its_end(start, states, terminal):
     ends = np.arange(len(states)) == len(states) - 1
     np.testing.assert_array_equal(rows["terminals"], ends & terminal)
     np.testing.assert_array_equal(rows["timeouts"], ends & (not terminal))
+
+
+def test_an_episode_may_begin_elsewhere_and_be_cut_earlier():
+    act = lambda seen: seen["at"] * 0 + 2  # noqa: E731
+    rows = record(Counting(), 0, act, (), options={"more": 3}, most=2)
+    np.testing.assert_array_equal(rows["observations/at"][:, 0], [3, 5])
+    np.testing.assert_array_equal(rows["timeouts"], [False, True])
+    ended = record(Counting(), 0, act, (), options={"more": 7}, most=2)
+    np.testing.assert_array_equal(ended["terminals"], [False, True])
+    assert not ended["timeouts"].any()
 
 
 def test_rows_become_a_data_set():

@@ -86,3 +86,20 @@ def test_looks_are_pictures_without_actions():
     assert len(corners) > 15
     both = concatenate(make_dataset("fork-images", steps=EPISODE), looks)
     assert both.infos["has_actions"].sum() == len(both) - 20
+
+
+def test_of_the_halves_none_goes_all_the_way_and_they_meet_beside_the_obstacle():
+    data = make_dataset("fork-halves", steps=40 * EPISODE, seed=1)
+    starts, stops = data.episodes.T
+    half, length = data.infos["half"][starts], stops - starts
+    np.testing.assert_array_equal(half, np.arange(40) % 2)
+    np.testing.assert_array_equal(data.returns, half)
+    np.testing.assert_array_equal(data.terminals[stops - 1], half == 1)
+    assert (length[half == 0] == EPISODE).all() and data.attributes["successful_episodes"] == "50.0%"
+    height = data.observations[:, 1]
+    lower, upper = (height[data.infos["half"] == each] for each in (0, 1))
+    assert lower.min() < -0.9 and lower.max() < 0.25 and upper.min() > -0.25 and upper.max() > 0.8
+    there = (np.abs(data.observations[:, 0] - 0.55) < 0.1) & (np.abs(height) < 0.1)
+    assert (data.infos["half"][there] == 0).sum() > 20 and (data.infos["half"][there] == 1).sum() > 20
+    assert data.observations[stops[half == 0] - 1, 0].min() > 1.0
+    assert data.observations[starts[half == 1], 0].min() > 1.0

@@ -81,3 +81,9 @@ def test_a_seed_fixes_the_start_near_its_place(env):
 def test_an_episode_has_its_limit(env):
     ends = [env.step((0.0, 0.0))[2:4] for _ in range(LIMIT)]
     assert ends == [(False, False)] * (LIMIT - 1) + [(False, True)] and env.spec.max_episode_steps == LIMIT
+
+
+def test_a_reset_may_say_where_the_point_starts():
+    env = make("fork")
+    usual, moved = (env.reset(seed=3, options=options)[0] for options in (None, {"position": (1.0, 0.5)}))
+    np.testing.assert_allclose(moved - usual, [1.0, 1.5], atol=1e-6)

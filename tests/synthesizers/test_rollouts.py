@@ -13,7 +13,7 @@ from reverie.cli import main
 from reverie.data import Dataset, transitions, windows
 from reverie.errors import DataError, ReverieError, RunError
 from reverie.loading import load_dataset
-from reverie.synthesizers import MBPO, TATU, MOReL, rollouts
+from reverie.synthesizers import MBPO, TATU, MOReL, chunked
 from reverie.synthesizers.rollouts import pack
 
 TINY = {
@@ -142,7 +142,7 @@ def test_the_bound_is_the_threshold_times_the_datas_largest(known, kind, factor)
 
 def test_a_bound_that_every_step_passes_is_refused_in_a_sentence(known, monkeypatch):
     spec, state = known
-    monkeypatch.setattr(rollouts, "PASSES", 3)
+    monkeypatch.setattr(chunked, "PASSES", 3)
     ready = KINDS[TATU].ready(state, spec)._replace(bound=jnp.float32(0))
     with pytest.raises(ReverieError, match=r"30 rollouts came to 0 steps, and a chunk has 60.* raise the threshold"):
         KINDS[TATU].packed(ready, spec, jax.random.key(0))

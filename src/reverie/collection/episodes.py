@@ -13,20 +13,29 @@ def whole_episodes(steps: int, length: int, size: int, seed: int) -> list[Part]:
     return cut(max(1, round(steps / length)) * length, size * length, seed)
 
 
-def record(env: Any, start: int, act: Callable[[Any], np.ndarray], kept: Sequence[str]) -> Rows:
-    """The episode from the reset with the seed `start` to its end, with the infos whose names are `kept`, and its
-    `costs` where the environment reports them.
+def record(
+    env: Any,
+    start: int,
+    act: Callable[[Any], np.ndarray],
+    kept: Sequence[str],
+    *,
+    options: dict[str, Any] | None = None,
+    most: int | None = None,
+) -> Rows:
+    """The episode from the reset with the seed `start` and these options to its end, or its first steps, `most`, with
+    the infos whose names are `kept`, and its `costs` where the environment reports them.
 
     Parts of dictionaries are named by "observations/KEY", infos by "infos/KEY".
     """
-    seen: list[Any] = [env.reset(seed=start)[0]]
+    seen: list[Any] = [env.reset(seed=start, options=options)[0]]
     steps: list[dict[str, Any]] = []
     while not steps or not (steps[-1]["terminals"] or steps[-1]["timeouts"]):
         action = np.asarray(act(seen[-1]), np.float32)
         after, reward, terminal, timeout, info = env.step(action)
         seen.append(after)
         infos = {f"infos/{key}": info[key] for key in kept}
-        ends = {"terminals": terminal, "timeouts": timeout and not terminal}
+        cut = timeout or len(steps) + 1 == most
+        ends = {"terminals": terminal, "timeouts": cut and not terminal}
         costs = {"costs": np.float32(info["cost"])} if "cost" in info else {}
         steps.append({"actions": action, "rewards": np.float32(reward)} | costs | ends | infos)
     return stacked("observations", seen[:-1]) | stacked("next_observations", seen[1:]) | one_by_one(steps)

@@ -1,4 +1,5 @@
-"""Demonstrations that go round the fork's obstacle on either side, and pictures of it that look different."""
+"""Demonstrations that go round the fork's obstacle on either side, halves of such ways, and pictures of it that look
+different."""
 
 import math
 from dataclasses import dataclass
@@ -57,9 +58,7 @@ class Sides:
         def act(_: np.ndarray) -> np.ndarray:
             seen = env.unwrapped.position.astype(np.float32)
             places.append(seen)
-            y = min(1.0, float(seen[1]) + self.pace)
-            parted = (1 + math.cos(math.pi * min(1.0, abs(y) / self.near))) / 2
-            wanted = np.array([bent * parted, y]) - seen
+            wanted = way(bent, float(seen[1]) + self.pace, self.near) - seen
             return np.clip(wanted + rng.normal(0.0, self.noise, 2), env.action_space.low, env.action_space.high)
 
         rows = record(env, int(rng.integers(2**31)), act, ("success", "side"))
@@ -81,6 +80,73 @@ class Sides:
                 "episodes_right": f"{(rows['infos/side'][last] == 1).mean():.1%}",
                 "noise": self.noise,
             },
+        )
+
+
+def way(bent: float, y: float, near: float) -> np.ndarray:
+    """The place at this height of a way round the obstacle that is so wide."""
+    y = min(1.0, y)
+    return np.array([bent * (1 + math.cos(math.pi * min(1.0, abs(y) / near))) / 2, y])
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Halves of ways from the start to the goal, on the right; nobody goes all the way. What they share are the places
+    beside the obstacle.
+
+    Every other episode starts at the start, is beside the obstacle after its half, and goes astray from there, outwards
+    to the edge; its rewards are 0. The others come in from the edge, and go on to the goal beyond. An episode that goes
+    astray is cut after `EPISODE` steps. `infos["half"]` [N] is 0 and 1.
+    """
+
+    noise: float = 0.02
+    """Standard deviation of each number of an action."""
+    pace: float = 0.065
+    """In displacement a step."""
+    edge: float = 1.3
+    """Distance from the middle at which those who go astray stay, and from which the others come."""
+    wide: float = 0.55
+    """Distance from the middle beside the obstacle."""
+    near: float = 0.65
+    overlap: float = 0.1
+    """Height above and below the middle up to which halves are left and joined."""
+
+    def parts(self, steps: int, seed: int) -> list[Part]:
+        return whole_episodes(steps, EPISODE, 1000, seed)
+
+    def collect(self, part: Part, progress: bool = False) -> Rows:
+        rng, env = part.rng(), make("fork")
+        return chained([self._episode(env, rng, i % 2) for i in range(part.steps // EPISODE)])
+
+    def _episode(self, env: Any, rng: np.random.Generator, half: int) -> Rows:
+        height, astray = rng.uniform(0, self.overlap), [half == 1]
+
+        def act(seen: np.ndarray) -> np.ndarray:
+            x, y = seen.tolist()
+            if half == 0 and y >= height:
+                astray[0] = True
+            if half == 1 and x <= self.wide + self.pace:
+                astray[0] = False
+            if astray[0]:
+                wanted = np.array([(self.wide if half else self.edge) - x, (-height if half else height) - y])
+                wanted = np.clip(wanted, -self.pace, self.pace)
+            else:
+                wanted = way(self.wide, y + self.pace, self.near) - seen
+            return np.clip(wanted + rng.normal(0.0, self.noise, 2), -FARTHEST, FARTHEST)
+
+        seed, start = int(rng.integers(2**31)), {"position": (self.edge, -height)}
+        cut: dict[str, Any] = {"options": start} if half else {"most": EPISODE}
+        rows = record(env, seed, act, ("success",), **cut)
+        return rows | {"infos/half": np.full(len(rows["rewards"]), half, np.int32)}
+
+    def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
+        arrived = rows["infos/success"][rows["terminals"] | rows["timeouts"]]
+        attributes = {"name": "fork-halves", "environment": "fork", "seed": seed, "noise": self.noise}
+        return Dataset.from_arrays(
+            **as_arguments(rows),
+            action_low=-FARTHEST,
+            action_high=FARTHEST,
+            attributes=attributes | {"successful_episodes": f"{arrived.mean():.1%}"},
         )
 
 
@@ -123,6 +189,7 @@ def suite() -> Suite:
         "none: a point that moves as it is told",
         {
             "fork": Entry(Sides(), 200 * EPISODE, about, 0.2, 0.02),
+            "fork-halves": Entry(Halves(), 400 * EPISODE, "400 halves of ways, none from start to goal", 0.6, 0.02),
             "fork-images": Entry(Sides("fork-images"), 200 * EPISODE, f"{about}; images of 24 x 24", 0.5, 0.03),
             "fork-looks": Entry(Looks(), PICTURES, "images that look different, without actions", 5, 0.02),
         },

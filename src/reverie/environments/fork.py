@@ -32,7 +32,7 @@ class Fork(gymnasium.Env):
     reward 1 within 0.15 of the goal (0, 1). All other rewards are 0, and after 60 steps it is over. The info has
     `success`, and `side`: -1 where the obstacle was passed on the left, 1 on the right, 0 before.
 
-    A reset starts near (0, -1), with a standard deviation of 0.05.
+    A reset starts near (0, -1), with a standard deviation of 0.05; `options={"position": (x, y)}` says where else.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,8 @@ class Fork(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        self.position, self.side, self.steps = self.np_random.normal(START, SPREAD), 0, 0
+        start = (options or {}).get("position", START)
+        self.position, self.side, self.steps = self.np_random.normal(start, SPREAD), 0, 0
         return self.position.astype(np.float32), {"success": False, "side": 0}
 
     def step(self, action: ArrayLike) -> Any:

@@ -23,36 +23,55 @@ from reverie.rl import NormalActor
 Rows = dict[str, jax.Array]
 
 
-class Dynamics(eqx.Module):
-    """What is learned."""
+class Outcomes(eqx.Module):
+    """What follows a step: the state, the reward and the end."""
 
     ensemble: Ensemble
     ending: MLP
+
+    def __init__(
+        self, key, observation_dim: int, action_dim: int, *, members: int, hidden: tuple, ending_hidden: tuple
+    ):
+        ensemble, ending, _ = jax.random.split(key, 3)  # the third is the policy's
+        s, a = observation_dim, action_dim
+        self.ensemble = Ensemble(ensemble, s, a, members=members, hidden=hidden)
+        self.ending = MLP(ending, 2 * s + a, 1, hidden=ending_hidden, activation=jax.nn.silu)
+
+    def loss(self, batch: Rows, weight_decay: float) -> tuple[jax.Array, Rows]:
+        """Of all networks, of rows `[B, E, ...]` that every member has of its own, with `changes` beside them; the
+        classifier sees a row each of the members'."""
+        every = {name: jnp.swapaxes(rows, 0, 1) for name, rows in batch.items()}
+        y = concatenate(every["changes"], every["rewards"][..., None])
+        error, metrics = self.ensemble.loss(every["observations"], every["actions"], y, weight_decay)
+        own = shared(batch)
+        logit = self.end(own["observations"], own["actions"], own["next_observations"])
+        ending = optax.sigmoid_binary_cross_entropy(logit, own["terminals"]).mean()
+        return error + ending, metrics | {"ending_loss": ending}
+
+    def end(self, observations, actions, next_observations) -> jax.Array:
+        """The logit of the probability that a step ended the task, `[...]`, of `[..., n]` in network units."""
+        return self.ending(concatenate(observations, actions, next_observations))[..., 0]
+
+
+class Dynamics(Outcomes):
+    """What is learned to act in."""
+
     policy: NormalActor
 
     def __init__(
         self, key, observation_dim: int, action_dim: int, *, members: int, hidden: tuple[int, ...], policy_hidden: tuple
     ):
-        ensemble, ending, policy = jax.random.split(key, 3)
-        s, a = observation_dim, action_dim
-        self.ensemble = Ensemble(ensemble, s, a, members=members, hidden=hidden)
-        self.ending = MLP(ending, 2 * s + a, 1, hidden=policy_hidden, activation=jax.nn.silu)
-        self.policy = NormalActor(policy, s, a, per_state=True, hidden=policy_hidden)
+        """The classifier of ends has the policy's hidden layers."""
+        super().__init__(key, observation_dim, action_dim, members=members, hidden=hidden, ending_hidden=policy_hidden)
+        policy_key = jax.random.split(key, 3)[2]
+        self.policy = NormalActor(policy_key, observation_dim, action_dim, per_state=True, hidden=policy_hidden)
 
     def loss(self, batch: Rows, weight_decay: float) -> tuple[jax.Array, Rows]:
-        """Of all networks, of rows `[B, E, ...]` that every member has of its own, with `changes` beside them;
-        classifier and policy see a row each of the members'."""
-        size, members = batch["actions"].shape[:2]
-        place = jnp.arange(size)
-        own = {name: rows[place, place % members] for name, rows in batch.items()}
-        every = {name: jnp.swapaxes(rows, 0, 1) for name, rows in batch.items()}
-        inputs = concatenate(own["observations"], own["actions"], own["next_observations"])
-        y = concatenate(every["changes"], every["rewards"][..., None])
-        error, metrics = self.ensemble.loss(every["observations"], every["actions"], y, weight_decay)
-        logit = self.ending(inputs)[:, 0]
-        ending = optax.sigmoid_binary_cross_entropy(logit, own["terminals"]).mean()
+        """As of outcomes; the policy sees the classifier's rows."""
+        loss, metrics = super().loss(batch, weight_decay)
+        own = shared(batch)
         bc_loss = -self.policy(own["observations"]).log_prob(own["actions"]).mean()
-        return error + ending + bc_loss, metrics | {"ending_loss": ending, "bc_loss": bc_loss}
+        return loss + bc_loss, metrics | {"bc_loss": bc_loss}
 
     def step(self, spec: Spec, observations, key) -> tuple[Rows, jax.Array]:
         """One step from `[n, observation]`, in the data's units, by the policy and a random member each; and the means
@@ -64,8 +83,8 @@ class Dynamics(eqx.Module):
         chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
         y = mean[chosen] + jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
         next_observations, rewards = outcome(y, observations, spec)
-        logit = self.ending(concatenate(s, a, spec.normalise("observations", next_observations)))
-        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit)).astype(jnp.float32)
+        logit = self.end(s, a, spec.normalise("observations", next_observations))
+        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit))[:, None].astype(jnp.float32)
         row = {
             "observations": observations,
             "actions": jnp.clip(spec.denormalise("actions", a), spec.action_low, spec.action_high),
@@ -74,6 +93,13 @@ class Dynamics(eqx.Module):
             "terminals": spec.denormalise("terminals", ends)[:, 0] > 0.5,
         }
         return row, states(mean, spec)
+
+
+def shared(batch: Rows) -> Rows:
+    """Of rows that every member has of its own, `[B, E, ...]`, one of a member each: `[B, ...]`."""
+    size, members = batch["actions"].shape[:2]
+    place = jnp.arange(size)
+    return {name: rows[place, place % members] for name, rows in batch.items()}
 
 
 def largest_uncertainty(ensemble: Ensemble, spec: Spec, rows: Rows, uncertainty: Callable) -> jax.Array:

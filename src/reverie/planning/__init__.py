@@ -7,7 +7,7 @@ from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseD
 from reverie.planning.receding import Plan, replan
 from reverie.planning.retrieval import nearest, remember
 from reverie.planning.values import best_plans, noisy_value_loss, restoration_gaps, return_units
-from reverie.planning.windows import DenoiserState, WindowDiffusion, WindowPlanner
+from reverie.planning.windows import DenoiserState, UNetWindows, WindowDenoising, WindowDiffusion, WindowPlanner
 
 __all__ = [
     "AnewPlanner",
@@ -22,6 +22,8 @@ __all__ = [
     "InverseDynamics",
     "Overlap",
     "Plan",
+    "UNetWindows",
+    "WindowDenoising",
     "WindowDiffusion",
     "WindowPlanner",
     "best_plans",

@@ -35,14 +35,11 @@ class DenoiserState(eqx.Module):
 
 
 @dataclass(frozen=True)
-class WindowPlanner(EMA, Sampling, Adam, Actor):
-    """What planners that denoise windows share, whatever their network; Diffuser's by default (Janner et al. 2022)."""
+class WindowDenoising(EMA, Sampling, Adam):
+    """What those that denoise windows share, whatever for, and whatever their network; Diffuser's by default."""
 
-    role: ClassVar[str] = "planner"
     parts: ClassVar[tuple[str, ...]] = ("actions", "observations")
     """The blocks of a window, in order."""
-    shieldable: ClassVar[bool] = True
-    """Whether a row of a plan is one state, for which barriers can be held."""
 
     horizon: Count = 32
     """Rows of a window."""
@@ -56,16 +53,6 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
     """Adam's step size."""
     batch_size: Count = 64
     """Windows an update; the released code's 32 with two gradients accumulated."""
-    warm_start_steps: Acting[Natural] = 0
-    """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
-    retrieval_steps: Acting[Natural] = 0
-    """When planning anew, noise the nearest stored plan by this many levels and denoise it; 0 begins at noise."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("warm_start_steps", "retrieval_steps"):
-            if getattr(self, name) > self.diffusion_steps:
-                raise ReverieError(f"{name} = {getattr(self, name)} exceeds diffusion_steps = {self.diffusion_steps}")
 
     @property
     def process(self) -> Process:
@@ -103,6 +90,77 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
         options: Any = {"weight": weight, "project": inpaint(mask, x), "regulariser": regulariser}
         return (importance * self.process.loss(net, x, key, condition, **options)).mean()
 
+    def states_of(self, spec: Spec, rows) -> jax.Array:
+        """Of plans `[..., D]` in network units, what is planned of the observations, in the environment's."""
+        return spec.denormalise("observations", rows[..., self.blocks(spec).slice("observations")])
+
+    def init(self, key, spec: Spec) -> Any:
+        net = self.network(key, spec)
+        return DenoiserState(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
+
+    def update(self, state: Any, batch, key):
+        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
+        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
+        return DenoiserState(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
+
+    def denoise(
+        self,
+        denoiser: Callable,
+        key,
+        values,
+        inpaint_mask,
+        *,
+        last=None,
+        levels: int = 0,
+        solver: Solver | str | None = None,
+        guide: Callable | None = None,
+        shield: Callable | None = None,
+        project: Callable | tuple[Callable, ...] = (),
+        history: bool = False,
+        **options: Unpack[SampleOptions],
+    ):
+        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a
+        denoiser (x_t, t) -> x0_hat: the network's own, or guided.
+
+        last: a plan, such as the one before, from which the chain starts, noised by so many `levels`. solver: the
+        settings' unless given. shield, project: of `diffusion.sample`, before the in-painting of each step, which has
+        the last word.
+        """
+        hooks = project if isinstance(project, tuple) else (project,)
+        warm = last is not None
+        return sample(
+            *(self.process, denoiser, key, values.shape),
+            nfe=levels if warm else self.nfe or self.diffusion_steps,
+            warm_start=last,
+            start=levels / self.diffusion_steps if warm else None,
+            solver=solver or self.solver,
+            guide=guide,
+            shield=shield,
+            project=(*hooks, inpaint(inpaint_mask, values)),
+            history=history,
+            **options,
+        )
+
+
+@dataclass(frozen=True)
+class WindowPlanner(WindowDenoising, Actor):
+    """What planners that denoise windows share, whatever their network; Diffuser's by default (Janner et al. 2022)."""
+
+    role: ClassVar[str] = "planner"
+    shieldable: ClassVar[bool] = True
+    """Whether a row of a plan is one state, for which barriers can be held."""
+
+    warm_start_steps: Acting[Natural] = 0
+    """When replanning, noise the last plan by this many levels and denoise it again (section 5.4); 0 plans anew."""
+    retrieval_steps: Acting[Natural] = 0
+    """When planning anew, noise the nearest stored plan by this many levels and denoise it; 0 begins at noise."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("warm_start_steps", "retrieval_steps"):
+            if getattr(self, name) > self.diffusion_steps:
+                raise ReverieError(f"{name} = {getattr(self, name)} exceeds diffusion_steps = {self.diffusion_steps}")
+
     def observed(self, spec: Spec, observation) -> jax.Array:
         """Windows `[n, H, D]`, in network units, whose first row has the observations `[n, observation]`, which are in
         the environment's; the rest is 0. With an `inpaint_mask`, what `denoise` is given."""
@@ -113,10 +171,6 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
     def first_action(self, spec: Spec, rows) -> jax.Array:
         """Of plans `[n, H, D]` in network units: `[n, action]` in the environment's units."""
         return spec.denormalise("actions", rows[:, 0, self.blocks(spec).slice("actions")])
-
-    def states_of(self, spec: Spec, rows) -> jax.Array:
-        """Of plans `[..., D]` in network units, what is planned of the observations, in the environment's."""
-        return spec.denormalise("observations", rows[..., self.blocks(spec).slice("observations")])
 
     def followed(self, spec: Spec, observation, carry: Any) -> tuple[jax.Array, jax.Array]:
         """The plans `[n, H, D]` of the carry after acting, the observations before them, and which rows were given and
@@ -130,15 +184,6 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
     def joined(self, rows, inpaint_mask) -> jax.Array:
         """What is made of several denoised windows, `[..., H, D]`, as it is followed."""
         return rows
-
-    def init(self, key, spec: Spec) -> Any:
-        net = self.network(key, spec)
-        return DenoiserState(Optimised.create(net, self.optimiser), net, jnp.zeros((), jnp.int32))
-
-    def update(self, state: Any, batch, key):
-        denoiser, loss = state.denoiser.minimise(lambda net: self.denoising_loss(net, batch, key), self.optimiser)
-        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        return DenoiserState(denoiser, ema, state.step + 1), {"diffusion_loss": loss}
 
     def begun(self, spec: Spec, values, inpaint_mask) -> dict[str, Any]:
         """Where `denoise` begins when it plans anew: its arguments for the nearest stored plans, or none for noise."""
@@ -163,48 +208,14 @@ class WindowPlanner(EMA, Sampling, Adam, Actor):
             return anew(last.rows)
         return replan(last.rows, (last.step == 0, anew), (last.step > 0, warm))
 
-    def denoise(
-        self,
-        denoiser: Callable,
-        key,
-        values,
-        inpaint_mask,
-        *,
-        last=None,
-        levels: int | None = None,
-        solver: Solver | str | None = None,
-        guide: Callable | None = None,
-        shield: Callable | None = None,
-        project: Callable | tuple[Callable, ...] = (),
-        history: bool = False,
-        **options: Unpack[SampleOptions],
-    ):
-        """Plans like `values` `[..., H, D]` (network units) whose `inpaint_mask` entries are held at theirs, by a
-        denoiser (x_t, t) -> x0_hat: the network's own, or guided.
-
-        last: a plan, such as the one before, from which the chain starts, noised by so many `levels`;
-        `warm_start_steps` unless given. solver: the planner's unless given. shield, project: of `diffusion.sample`,
-        before the in-painting of each step, which has the last word.
-        """
-        hooks = project if isinstance(project, tuple) else (project,)
-        warm, levels = last is not None, self.warm_start_steps if levels is None else levels
-        return sample(
-            *(self.process, denoiser, key, values.shape),
-            nfe=levels if warm else self.nfe or self.diffusion_steps,
-            warm_start=last,
-            start=levels / self.diffusion_steps if warm else None,
-            solver=solver or self.solver,
-            guide=guide,
-            shield=shield,
-            project=(*hooks, inpaint(inpaint_mask, values)),
-            history=history,
-            **options,
-        )
+    def denoise(self, *given: Any, levels: int | None = None, **options: Any):
+        """As of windows, and from a plan before by `warm_start_steps` unless so many `levels` are given."""
+        return super().denoise(*given, levels=self.warm_start_steps if levels is None else levels, **options)
 
 
 @dataclass(frozen=True)
-class WindowDiffusion(WindowPlanner):
-    """Planners whose network is Diffuser's U-Net."""
+class UNetWindows(WindowDenoising):
+    """Windows that Diffuser's U-Net denoises."""
 
     horizon: Count = 32
     """Rows of a window; a multiple of 2^(levels - 1)."""
@@ -233,3 +244,8 @@ class WindowDiffusion(WindowPlanner):
             attention=self.attention,
             cond_dim=self.cond_dim(spec),
         )
+
+
+@dataclass(frozen=True)
+class WindowDiffusion(UNetWindows, WindowPlanner):
+    """Planners whose network is Diffuser's U-Net."""

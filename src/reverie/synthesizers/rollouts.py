@@ -3,34 +3,22 @@
 What is learned is in reverie.models.dynamics; an algorithm says what the ensemble's uncertainty along the way does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.configs import Adam
-from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions, transitions
-from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised, map_rows
-from reverie.models import Bootstraps, Dynamics, Ensemble, errors, largest_uncertainty, outcome, rollout
+from reverie.data import Spec
+from reverie.learning import map_rows
+from reverie.models import Dynamics, Ensemble, largest_uncertainty, outcome, rollout
 from reverie.networks.layers import concatenate
-from reverie.settings import Acting, Count, LearningRate, NonNegative
-from reverie.synthesizers import transition
-from reverie.synthesizers.chunked import Chunked
+from reverie.settings import Acting, Count
+from reverie.synthesizers.chunked import Episodic
+from reverie.synthesizers.learned import LearnedOutcomes, State
 from reverie.terminal import wait
-
-SHARE_HELD_OUT = 5
-"""At most every fifth row is held out."""
-PASSES = 200
-"""Of rollouts for one chunk, at most: one is enough where no rollout is cut."""
-
-
-class State(eqx.Module):
-    models: Optimised
 
 
 class Ready(NamedTuple):
@@ -45,90 +33,22 @@ class Ready(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelRollouts(Chunked, Adam):
+class ModelRollouts(Episodic, LearnedOutcomes):
     """The frame of MBPO's, MOReL's and TATU's data."""
 
     name: ClassVar[str]
 
-    members: Count = 7
-    """Networks of the ensemble."""
-    elites: Count = 5
-    """Of which so many are used, those of the smallest error on held-out rows."""
-    hidden: tuple[int, ...] = (200, 200, 200, 200)
-    """Widths of the ensemble's hidden layers."""
-    policy_hidden: tuple[int, ...] = (256, 256)
-    """Widths of the behaviour policy's hidden layers, and of the classifier of ends."""
-    batch_size: Count = 256
-    """Transitions an update, for every member others."""
-    learning_rate: LearningRate = 1e-3
-    """Adam's step size."""
-    weight_decay: NonNegative = 5e-5
-    """Weight of the squares of the ensemble's weights; PETS has 2.5e-5 in the first layer to 1e-4 in the last."""
-    held_out: Count = 1000
-    """Rows that are not trained on, to choose the elites; at most a fifth of the data."""
-    kept_rows: Count = 100_000
-    """Rows of the data that stay with the run: rollouts start in their states, and thresholds are measured by them."""
     horizon: Acting[Count] = 5
     """Longest rollout, in steps."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.elites > self.members:
-            raise ReverieError(f"elites = {self.elites} exceeds members = {self.members}")
-
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        """The members' bootstraps of the rows that are not held out. Rows are shuffled by a fixed seed.
-
-        Raises DataError for fewer than five rows, and for terminals without next observations.
-        """
-        data.require_rewards()
-        if data.require_terminals().any() and data.next_observations is None:
-            raise DataError(
-                f"The data has {int(data.terminals.sum())} terminals and no 'next_observations', so how "
-                "the task ends is unknown; give 'next_observations', or choose synther."
-            )
-        data = data.with_next_observations()
-        arrays = data.arrays()
-        if len(data) < SHARE_HELD_OUT:
-            raise DataError(f"{len(data)} transitions are too few to hold one out; give at least {SHARE_HELD_OUT}.")
-        draw = np.random.default_rng(0)
-        order = draw.permutation(len(data))
-        spec = spec or self.spec(data, order[: self.kept_rows])
-        changes = spec.normalise("changes", arrays["next_observations"] - arrays["observations"])
-        rows = transitions(data, spec).rows | {"changes": changes}
-        rows = {name: each[order[self.count_held_out(spec) :]] for name, each in rows.items()}
-        m = len(changes) - self.count_held_out(spec)
-        return Bootstraps(Transitions(rows), jnp.asarray(draw.integers(0, m, (self.members, m)), jnp.int32)), spec
-
-    def spec(self, data: Dataset, kept) -> Spec:
-        """The data's units, and its rows numbered `kept`, those held out first."""
-        spec, arrays = transition.fit(data), data.arrays()
-        units: dict[str, Normaliser] = {"actions": MinMax(spec.action_low, spec.action_high)}
-        units |= {"changes": Gaussian.fit(arrays["next_observations"] - arrays["observations"])}
-        normalisers = {key: each for key, each in spec.normalisers.items() if key != "next_observations"} | units
-        names = ("observations", "actions", "rewards", "next_observations")
-        return replace(spec, normalisers=normalisers, kept={name: jnp.asarray(arrays[name][kept]) for name in names})
-
-    def count_held_out(self, spec: Spec) -> int:
-        return min(self.held_out, len(spec.kept["actions"]) // SHARE_HELD_OUT)
-
-    def init(self, key, spec: Spec) -> State:
+    def networks(self, key, spec: Spec) -> Dynamics:
         sizes, hidden = (spec.observation_dim, spec.action_dim), (self.hidden, self.policy_hidden)
-        models = Dynamics(key, *sizes, members=self.members, hidden=hidden[0], policy_hidden=hidden[1])
-        return State(Optimised.create(models, self.optimiser))
-
-    def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
-        gradient, metrics = jax.grad(lambda models: models.loss(batch, self.weight_decay), has_aux=True)(
-            state.models.params
-        )
-        return State(state.models.apply(gradient, self.optimiser)), metrics
+        return Dynamics(key, *sizes, members=self.members, hidden=hidden[0], policy_hidden=hidden[1])
 
     @partial(jax.jit, static_argnums=0)
     def ready(self, state: State, spec: Spec) -> Ready:
         """The elites, by their error on the held-out rows, and the bound of their uncertainty, by the rows kept."""
-        models, held = state.models.params, self.count_held_out(spec)
-        error = errors(models.ensemble, {name: rows[:held] for name, rows in spec.kept.items()}, spec)
-        models = eqx.tree_at(lambda each: each.ensemble, models, models.ensemble.elites(error, self.elites))
+        models = self.best(state, spec)
         return Ready(models, self.bound(models.ensemble, spec), spec.kept["rewards"].min())
 
     def predict(self, state: State, spec: Spec, observations, actions) -> tuple[np.ndarray, np.ndarray]:
@@ -156,28 +76,16 @@ class ModelRollouts(Chunked, Adam):
         """Of the rows kept."""
         return largest_uncertainty(ensemble, spec, spec.kept, self.uncertainty)
 
-    def chunk_rows(self, ready: Ready, spec: Spec, key, rows: int) -> dict[str, Any]:
-        """The last rollout is cut where the chunk is full. Raises ReverieError where hardly any step passes the
-        threshold."""
-        parts = self.packed(ready, spec, key)
-        parts["timeouts"][rows - 1] = not parts["terminals"][rows - 1]
-        return parts
+    def episodes(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
+        rows = self.rollouts(ready, spec, key)
+        wait(rows["valid"])
+        return pack(jax.device_get(rows))
 
-    def packed(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
-        """A chunk of rows, from as many passes of rollouts as it takes."""
-        passes: list[dict[str, np.ndarray]] = []
-        count = 0
-        while count < self.chunk and len(passes) < PASSES:
-            rows = self.rollouts(ready, spec, jax.random.fold_in(key, len(passes)))
-            wait(rows["valid"])
-            passes.append(pack(jax.device_get(rows)))
-            count += len(passes[-1]["actions"])
-        if count < self.chunk:
-            raise ReverieError(
-                f"{PASSES * self.starts} rollouts came to {count} steps, and a chunk has {self.chunk}: nearly all pass "
-                f"the bound of the uncertainty, {float(ready.bound):.3g}, at once; raise the threshold or train longer."
-            )
-        return {name: np.concatenate([each[name] for each in passes])[: self.chunk] for name in passes[0]}
+    def too_few(self, ready: Ready, spec: Spec, key, passes: int, rows: int) -> str:
+        return (
+            f"{passes * self.starts} rollouts came to {rows} steps, and a chunk has {self.chunk}: nearly all pass the "
+            f"bound of the uncertainty, {float(ready.bound):.3g}, at once; raise the threshold or train longer."
+        )
 
     def computed(self, state: State, spec: Spec, key):
         return self.rollouts(self.ready(state, spec), spec, key)
