@@ -43,10 +43,9 @@ DATA = join_tasks({"push": single(0), "pull": single(1, 20)})
 
 
 @pytest.fixture(scope="module")
-def made(optimised):
-    with optimised():
-        run = reverie.fit(TINY, DATA, steps=1200, progress=False)
-        return run, run.generate(400, key=1, progress=False)
+def made():
+    run = reverie.fit(TINY, DATA, steps=1200, progress=False)
+    return run, run.generate(400, key=1, progress=False)
 
 
 def errors(data, task):
@@ -136,8 +135,8 @@ def test_windows_lie_inside_their_episode_and_tasks_are_balanced():
 def test_a_transition_is_one_token_or_one_a_part(apart, sizes):
     method = replace(TINY, part_tokens=apart)
     _, spec = method.prepare(DATA)
-    net = method.network(KEY, spec)
+    net = jax.eval_shape(lambda: method.network(KEY, spec))
     assert method.sizes(spec) == sizes
     assert len(net.positions) == 1 + 6 + 4 * len(sizes)
-    x = jnp.ones((3, 4, 5))
-    assert net(x, 0.5, (jnp.ones((3, 6, 2)),)).shape == x.shape
+    x, prompt = jnp.ones((3, 4, 5)), jnp.ones((3, 6, 2))
+    assert jax.eval_shape(lambda net: net(x, 0.5, (prompt,)), net).shape == x.shape

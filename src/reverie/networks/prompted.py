@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
+from ..errors import ReverieError
 from .conditioning import FiLM
 from .embeddings import Sinusoidal, TimeMLP
 from .layers import Draw, Key, Linear
@@ -49,6 +50,8 @@ class PromptTransformer(eqx.Module):
         steering: Sequence[int] = (),
     ):
         """`given` are the lengths and sizes (L_i, d_i)."""
+        if width % 2:
+            raise ReverieError(f"A transformer of width {width} has no place for pairs of waves; choose an even width.")
         draw = Draw.of(key)
         self.transformer = Transformer(draw, width, heads=heads, depth=depth, rate=rate)
         self.time, self.steer = TimeMLP(draw, Sinusoidal(width), width, width), FiLM(draw, width, width)
