@@ -15,7 +15,7 @@ from benchmarks.plans import TINY, of_recipe
 from benchmarks.timing import Ratio, Work, percentile
 
 PLANNERS = ("diffuser-maze", "hierarchical-diffuser", "decision-diffuser", "diffuser")
-WAYS = ("robust", "relaxed", "time-varying")
+WAYS = ("robust", "relaxed", "time-varying", "smooth")
 RADIUS = 0.6
 """Of discs among positions of unit variance."""
 

@@ -61,6 +61,7 @@ TINY = {
     "observation_horizon": 4,
     "action_horizon": 1,
     "chunk_size": 2,
+    "prompt_steps": 3,
     "shortest_bridge": 1,
     "longest_bridge": 2,
     "ensemble_hidden": (8,),
@@ -78,9 +79,9 @@ def tiny(name, **changed):
     return kind(**{key: value for key, value in (TINY | changed).items() if key in known})
 
 
-def data(sentences=("reach",), **changed) -> Dataset:
+def data(sentences=("reach",), tasks=True, **changed) -> Dataset:
     """Eight episodes of five steps, of which every other ends with the task; nobody's actions are in [-1, 1]."""
-    if sentences:
+    if sentences and tasks:
         changed = {"infos": {"task": np.zeros(40, np.int32)}, "attributes": {"tasks": list(sentences)}} | changed
     rng = np.random.default_rng(0)
     last = np.arange(40) % 5 == 4

@@ -36,14 +36,16 @@ class Wish:
     """Largest value seen in training."""
     encode: Callable[[Sequence[str]], np.ndarray] | None = None
     """Of what is asked for in words: the texts of n environments as arrays `[n, *shape]`. None: it is numbers."""
+    choices: Mapping[str, Any] | None = None
+    """Arrays of this shape, of at least two axes, that may be asked for by their names, or by their numbers, from 0."""
 
 
 def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any], n: int) -> dict[str, np.ndarray]:
     """Every declared wish for n environments, `[n, *shape]`: as asked for (one for all, or one each), or its default.
 
     Raises ReverieError for a name that is not declared, for a shape that is another, for a value that is no number (or
-    no text, where that is asked for) or NaN, and where something must be asked for and is not. Warns of values outside
-    the range seen in training.
+    no text, where that is asked for), none of its choices or NaN, and where something must be asked for and is not.
+    Warns of values outside the range seen in training.
     """
     check_known(method, declared, asked)
     return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
@@ -61,6 +63,8 @@ def _resolved(method: str, name: str, wish: Wish, value: Any, n: int) -> np.ndar
         raise ReverieError(f"{method} must be told {name} ({wish.help}); give it, as in --acting {name}=...")
     if wish.encode is not None:
         value = _encoded(name, wish.encode, value)
+    if wish.choices is not None:
+        value = _chosen(name, wish.choices, value)
     try:
         array = np.asarray(value, wish.dtype)
     except (TypeError, ValueError):
@@ -82,6 +86,20 @@ def _encoded(name: str, encode: Callable[[Sequence[str]], np.ndarray], value: An
         raise ReverieError(f"{name} = {wrong[0]!r} is {type(wrong[0]).__name__}, and must be a text, such as 'go on'.")
     arrays = encode(texts)
     return arrays[0] if isinstance(value, str) else arrays
+
+
+def _chosen(name: str, choices: Mapping[str, Any], value: Any) -> Any:
+    """What a name or a number stands for, or several of them, one for each environment; arrays as they are."""
+    several = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    asked, names = list(value) if several else [value], list(choices)
+    if not all(isinstance(each, str | int | np.integer) for each in asked):
+        return value
+    numbers = [names.index(each) if each in choices else -1 if isinstance(each, str) else int(each) for each in asked]
+    if unknown := [each for each, number in zip(asked, numbers, strict=True) if not 0 <= number < len(names)]:
+        some = ", ".join(map(repr, names[:10])) + (" or others" if len(names) > 10 else "")
+        raise ReverieError(f"{name} = {unknown[0]!r} is none of 0 to {len(names) - 1}, or by name {some}.")
+    found = np.stack([choices[names[number]] for number in numbers])
+    return found if several else found[0]
 
 
 def _shape(wish: Wish) -> str:

@@ -83,7 +83,7 @@ def test_without_the_package_its_extra_is_named(monkeypatch):
 
 def test_several_tasks_come_in_turn_and_each_is_as_by_itself():
     several = make("metaworld-mt10")
-    assert several.tasks == 10
+    assert several.tasks == len(several.task_names) == 10 and several.task_names[4] == "drawer open"
     several.episode = 14  # of a method's evaluation; 4 is drawer-open
     seen, info = several.reset(seed=7)
     alone, _ = make("metaworld-drawer-open").reset(seed=7)

@@ -146,7 +146,7 @@ def test_one_agent_is_decision_diffuser():
     """In its networks, its losses and its actions, where neither scales its noise."""
     several = data(1)
     alone = replace(several, observations=several.observations[:, 0], actions=several.actions[:, 0])
-    options, found = TINY | {"temperature": 1.0, "termination_penalty": 0.0}, []
+    options, found = TINY | {"temperature": 1.0, "termination_penalty": 0.0, "prediction": "x0"}, []
     for algorithm, source in ((MADiff(**options), several), (DecisionDiffuser(**options), alone)):
         view, spec = algorithm.prepare(source)
         state, batch = state_of(algorithm, spec), view.take(jnp.arange(8))
@@ -169,6 +169,40 @@ def test_what_is_known_of_a_window_in_training():
     first, second = EACH.known((2, 1), 2, 2)
     np.testing.assert_array_equal(first, [[1, 1, 0, 1], [0, 0, 0, 1]])
     np.testing.assert_array_equal(second, [[0, 0, 1, 1], [0, 0, 0, 1]])
+
+
+def test_what_was_seen_stays_in_an_agents_own_plan():
+    """Its last states, up to now, and before the start the first again; others' are nobody's business."""
+    algorithm = replace(EACH, horizon=4, history=2)
+    _, spec = algorithm.prepare(data())
+    state = state_of(algorithm, spec, 1.0)
+    walk = [seen() + step for step in range(4)]
+    carries, moved = [], []
+    for kept, others in ((carries, 0.0), (moved, 0.5)):
+        carry = algorithm.reset(spec, 2, resolve("it", algorithm.wishes(spec), {}, 2))
+        for observations in walk:
+            shown = jnp.asarray(observations).at[:, 1:].add(others)
+            action, carry = act(algorithm, state, spec, shown, carry, {}, jax.random.key(0))
+            kept.append((action, carry[0].rows))
+    units = [spec.normalise("observations", each).reshape(2, 6) for each in walk]
+    for step, (_, rows) in enumerate(carries):  # of the next step's window, whose current row is number 2
+        own = own_parts(rows, 3)
+        np.testing.assert_array_equal(own[:, 1], units[step])
+        np.testing.assert_array_equal(own[:, 0], units[max(0, step - 1)])
+        action, others = moved[step]
+        np.testing.assert_array_equal(rows[:, 0], others[:, 0])
+        np.testing.assert_array_equal(carries[step][0][:, 0], action[:, 0])
+    assert np.abs(carries[3][1] - moved[3][1]).max() > 0.01
+
+
+def test_the_past_is_known_in_training_and_batches_have_it():
+    algorithm = replace(BOTH, horizon=4, history=2)
+    assert algorithm.known((2,), 2, 4)[0].all(-1).tolist() == [True, True, True, False]
+    view, spec = algorithm.prepare(data())
+    batch = view.take(jnp.arange(8))
+    first = spec.normalise("observations", data().observations[:1]).reshape(-1)
+    np.testing.assert_array_equal(batch["observations"][0, :3], [first] * 3)
+    np.testing.assert_array_equal(batch["mask"][0], [0, 0, 1, 1])
 
 
 class Spied:
@@ -236,6 +270,10 @@ def test_an_agents_action_is_found_from_its_own_states(spec):
 def test_bad_settings_and_data_are_refused_in_a_sentence():
     with pytest.raises(ReverieError, match="execution 'both' is unknown; choose one of centralised, decentralised"):
         MADiff(execution="both")
+    with pytest.raises(ReverieError, match="history = 1 leaves 1 of the window's 2 rows"):
+        replace(BOTH, history=1)
+    with pytest.raises(ReverieError, match="history = 1 is of every step; leave stride = 2 at 1"):
+        replace(BOTH, horizon=4, history=1, stride=2)
     with pytest.raises(DataError, match="give both an axis of agents"):
         BOTH.prepare(data(actions=np.zeros((60, 1))))
     with pytest.raises(ReverieError, match="width 8 cannot be shared by 3 heads"):

@@ -24,6 +24,7 @@ from reverie.diffusion import value_gradient
 from reverie.errors import ReverieError, ReverieWarning, RunError
 from reverie.planners.composed import compose_runs
 from reverie.planners.shielded import Guard, shield_run, shielded
+from reverie.planning.bending import interpolation
 from reverie.training import Run
 from reverie.training.adapting import check_plans
 
@@ -80,7 +81,7 @@ def planned(algorithm, mean, told, guided=False):
 VARIANTS = ("robust", "relaxed", "time-varying")
 
 
-@pytest.mark.parametrize("way", [*VARIANTS, "afterwards"])
+@pytest.mark.parametrize("way", [*VARIANTS, "afterwards", "smooth"])
 def test_a_thousand_plans_across_a_disc_keep_out_of_it(way):
     """Those of no shield do not, and plain gradients help some. Nothing is far away for it."""
     start, goal = ends()
@@ -93,6 +94,36 @@ def test_a_thousand_plans_across_a_disc_keep_out_of_it(way):
     np.testing.assert_array_equal(rows[:, [0, -1], 2:4], free[:, [0, -1], 2:4])
 
 
+def test_the_smooth_shield_keeps_lines_between_rows_clear_and_tears_no_row_away():
+    """Moving rows alone leaves lines through discs that stand between them, and rows that jump."""
+    start, goal = ends()
+    mean, told = lines(start, goal), {"disc": across(start, goal)}
+    between = jnp.asarray(interpolation(H, 4))
+
+    @jax.jit
+    def seen(rows):
+        guard = Guard(MAZE, SPEC, told)
+        return guard.measured(jnp.einsum("ph,nhd->npd", between, rows))[0].min((1, 2)), bends(rows)
+
+    def bends(rows):
+        return jnp.square(jnp.diff(rows[..., 2:4], n=2, axis=1)).sum((1, 2)).mean()
+
+    (smooth, little), (alone, much) = (
+        seen(planned(replace(MAZE, shield=way), mean, told)[0]) for way in ("smooth", "afterwards")
+    )
+    assert smooth.min() >= -1e-6
+    assert (alone < -1e-3).mean() > 0.5 and much > 2 * little
+
+
+def test_guidance_through_the_denoiser_leads_rows_clear_before_the_shield_does():
+    """The windows' denoiser here moves every row by itself, so that guidance alone is what rows are moved by."""
+    start, goal = ends()
+    mean, told = lines(start, goal), {"disc": across(start, goal)}
+    gradient = replace(MAZE, shield="gradient", barrier_push=0.0)
+    plain, guided = (planned(replace(gradient, barrier_guidance=scale), mean, told)[1] for scale in (0.0, 30.0))
+    assert (guided < 0).mean() < 0.5 * (plain < 0).mean()
+
+
 def test_plain_gradients_are_not_enough():
     start, goal = ends()
     margins = planned(replace(MAZE, shield="gradient"), lines(start, goal), {"disc": across(start, goal)})[1]
@@ -100,7 +131,7 @@ def test_plain_gradients_are_not_enough():
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("way", [*VARIANTS, "gradient", "afterwards"])
+@pytest.mark.parametrize("way", [*VARIANTS, "gradient", "afterwards", "smooth"])
 def test_what_is_far_changes_no_bit(way):
     start, goal = ends()
     mean, told = lines(start, goal), {"disc": jnp.full((N, 1, 3), 30.0).at[..., 2].set(1.0)}

@@ -8,7 +8,10 @@ from reverie.baselines.decision_transformer import DecisionTransformer
 from reverie.baselines.iql import IQL
 from reverie.baselines.ma_bc import MABC
 from reverie.baselines.ma_td3_bc import MATD3BC
+from reverie.baselines.mt_bc import MTBC
+from reverie.baselines.omar import OMAR
 from reverie.baselines.one_step import OneStepRL
+from reverie.baselines.prompt_dt import PromptDT
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.sac import SAC
 from reverie.baselines.td3_bc import TD3BC
@@ -23,11 +26,14 @@ __all__ = [
     "IQL",
     "MABC",
     "MATD3BC",
+    "MTBC",
+    "OMAR",
     "SAC",
     "TD3BC",
     "XQL",
     "DecisionTransformer",
     "OneStepRL",
+    "PromptDT",
     "ReBRAC",
     "TD3BCLag",
 ]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.data import Spec
-from reverie.rl import Critic, QNetwork, SoftActor, SoftActorCritic
+from reverie.rl import Critic, QNetwork, SoftActor, SoftActorCritic, conservatism
 from reverie.settings import Count, NonNegative
 
 
@@ -67,9 +67,3 @@ class CQL(SoftActorCritic):
 
     def choose(self, state, spec, observation, key):
         return state.actor.policy.params(observation).mode
-
-
-def conservatism(q: QNetwork, batch, candidates, log_density) -> jax.Array:
-    """log sum exp Q over importance-weighted actions, minus Q of the data's (eq. 4); summed over the critics."""
-    everywhere = jax.nn.logsumexp(q(batch["observations"], candidates) - log_density, axis=1)
-    return (everywhere - q(batch["observations"], batch["actions"])).mean(-1).sum()

@@ -114,13 +114,17 @@ class DecisionTransformer(AdamW, Actor):
 
         def loss(net):
             # Padding is at the window's end, where nothing in the episode looks.
-            error = jnp.square(net(to_go, *seen, key=key) - batch["actions"]).mean(-1)
+            error = jnp.square(self.told(state, net, batch, key)(to_go, *seen, key=key) - batch["actions"]).mean(-1)
             return (inside * error).sum() / inside.sum()
 
         actor, value = state.actor.minimise(loss, self.optimiser)
-        return State(actor), {"action_error": value}
+        return replace(state, actor=actor), {"action_error": value}
 
-    def wishes(self, spec: Spec):
+    def told(self, state: Any, net: Network, batch, key) -> Any:
+        """The network as it reads a batch, for methods that are told more."""
+        return net
+
+    def wishes(self, spec: Spec) -> dict[str, Wish]:
         """The best return of the data where nothing is asked for."""
         seen: Any = spec.normalisers["episode_returns"]
         low, high = float(np.asarray(seen.low)[0]), float(np.asarray(seen.high)[0])

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reverie.collection import (
+    compass,
     fork,
     locomotion,
+    mamujoco,
     meeting,
     metaworld,
     ogbench,
@@ -63,7 +65,7 @@ def nearest(name: str) -> str:
 SUITES: list[Suite] = [
     *(module.suite() for module in (pointmaze, locomotion, ogbench, metaworld)),
     metaworld.several(),
-    *(module.suite() for module in (pusht, fork, speed, meeting, particles)),
+    *(module.suite() for module in (compass, pusht, fork, speed, meeting, particles, mamujoco)),
 ]
 DATASETS: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.entries.items()}
 VALIDATION: dict[str, Entry] = {name: entry for suite in SUITES for name, entry in suite.validation.items()}

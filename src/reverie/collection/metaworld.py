@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from reverie.collection.recipe import Entry, Part, Rows, Suite, cut
+from reverie.collection.recipe import Entry, Part, Rows, Suite, TaskPart, by_task, cut
 from reverie.data import Dataset
 from reverie.environments.metaworld import LIMIT, NAMES, PREFIX, SETS, TASKS, in_words, make_metaworld, scripted_policy
 
@@ -85,14 +85,6 @@ class Scripted:
 
 
 @dataclass(frozen=True)
-class TaskPart(Part):
-    """Of one of several tasks."""
-
-    task: int
-    """Its number among them."""
-
-
-@dataclass(frozen=True)
 class Several:
     """Episodes of several tasks by `Scripted`, equally many steps of each, and each task's name in words: the attribute
     "tasks" lists them, `infos["task"]` [N] is the number of a step's."""
@@ -102,11 +94,7 @@ class Several:
     noise: float = 0.1
 
     def parts(self, steps: int, seed: int) -> list[TaskPart]:
-        found: list[TaskPart] = []
-        for task in range(len(self.tasks)):
-            share = steps // len(self.tasks) + (task < steps % len(self.tasks))
-            found += [TaskPart(len(found) + part.index, part.steps, seed, task) for part in cut(share, SIZE, seed)]
-        return found
+        return by_task(steps, len(self.tasks), SIZE, seed)
 
     def collect(self, part: TaskPart, progress: bool = False) -> Rows:
         rows = self._of(part.task).collect(part)

@@ -51,6 +51,24 @@ def cut(steps: int, size: int, seed: int) -> list[Part]:
 
 
 @dataclass(frozen=True)
+class TaskPart(Part):
+    """Of one of several tasks."""
+
+    task: int
+    """Its number among them."""
+
+
+def by_task(steps: int, tasks: int, size: int, seed: int) -> list[TaskPart]:
+    """Parts of `size` steps, task after task, of which each has the same share of the steps; the first ones have one
+    more where they cannot be shared."""
+    found: list[TaskPart] = []
+    for task in range(tasks):
+        share = steps // tasks + (task < steps % tasks)
+        found += [TaskPart(len(found) + part.index, part.steps, seed, task) for part in cut(share, size, seed)]
+    return found
+
+
+@dataclass(frozen=True)
 class Entry:
     """What a named data set is, and how it is made."""
 

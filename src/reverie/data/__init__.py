@@ -5,6 +5,7 @@ from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.spec import Spec
+from reverie.data.tasks import balanced, join_tasks, tasks_of
 from reverie.data.views import Transitions, costs_to_go, pairs, rewards_to_go, sarsa, transitions
 from reverie.data.windows import Windows, windows
 
@@ -20,12 +21,15 @@ __all__ = [
     "Spec",
     "Transitions",
     "Windows",
+    "balanced",
     "chunk_transitions",
     "concatenate",
     "costs_to_go",
+    "join_tasks",
     "pairs",
     "rewards_to_go",
     "sarsa",
+    "tasks_of",
     "transitions",
     "windows",
 ]

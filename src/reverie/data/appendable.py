@@ -31,12 +31,20 @@ class AppendableHDF5:
     observations or actions are not vectors.
     """
 
-    def __init__(self, path: str, spec: Spec, rows: int, attributes: Mapping[str, Attribute]):
+    def __init__(
+        self,
+        path: str,
+        spec: Spec,
+        rows: int,
+        attributes: Mapping[str, Attribute],
+        infos: Mapping[str, Any] | None = None,
+    ):
+        """`infos` are the types of infos, a number a row, by their names."""
         self.target = Path(path).expanduser()
         self.part = self.target.with_name(self.target.name + ".part")
         self.rows, self.attributes = rows, {**attributes, "rows": rows}
         self._check_vectors(spec)
-        layout = _layout(spec, rows)
+        self.layout = layout = _layout(spec, rows, infos or {})
         if not self.part.exists():
             self._check_room(layout, rows)
             self._begin(layout, spec)
@@ -75,7 +83,7 @@ class AppendableHDF5:
     def _same_arrays(self, piece: Dataset) -> dict[str, np.ndarray]:
         """Of the piece, those of the file, which has the actions' bounds as attributes."""
         arrays = {key: array for key, array in piece.arrays().items() if key not in BOUNDS}
-        wanted = self.file.keys() - {WRITTEN}
+        wanted = self.layout.keys()
         for other, word in ((arrays.keys() - wanted, "has"), (wanted - arrays.keys(), "lacks")):
             if other:
                 raise DataError(
@@ -143,7 +151,7 @@ class AppendableHDF5:
             )
 
 
-def _layout(spec: Spec, rows: int) -> Layout:
+def _layout(spec: Spec, rows: int, infos: Mapping[str, Any]) -> Layout:
     """Shape and type of every array of `rows` transitions."""
     observed, acted = (rows, spec.observation_dim), (rows, spec.action_dim)
     return {
@@ -153,6 +161,7 @@ def _layout(spec: Spec, rows: int) -> Layout:
         "rewards": ((rows,), np.float32),
         "terminals": ((rows,), np.bool_),
         "timeouts": ((rows,), np.bool_),
+        **{f"infos/{name}": ((rows,), kind) for name, kind in infos.items()},
     }
 
 

@@ -30,12 +30,12 @@ def check_alike(first: "Dataset", other: "Dataset") -> None:
             continue
         if all(isinstance(each, Field) and each.kind == "vector" for each in (space, theirs)):
             raise DataError(
-                f"{one} has {space.shape[0]} columns of {what}s and {two} has {theirs.shape[0]}; only data of one "
-                "task can be joined."
+                f"{one} has {space.shape[0]} columns of {what}s and {two} has {theirs.shape[0]}; only data with "
+                "equally many can be joined."
             )
         raise DataError(
-            f"The {what}s of {one} are {describe(space)} and those of {two} {describe(theirs)}; only data of one task "
-            "can be joined."
+            f"The {what}s of {one} are {describe(space)} and those of {two} {describe(theirs)}; only data that are "
+            "alike can be joined."
         )
     for key in ("rewards", "costs"):
         lacks = [getattr(data, key) is None for data in (first, other)]

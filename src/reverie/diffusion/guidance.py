@@ -4,6 +4,7 @@ A denoiser is (x, t) -> x0_hat. Guidance in x0 is guidance in the score: score =
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,18 +80,18 @@ def energy(process: Process, denoiser: Callable, log_density: Callable, scale: f
     return guided
 
 
-def soft_inpaint(process: Process, denoiser: Callable, values, weight, *, largest: float = 5.0) -> Callable:
+def soft_inpaint(process: Process, denoiser: Callable, values: Any, weight: Any, *, largest: float = 5.0) -> Callable:
     """Leads x0_hat to `values` where `weight` is 1, and less where it is less, by the gradient of their agreement
     through the denoiser (pseudoinverse guidance, Song et al. 2023; Black et al. 2025, eq. 2 to 4).
 
-    values, weight: broadcast to x. A row that is held draws along what belongs to it, as the gradient tells, which
-    writing it in does not. largest: of the guidance's weight, in units of the flow's velocity, which is unbounded at
-    both ends of the path.
+    values, weight: broadcast to x; values may be a function of x0_hat, such as a projection on a set. A row that is
+    held draws along what belongs to it, as the gradient tells, which writing it in does not. largest: of the guidance's
+    weight, in units of the flow's velocity, which is unbounded at both ends of the path.
     """
 
     def guided(x, t):
         x0, pull = jax.vjp(lambda x: denoiser(x, t), x)
-        (gradient,) = pull(weight * (values - x0))
+        (gradient,) = pull(weight * ((values(x0) if callable(values) else values) - x0))
         alpha, sigma = process.alpha(t), process.sigma(t)
         # 1 / (alpha sigma) of the exact posterior's guidance, as x0_hat moves by sigma where the velocity moves by 1.
         size = jnp.minimum((alpha**2 + sigma**2) / jnp.maximum(alpha * sigma, 1e-12), largest)

@@ -6,6 +6,7 @@ An episode has 500 steps, is never ended by the task, and begins with objects an
 
 from typing import TYPE_CHECKING, Any
 
+from reverie.environments.turns import turn_of
 from reverie.errors import ReverieError
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ def in_words(task: str) -> str:
 
 
 def make_several(name: str) -> "gymnasium.Env":
-    """The tasks of a name in `SETS` in turn: the attribute `tasks` is how many there are, and `episode`, which
-    evaluation sets, says which is next (its remainder), else the seed of `reset`; `info["task"]` counts from 1.
-
-    What is observed does not say which task it is: that is told, as a sentence or a number. Raises as `make_metaworld`.
-    """
+    """The tasks of a name in `SETS` in turn (`environments.turns`), called by their names in words. What is observed
+    does not say which task it is: that is told. Raises as `make_metaworld`."""
     import numpy as np
     from gymnasium import Env
     from gymnasium.envs.registration import EnvSpec
@@ -56,7 +54,8 @@ def make_several(name: str) -> "gymnasium.Env":
     class InTurn(Env):
         def __init__(self) -> None:
             self.names = tuple(PREFIX + task for task in SETS[name])
-            self.tasks, self.spec = len(self.names), EnvSpec(name, max_episode_steps=LIMIT)
+            self.tasks, self.task_names = len(self.names), tuple(map(in_words, SETS[name]))
+            self.spec = EnvSpec(name, max_episode_steps=LIMIT)
             self.observation_space = Box(-np.inf, np.inf, (39,), np.float64)
             self.action_space = Box(-1.0, 1.0, (4,), np.float32)
             self.made: dict[str, Env] = {}
@@ -64,8 +63,7 @@ def make_several(name: str) -> "gymnasium.Env":
             self.task = -1
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            turn = next((turn for turn in (self.episode, seed) if turn is not None), self.task + 1)
-            self.task = turn % self.tasks
+            self.task = turn_of(self.episode, seed, self.task) % self.tasks
             chosen = self.names[self.task]
             self.made[chosen] = self.made.get(chosen) or make_metaworld(chosen)
             seen, info = self.made[chosen].reset(seed=seed, options=options)

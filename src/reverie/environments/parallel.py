@@ -20,12 +20,19 @@ class Joint(gymnasium.Env):
 
     Observations are the agents' vectors, float32 `[A, d]`, actions likewise `[A, action]`; agents of fewer numbers than
     others have zeros to the right of theirs, `observation_sizes` and `action_sizes` say how many. The reward is the sum
-    of the team's; the info has each agent's own, `rewards` float32 `[A]`. An episode ends when it does for any of the
-    team, which must be there until then.
+    of the team's, or what else `reward` makes of them; the info has each agent's own, `rewards` float32 `[A]`. An
+    episode ends when it does for any of the team, which must be there until then.
     """
 
     def __init__(
-        self, env: Any, name: str, limit: int | None, *, team: Sequence[str] = (), others: Script | None = None
+        self,
+        env: Any,
+        name: str,
+        limit: int | None,
+        *,
+        team: Sequence[str] = (),
+        others: Script | None = None,
+        reward: Callable[[list[float]], float] = sum,
     ):
         """`env` is PettingZoo's `ParallelEnv`, `limit` the steps of an episode. `team` are the agents that act, all if
         none is named; the others do as their script says.
@@ -34,6 +41,7 @@ class Joint(gymnasium.Env):
         that are no vectors of continuous numbers.
         """
         self.env, self.others, self.spec = env, others, EnvSpec(name, max_episode_steps=limit)
+        self.reward = reward
         self.team = tuple(team or env.possible_agents)
         if missing := [agent for agent in self.team if agent not in env.possible_agents]:
             raise ReverieError(f"{name} has no agent {missing[0]!r}; it has {', '.join(env.possible_agents)}.")
@@ -66,7 +74,7 @@ class Joint(gymnasium.Env):
         seen, *told = self.env.step(actions)
         rewards, ended, cut = ([each[agent] for agent in self.team] for each in told[:3])
         info = {"rewards": np.array(rewards, np.float32)}
-        return self._joined(seen), float(sum(rewards)), any(ended), any(cut), info
+        return self._joined(seen), float(self.reward(rewards)), any(ended), any(cut), info
 
     def render(self) -> Any:
         return self.env.render()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.environments import metaworld, particles
+from reverie.environments import mamujoco, metaworld, particles
 from reverie.environments.pointmaze import MAZES, Maze
 from reverie.environments.velocity import VELOCITY, with_cost
 from reverie.errors import ReverieError
@@ -43,11 +43,14 @@ PLANAR: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fork": ("fork", "Fork", {}),
     "fork-images": ("fork_images", "ForkImages", {}),
     "fork-looks": ("fork_images", "ForkImages", {"looks": True}),
+    "compass": ("compass", "Compass", {}),
     "speed": ("speed", "Speed", {}),
     "meeting": ("meeting", "Meeting", {}),
     **{name: ("particles", "make_particles", {"name": name}) for name in particles.NAMES},
+    **{name: ("mamujoco", "make_mamujoco", {"name": name}) for name in mamujoco.BODIES},
 }
-"""Tasks in the plane or on a line, which are in this package or come with an extra: module, class and settings."""
+"""Tasks in the plane or on a line, and of teams, which are in this package or come with an extra: module, class and
+settings."""
 
 EXTRAS = {
     "mujoco": "mujoco",
@@ -73,8 +76,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
             agent is); "fork", a point that goes round an obstacle, "fork-images", a picture of it, or "fork-looks", one
-            that looks different in each episode; "speed", a point that is paid and charged for its speed; "meeting",
-            two agents that must go to one place; "mpe-spread", "mpe-tag" or "mpe-world" with MPE's teams;
+            that looks different in each episode; "compass", a point and eight goals, each a task, in turn; "speed", a
+            point that is paid and charged for its speed; "meeting", two agents that must go to one place; "mpe-spread",
+            "mpe-tag" or "mpe-world" with MPE's teams;
+            "mamujoco-halfcheetah", whose legs are two agents;
             "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that
             gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
             own.

@@ -14,7 +14,7 @@ from reverie.environments.registry import make
 from reverie.errors import ReverieError
 from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, number_episodes, play, reference_of
 from reverie.evaluation.scores import Reference
-from reverie.evaluation.spaces import check_spaces, shown
+from reverie.evaluation.spaces import check_spaces, own_tasks, shown
 from reverie.paths import replacing
 from reverie.training.run import Run
 
@@ -60,9 +60,10 @@ class Evaluate:
         self._make(seeds * self.episodes)
         number_episodes(self._envs, self.episodes)
         name = environment_name(self.env, self._envs[0])
+        policy = RunPolicy(run, self.seed, own_tasks(run, self._envs[0], self.episodes))
         seen = shown(self._envs, run)
         check_spaces(seen[0], name, run)
-        played = play(RunPolicy(run, self.seed), seen, starts * seeds, self.max_steps)
+        played = play(policy, seen, starts * seeds, self.max_steps)
         found = {"eval_return": played.returns}
         self._reference = self._reference or reference_of(
             name, self._envs[: self.episodes], starts, self.max_steps, self.seed

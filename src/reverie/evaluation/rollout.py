@@ -19,7 +19,7 @@ from reverie.environments.policies import Observations, Policy, RandomPolicy, Wa
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
-from reverie.evaluation.spaces import check_spaces, shown
+from reverie.evaluation.spaces import check_spaces, own_tasks, shown
 from reverie.terminal import Progress
 from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of
 from reverie.training.run import Run, check_acts
@@ -48,8 +48,9 @@ def evaluate(
     The seeds' and episodes' environments are stepped together, with one call of the policy a step for all of them; one
     that has ended is not stepped further. An action that leaves the action space is clipped into it. The environments
     of episode e are reset with the same seed for every trained seed, drawn from (`seed`, e), so that two policies
-    evaluated with the same `seed` meet the same starts. A run in a folder gets the scores appended to its
-    `evaluation.json`.
+    evaluated with the same `seed` meet the same starts. In an environment of several tasks in turn a run that must be
+    told its task, and is not asked for any, is told each episode's own. A run in a folder gets the scores appended to
+    its `evaluation.json`.
 
     In the point mazes the returns are also given in per cent between a random policy and the way-point controller, both
     measured in this same call on the same episodes; in the environments of `REFERENCES` in per cent of those.
@@ -80,13 +81,13 @@ def evaluate(
     path = getattr(run, "path", None)
     if path is not None:
         read(Path(path) / FILE)  # a file that cannot be added to is no news to have after all the episodes
-    policy: Policy = RunPolicy(run, seed) if trained else run
     seeds = tuple(run.seeds) if trained else (0,)
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
         number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
+        policy: Policy = RunPolicy(run, seed, own_tasks(run, envs[0], episodes)) if trained else run
         seen = shown(envs, run) if trained else envs
         check_spaces(seen[0], name, run if trained else None)
         played = play(policy, seen, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
@@ -134,9 +135,11 @@ def episode_starts(seed: int, episodes: int) -> list[int]:
 class RunPolicy:
     """All seeds of a run as one batched policy: the environments of the first seed come first, and so on."""
 
-    def __init__(self, run: Run, seed: int = 0):
-        """`seed` is of the randomness in acting. Raises RunError when the run's algorithm does not act."""
+    def __init__(self, run: Run, seed: int = 0, told: Mapping[str, Any] | None = None):
+        """`seed` is of the randomness in acting; `told` holds where the run is not asked for something else. Raises
+        RunError when the run's algorithm does not act."""
         check_acts(run)
+        self.told = dict(told or {})
         self.run, self.seed, self.name, self.signals = run, seed, run.name, signals_of(run.algorithm)
         space = run.spec.observation_space
         self.parts = tuple(space) if isinstance(space, dict) else None
@@ -145,7 +148,7 @@ class RunPolicy:
     def reset(self, n: int) -> None:
         """n environments start anew. What the run is asked for is one for all, or one for each of a seed's."""
         run, seeds = self.run, len(self.run.seeds)
-        wishes = resolve(run.algorithm.name, run.wishes, run.asked, n // seeds)
+        wishes = resolve(run.algorithm.name, run.wishes, {**self.told, **run.asked}, n // seeds)
         carry = run.algorithm.reset(run.spec, n // seeds, wishes)
         carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
         self.carries, self._key = beside(run.states, (carries, jax.random.key(self.seed)))

@@ -42,6 +42,7 @@ REFERENCES = {
     "Hopper-v5": Reference(-20.272305, 3234.3, _D4RL),
     "Walker2d-v5": Reference(1.629008, 4592.3, _D4RL),
     "Ant-v5": Reference(-325.6, 3879.7, _D4RL),
+    "mamujoco-halfcheetah": Reference(-280.178953, 12135.0, _D4RL),
     "mpe-spread": Reference(-78.1, -20.4, _RULES),
     "mpe-tag": Reference(2.4, 85.6, _RULES),
     "mpe-world": Reference(-6.1, 82.5, _RULES),

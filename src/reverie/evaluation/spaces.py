@@ -10,6 +10,9 @@ from reverie.errors import ReverieError
 from reverie.training.inputs import takes_goal
 from reverie.training.run import Run
 
+WISHES = ("task", "sentence")
+"""By which methods are told what to do."""
+
 
 def shown(envs: list, run: Run) -> list:
     """The environments as the run sees them: where the goal is always the same, one that takes no goal sees none."""
@@ -23,6 +26,16 @@ def shown(envs: list, run: Run) -> list:
         else env
         for env in envs
     ]
+
+
+def own_tasks(run: Run, env: Any, episodes: int) -> dict[str, Any]:
+    """What a run is asked for that must be told a task, or a sentence, in an environment of several in turn: each
+    episode's own, by its name. Nothing where the run needs none, or is asked for one."""
+    names = getattr(env, "task_names", ())
+    must = [wish for wish in WISHES if wish in run.wishes and run.wishes[wish].default is None]
+    if not names or not must or must[0] in run.asked:
+        return {}
+    return {must[0]: [names[episode % len(names)] for episode in range(episodes)]}
 
 
 def check_spaces(env: Any, name: str, run: Run | None) -> None:

@@ -12,6 +12,7 @@ from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .image_unet import ImageUNet
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
+from .prompted import PromptTransformer
 from .recurrent import LSTM
 from .tokens import TokenTransformer
 from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
@@ -37,6 +38,7 @@ __all__ = [
     "LayerNormResNet",
     "Linear",
     "ObservationEncoder",
+    "PromptTransformer",
     "ResidualMLP",
     "SelfAttention",
     "Sinusoidal",

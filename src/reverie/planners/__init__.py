@@ -8,6 +8,7 @@ from reverie.planners.diffuser_maze import DiffuserMaze
 from reverie.planners.hierarchical import HierarchicalDiffuser
 from reverie.planners.ldcq import LDCQ
 from reverie.planners.madiff import MADiff
+from reverie.planners.mtdiff import MTDiffPlanner
 from reverie.planners.trebi import TREBI
 from reverie.planners.veteran import DiffusionVeteran
 
@@ -22,4 +23,5 @@ __all__ = [
     "DiffusionVeteran",
     "HierarchicalDiffuser",
     "MADiff",
+    "MTDiffPlanner",
 ]

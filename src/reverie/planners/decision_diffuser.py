@@ -5,7 +5,7 @@ a matter of acting, several things at once too. Inverse dynamics find the action
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -51,6 +51,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 200
     """Noise levels."""
+    prediction: Literal["eps", "x0"] = "eps"
+    """What the network predicts: the noise, as in the paper, or the clean window."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the inverse dynamics' hidden layers."""
     discount: Fraction = 0.99
@@ -69,11 +71,16 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
 
     @property
     def process(self):
-        return vp_cosine(self.diffusion_steps, prediction="eps")
+        return vp_cosine(self.diffusion_steps, prediction=self.prediction)
 
     @property
     def sample_options(self) -> SampleOptions:
         return {"clip_x0": (-1, 1), "temperature": self.temperature, "noise_temperature": self.temperature}
+
+    @property
+    def past(self) -> int:
+        """Rows of a window before the current one."""
+        return 0
 
     def prepare(self, data: Dataset, spec: Spec | None = None):
         if not self.labels and data.rewards is None:
@@ -83,7 +90,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
             spec = self.with_label_values(data, Spec.fit(data, observations=CDF, actions=CDF))
             units = {} if data.rewards is None else {"returns": MinMax.fit(rewards_to_go(data, *returned)[:, None])}
             spec = replace(spec, normalisers=spec.normalisers | units)
-        return self.labelled(windows(data, spec, self.horizon, self.stride, True, *returned), data, spec), spec
+        view = windows(data, spec, self.horizon - self.past, self.stride, True, *returned, history=self.past)
+        return self.labelled(view, data, spec), spec
 
     def inpaint_mask(self, horizon: int, blocks: Blocks):
         return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")

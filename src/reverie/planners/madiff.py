@@ -16,12 +16,13 @@ from reverie.configs import SampleOptions
 from reverie.data import Dataset, Spec
 from reverie.data.agents import columns, flat, kept_sizes, team_of, team_of_spec
 from reverie.data.blocks import Blocks
+from reverie.errors import ReverieError
 from reverie.networks.agents import JointUNet
 from reverie.planners.decision_diffuser import DecisionDiffuser, State
 from reverie.planning import Plan
 from reverie.planning import conditions as given
 from reverie.planning.agents import JointInverseDynamics
-from reverie.settings import Acting, Count, NonNegative
+from reverie.settings import Acting, Count, Natural, NonNegative
 from reverie.wishes import Wishes
 
 
@@ -45,11 +46,30 @@ class MADiff(DecisionDiffuser):
     heads: Count = 4
     """Of the attention across agents; all levels' channels are multiples of it."""
     horizon: Count = 24
-    """Rows of a window; a multiple of 2^(levels - 1)."""
+    """Rows of a window, those of the past among them; a multiple of 2^(levels - 1)."""
+    history: Natural = 0
+    """Rows of a window that are past: what was seen, of each agent in its own plan."""
+    prediction: Literal["eps", "x0"] = "x0"
+    """What the network predicts: the noise, as in the paper's code, or the clean window, which short trainings learn to
+    act by far sooner."""
     termination_penalty: float = 0.0
     """Added to the last reward of an episode that ends by a terminal."""
     temperature: Acting[NonNegative] = 0.5
     """Scale of the noise that planning begins with; that of its steps stays as it is."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.history > self.horizon - 2:
+            raise ReverieError(
+                f"history = {self.history} leaves {self.horizon - self.history} of the window's {self.horizon} rows; a "
+                "plan needs two, the current one and the next"
+            )
+        if self.history and self.stride > 1:
+            raise ReverieError(f"history = {self.history} is of every step; leave stride = {self.stride} at 1")
+
+    @property
+    def past(self) -> int:
+        return self.history
 
     @property
     def sample_options(self) -> SampleOptions:
@@ -82,11 +102,11 @@ class MADiff(DecisionDiffuser):
 
     def known(self, sizes: tuple[int, ...], width: int, horizon: int) -> np.ndarray:
         """What of a window each planner is given: bool `[V, H, A * d]`, V = 1 planner or one for each agent. That is
-        the current states of those whom it sees, and the columns beyond the agents' own."""
+        the current and the past states of those whom it sees, and the columns beyond the agents' own."""
         agents = len(sizes)
         seen = np.eye(agents, dtype=bool) if self.execution == "decentralised" else np.ones((1, agents), bool)
-        now = (np.arange(horizon) == 0)[:, None] & np.repeat(seen, width, -1)[:, None]
-        return now | ~columns(sizes, width).reshape(-1)
+        up_to_now = (np.arange(horizon) <= self.history)[:, None] & np.repeat(seen, width, -1)[:, None]
+        return up_to_now | ~columns(sizes, width).reshape(-1)
 
     def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """In training either all agents' states are known, or those of one, drawn for each window."""
@@ -112,7 +132,9 @@ class MADiff(DecisionDiffuser):
         last, asked = carry
         rows = self.plan(denoiser, spec, observation, last, key)
         own = own_parts(rows, team_of_spec(spec).size)
-        actions = state.inverse_ema(own[:, 0], own[:, 1]).reshape(len(own), *spec.action.shape)
+        actions = state.inverse_ema(own[:, self.history], own[:, self.history + 1]).reshape(
+            len(own), *spec.action.shape
+        )
         actions = jnp.clip(spec.denormalise("actions", actions), spec.action_low, spec.action_high)
         return actions, (Plan(rows, last.step).shifted(), asked)
 
@@ -123,6 +145,9 @@ class MADiff(DecisionDiffuser):
         known = self.known(team.observations, team.widths[0], self.horizon)
         seen = known & columns(team.observations, team.widths[0]).reshape(-1)
         now = spec.normalise("observations", observation).reshape(n, 1, 1, -1)
+        # The last plan, a row on, begins with what was seen; before an episode's start stands its first row again.
+        past = (jnp.arange(self.horizon) < self.history)[:, None] & (last.step > 0)[:, None, None, None]
+        now = jnp.where(past, last.rows, now)
         mask, values = (x.reshape(-1, *known.shape[1:]) for x in jnp.broadcast_arrays(known, jnp.where(seen, now, 0)))
         each = Plan(last.rows.reshape(mask.shape), jnp.repeat(last.step, len(known)))
         return self.replanned(spec, denoiser, key, values, mask, each, **self.sample_options).reshape(last.rows.shape)

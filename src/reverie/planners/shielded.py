@@ -16,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Spec
+from reverie.diffusion import soft_inpaint
 from reverie.diffusion.projection import nearest_point
 from reverie.errors import ReverieError, ReverieWarning, RunError
 from reverie.planning.barriers import Kind, kinds_of, values_and_normals
+from reverie.planning.bending import bend, interpolation
 from reverie.planning.windows import WindowPlanner
 from reverie.protocols import Feedback
-from reverie.settings import Acting, Limit, Natural, NonNegative, Positive, Settings
+from reverie.settings import Acting, Count, Limit, Natural, NonNegative, Positive, Settings
 from reverie.wishes import Wish, Wishes
 
-Way = Literal["robust", "relaxed", "time-varying", "gradient", "afterwards", "none"]
+Way = Literal["robust", "relaxed", "time-varying", "smooth", "gradient", "afterwards", "none"]
 GRADIENT_WITHIN = 0.1
 """Distance from a barrier, in its units, within which plain gradients push (the paper's baseline)."""
 CORRECTIONS = 15
@@ -98,6 +100,29 @@ class Guard:
         start = jnp.zeros((), jnp.int32), rows, *self.measured(rows, held)
         return jax.lax.while_loop(wrong, correct, start)[1]
 
+    def guided(self, denoiser, held):
+        """The denoiser with x0_hat led, through its gradient, to where barriers hold on the lines between rows as well:
+        pseudoinverse guidance to the nearest such places."""
+        shield = self.shield
+
+        def clear(x0):
+            weights = interpolation(x0.shape[-2], shield.barrier_between)
+            points = jnp.einsum("ph,...hd->...pd", weights, x0)
+            values, normals = self.measured(points)
+            step, _ = nearest_point(points, normals, shield.barrier_margin - values)
+            return x0 + jnp.where(held, 0, jnp.einsum("ph,...pd->...hd", weights, step))
+
+        return soft_inpaint(
+            shield.process, lambda x, t: jnp.clip(denoiser(x, t), -1, 1), clear, shield.barrier_guidance
+        )
+
+    def bent(self, rows, held):
+        """Plans moved as a whole until barriers hold on the lines between rows as well, but for rows with anything that
+        is held."""
+        shield, still = self.shield, jnp.broadcast_to(held, rows.shape).any(-1)
+        least, between, furthest = shield.barrier_margin, shield.barrier_between, shield.barrier_step
+        return bend(rows, still, self.measured, least, between, furthest)
+
     def _moved(self, rows, normals, deficits, slack):
         """A row's move is bounded: where b is flat its linearisation asks for any distance."""
 
@@ -119,7 +144,8 @@ class Shield(Settings):
     each as often as there are such."""
     shield: Acting[Way] = "robust"
     """Barriers hold at every level (robust), with a slack but for the last levels (relaxed), or come up in the last
-    levels (time-varying); or by plain gradients, by moving the finished plan (afterwards), or not (none)."""
+    levels (time-varying). Or the finished plan is moved, as a whole and between its rows too (smooth) or row by row
+    (afterwards); or by plain gradients, or not (none)."""
     barrier_margin: Acting[NonNegative] = 0.01
     """What b must be at least, in the barriers' units."""
     barrier_rate: Acting[Annotated[float, Limit(1e-3, 1.0)]] = 1.0
@@ -132,6 +158,10 @@ class Shield(Settings):
     """The relaxed shield's weight of slack before the last levels."""
     barrier_push: Acting[NonNegative] = 0.05
     """Step of plain gradients."""
+    barrier_guidance: Acting[NonNegative] = 0.0
+    """Scale of guidance through the denoiser, which leads whole plans clear of barriers, beside the shield; 10, say."""
+    barrier_between: Acting[Count] = 4
+    """Places on the line from a row to the next at which guidance and the smooth shield look."""
     barrier_step: Acting[Positive] = 0.25
     """The furthest that a row is moved at once, in network units."""
     guard: Any = field(default=None, compare=False, repr=False)
@@ -231,16 +261,24 @@ class Shield(Settings):
         shields = guard is not None and self.kinds
         if not shields or self.shield == "none":
             return planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
-        if self.shield != "afterwards":
+        if self.barrier_guidance:
+            denoiser = guard.guided(denoiser, inpaint_mask)
+        if self.shield not in ("afterwards", "smooth"):
             options["shield"] = partial(guard.step, inpaint_mask)
         made = planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
         plans, past = made if history else (made, None)
-        plans = plans if self.shield == "gradient" else guard.finish(plans, inpaint_mask)
-        return (plans, past) if history else plans
+        return (self.finished(plans, inpaint_mask), past) if history else self.finished(plans, inpaint_mask)
 
     def joined(self, rows, inpaint_mask):
-        if self.guard is None or not self.kinds or self.shield in ("none", "gradient"):
+        if self.guard is None or not self.kinds or self.shield == "none":
             return rows
+        return self.finished(rows, inpaint_mask)
+
+    def finished(self, rows, inpaint_mask):
+        """Plans whose barriers hold, by all shields but plain gradients."""
+        if self.shield == "gradient":
+            return rows
+        rows = self.guard.bent(rows, inpaint_mask) if self.shield == "smooth" else rows
         return self.guard.finish(rows, inpaint_mask)
 
 

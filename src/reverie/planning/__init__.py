@@ -1,6 +1,6 @@
 """What planners share: windows as arrays, values of them, inverse dynamics, receding-horizon acting."""
 
-from reverie.planning.chunks import ChunkCarry, ChunkPolicy, FittedChunks, Overlap
+from reverie.planning.chunks import ChunkActor, ChunkCarry, ChunkPolicy, FittedChunks, Overlap
 from reverie.planning.composition import interleaved, join, joined_rows, pieces, seam_gaps
 from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
@@ -11,6 +11,7 @@ from reverie.planning.windows import DenoiserState, UNetWindows, WindowDenoising
 
 __all__ = [
     "AnewPlanner",
+    "ChunkActor",
     "ChunkCarry",
     "ChunkPolicy",
     "DenoiserState",

@@ -17,7 +17,7 @@ from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import ObservationEncoder
 from reverie.protocols import Actor, Feedback
-from reverie.settings import Acting, Choices, Count, Natural, NonNegative
+from reverie.settings import Acting, Choices, Count, Natural, NonNegative, Settings
 from reverie.wishes import Wishes
 
 
@@ -48,13 +48,12 @@ class Overlap(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChunkPolicy(Encoders, Actor):
-    """The frame of every policy of chunks. An algorithm adds `init`, `update` and `choose`.
+class ChunkActor(Settings, Actor):
+    """The frame of whatever acts by chunks. An algorithm adds `init`, `update` and `choose`.
 
     Networks see actions, and vectors of the observations, in [-1, 1] by the range of the data, and images as they are.
     """
 
-    role: ClassVar[str] = "imitation"
     needs: ClassVar[tuple[str, ...]] = ()
 
     observation_horizon: Count = 2
@@ -168,6 +167,13 @@ class ChunkPolicy(Encoders, Actor):
         return jnp.where(overlap.frozen[..., None], overlap.rows, new)
 
 
+@dataclass(frozen=True)
+class ChunkPolicy(ChunkActor, Encoders):
+    """Policies of chunks that imitate."""
+
+    role: ClassVar[str] = "imitation"
+
+
 class Fitted(eqx.Module):
     """A network in training, which acts as it is."""
 
@@ -218,4 +224,4 @@ def along(chosen, array) -> jax.Array:
     return chosen.reshape(-1, *[1] * (array.ndim - 1))
 
 
-__all__ = ["ChunkCarry", "ChunkPolicy", "Fitted", "FittedChunks", "Overlap", "in_a_row", "soft_mask"]
+__all__ = ["ChunkActor", "ChunkCarry", "ChunkPolicy", "Fitted", "FittedChunks", "Overlap", "in_a_row", "soft_mask"]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.data import Dataset, Spec
+from reverie.data.tasks import listed, text_rows, texts
 from reverie.data.windows import Windows
 from reverie.errors import DataError, ReverieError, ReverieWarning
 from reverie.wishes import Wish
@@ -119,7 +120,7 @@ def with_sentences(spec: Spec, data: Dataset, encoder: str, dim: int) -> Spec:
         return spec
     known = sorted(set(sentences_of(data)))
     made = encoded(encoder_of(encoder, known, dim), known)
-    kept = {"text": _bytes(known), "encodings": np.concatenate([made, np.zeros_like(made[:1])])}
+    kept = {"text": text_rows(known), "encodings": np.concatenate([made, np.zeros_like(made[:1])])}
     return replace(spec, kept=spec.kept | {SENTENCES: jax.tree.map(jnp.asarray, kept)})
 
 
@@ -138,24 +139,12 @@ def told(view: Windows, data: Dataset, spec: Spec) -> Windows:
 
 def sentences_of(data: Dataset) -> list[str]:
     """By their numbers. Raises DataError where there are none, or a number has none."""
-    name = data.attributes.get("name", "this data set")
-    listed, numbers = data.attributes.get("tasks"), data.infos.get("task")
-    if not isinstance(listed, list) or not listed or numbers is None:
-        raise DataError(
-            f"{name!r} has no sentences; give the info 'task' (the number of each step's sentence) and the attribute "
-            "'tasks' (the list of them)."
-        )
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        what = f"has shape {list(numbers.shape)} and type {numbers.dtype}"
-        raise DataError(f"The info 'task' {what}; give the whole number of each step's sentence.")
-    if numbers.max() >= len(listed):
-        raise DataError(f"The info 'task' is {numbers.max()} where 'tasks' lists {len(listed)} sentences, from 0 on.")
-    return list(map(str, listed))
+    return listed(data, "sentences")
 
 
 def known_sentences(spec: Spec) -> list[str]:
     """Those of the data that it was fitted to, in the order of their encodings."""
-    return [bytes(row).rstrip(b"\0").decode() for row in np.asarray(spec.kept[SENTENCES]["text"])]
+    return texts(spec.kept[SENTENCES]["text"])
 
 
 def sentence_wish(spec: Spec, encoder: str) -> Wish:
@@ -167,12 +156,6 @@ def sentence_wish(spec: Spec, encoder: str) -> Wish:
 
     default = known[0] if len(known) == 1 else None
     return Wish(f"a sentence; {_told(known)}", shape=(dim,), default=default, encode=encode)
-
-
-def _bytes(sentences: Sequence[str]) -> np.ndarray:
-    rows = [sentence.encode() for sentence in sentences]
-    longest = max(1, max(map(len, rows)))
-    return np.stack([np.frombuffer(row.ljust(longest, b"\0"), np.uint8) for row in rows])
 
 
 def _told(known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from .actors import DeterministicActor, Normal, NormalActor, NormalMixture, Tanh
 from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
-from .critics import ActorCritic, Critic, QNetwork, WithCritics, minimum
+from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, minimum
 from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
@@ -12,7 +12,7 @@ from .policy import StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
 from .soft import SoftActor, SoftActorCritic
-from .teams import TeamActor, TeamPolicy
+from .teams import TeamActor, TeamPolicy, each_agent
 
 __all__ = [
     "IMPLICIT_LOSSES",
@@ -44,6 +44,8 @@ __all__ = [
     "WithCritics",
     "advantage_weighted_loss",
     "best",
+    "conservatism",
+    "each_agent",
     "minimum",
     "select",
     "take",

@@ -53,6 +53,13 @@ def minimum(values) -> jax.Array:
     return jnp.take_along_axis(values, values.argmin(0)[None], 0)[0]
 
 
+def conservatism(q: QNetwork, batch, candidates, log_density) -> jax.Array:
+    """log sum exp Q over importance-weighted actions `[K, B, d]`, whose log densities are `[K, B]`, minus Q of the
+    data's (Kumar et al. 2020, eq. 4); summed over the critics."""
+    everywhere = jax.nn.logsumexp(q(batch["observations"], candidates) - log_density, axis=1)
+    return (everywhere - q(batch["observations"], batch["actions"])).mean(-1).sum()
+
+
 class Critic(eqx.Module):
     """The Q networks in training, and the slow copy that is bootstrapped from."""
 

@@ -33,15 +33,36 @@ class TeamActor(eqx.Module):
         return (count * observed, count * acted) if joint else (observed + count * (count > 1), acted)
 
     def __call__(self, observation) -> Any:
-        lead, team = observation.shape[:-1], self.team
-        apart = observation.reshape(*lead, team.size, -1)
-        apart = jnp.where(columns(team.observations, team.widths[0]), apart, 0)
+        lead = observation.shape[:-1]
         if self.joint:
-            return self.net(apart.reshape(observation.shape))
-        if team.size > 1:
-            who = jnp.broadcast_to(jnp.eye(team.size), (*lead, team.size, team.size))
-            apart = jnp.concatenate([apart, who], -1)
-        return jax.tree.map(lambda x: x.reshape(*lead, -1), self.net(apart))
+            return self.net(own_columns(observation, self.team).reshape(observation.shape))
+        return jax.tree.map(lambda x: x.reshape(*lead, -1), self.net(told_which(observation, self.team)))
+
+
+def own_columns(observation, team: Team) -> jax.Array:
+    """Observations side by side, `[..., A * d]`, apart and with 0 beyond an agent's own columns: `[..., A, d]`."""
+    apart = observation.reshape(*observation.shape[:-1], team.size, -1)
+    return jnp.where(columns(team.observations, team.widths[0]), apart, 0)
+
+
+def told_which(observation, team: Team) -> jax.Array:
+    """The same, each with its agent's number as a one-hot: `[..., A, d + A]`; of one agent without."""
+    apart = own_columns(observation, team)
+    if team.size == 1:
+        return apart
+    who = jnp.broadcast_to(jnp.eye(team.size), (*apart.shape[:-1], team.size))
+    return jnp.concatenate([apart, who], -1)
+
+
+def each_agent(batch: dict[str, jax.Array], team: Team) -> dict[str, jax.Array]:
+    """Transitions `[B]` of a team as `[B * A]` of its agents, each by what it sees (`told_which`) and with the team's
+    reward. `own` `[B * A, action]` is 1 in the columns of an agent's actions, and 0 beyond."""
+    rows = {name: jnp.repeat(batch[name], team.size, 0) for name in ("rewards", "terminals")}
+    for name in ("observations", "next_observations"):
+        rows[name] = told_which(batch[name], team).reshape(len(rows["rewards"]), -1)
+    rows["actions"] = batch["actions"].reshape(len(rows["rewards"]), -1)
+    own = columns(team.actions, team.widths[1]).astype("float32")
+    return rows | {"own": jnp.tile(own, (len(batch["rewards"]), 1))}
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,20 @@ class Chunked(Settings, Synthesizer):
         for first in range(start, n, self.chunk):
             rows = min(self.chunk, n - first)
             parts = self.chunk_rows(ready, spec, jax.random.fold_in(key, first // self.chunk), rows)
-            yield transition.dataset(parts, spec, rows, name=f"synthetic data by {self.name}", synthetic=True)
+            named: Any = {"name": f"synthetic data by {self.name}", "synthetic": True, **self.about(spec)}
+            yield transition.dataset(parts, spec, rows, **named)
+
+    def about(self, spec: Spec) -> dict[str, Any]:
+        """Further attributes of the data that are made, plain values."""
+        return {}
 
     def ready(self, state, spec: Spec) -> Any:
         """What is computed once for all chunks."""
         return state
 
     def chunk_rows(self, ready: Any, spec: Spec, key, rows: int) -> dict[str, Any]:
-        """At least `rows` transitions by name, in the data's units; without "timeouts" each is an episode."""
+        """At least `rows` transitions by name, in the data's units; without "timeouts" each is an episode. Infos are
+        named "infos/NAME"."""
         raise NotImplementedError
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from reverie.data import Dataset, Gaussian, Spec, transitions
 from reverie.data.blocks import Blocks
+from reverie.data.fields import unflatten
 from reverie.data.views import Transitions
 
 PARTS = ("observations", "actions", "rewards", "next_observations", "terminals")
@@ -55,10 +56,10 @@ def split(x: jax.Array, spec: Spec) -> dict[str, jax.Array]:
     }
 
 
-def dataset(parts: dict[str, jax.Array], spec: Spec, rows: int, **attributes: str | bool) -> Dataset:
+def dataset(parts: dict[str, jax.Array], spec: Spec, rows: int, **attributes: Any) -> Dataset:
     """The first `rows` of `split`'s parts. Without `timeouts` each is an episode of its own: ended by a terminal, or
-    else cut."""
-    arrays: dict[str, Any] = {part: np.asarray(values)[:rows] for part, values in parts.items()}
+    else cut. Parts named "infos/NAME" are infos."""
+    arrays = unflatten({part: np.asarray(values)[:rows] for part, values in parts.items()})
     arrays.setdefault("timeouts", ~arrays["terminals"])
     # An action that the data never varies, outside [-1, 1], has no bounds to declare.
     bounds: dict[str, Any] = {"action_low": spec.action_low, "action_high": spec.action_high}

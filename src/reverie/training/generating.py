@@ -50,6 +50,7 @@ def provenance(run: Run, seed: int | None, key: int) -> dict[str, Any]:
     return {
         "name": f"synthetic {real or 'data'} by {run.algorithm.name}",
         "synthetic": True,
+        **(run.algorithm.about(run.spec) if hasattr(run.algorithm, "about") else {}),
         **{name: value for name, value in kept.items() if value is not None},
         "algorithm": config.pop("name"),
         "configuration": json.dumps(config),
@@ -76,7 +77,8 @@ def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress
     if scheme != "d4rl" or not (isinstance(space, Field) and space.kind == "vector"):
         run.generate(n, seed, key, progress=progress).save(target)
         return
-    with AppendableHDF5(path, run.spec, n, provenance(run, seed, key)) as file:
+    infos = getattr(run.algorithm, "infos", {})
+    with AppendableHDF5(path, run.spec, n, provenance(run, seed, key), infos) as file:
         if progress and file.written:
             say(f"Going on from row {file.written} of {str(file.part)!r}.")
         try:

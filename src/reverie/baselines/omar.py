@@ -1,0 +1,106 @@
+"""OMAR (Pan et al. 2022, "Plan Better Amid Conservatism: Offline Multi-Agent Reinforcement Learning with Actor
+Rectification"): conservative critics of each agent's own, and actors drawn to the best action that a search finds."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.baselines.td3_bc import TD3BC, State
+from reverie.data import Spec
+from reverie.data.agents import Team, team_of_spec
+from reverie.learning import Optimised
+from reverie.rl import Critic, DeterministicActor, QNetwork, TeamActor, TeamPolicy, conservatism, each_agent
+from reverie.settings import Count, Fraction, NonNegative, Positive
+
+
+class Agents(State):
+    """With the team, as batches do not tell it."""
+
+    team: Team = eqx.field(static=True)
+
+
+@dataclass(frozen=True)
+class OMAR(TD3BC, TeamPolicy):
+    """OMAR: several agents, each with a conservative critic of what it sees and does itself, and a search beside it."""
+
+    name: ClassVar = "omar"
+    paper: ClassVar = "Pan et al. 2022"
+
+    alpha: NonNegative = 1.0
+    """Weight of the critics' conservatism; in the paper's sets 5 (expert, medium), 1 or 0.5 (replay, random)."""
+    sampled_actions: Count = 10
+    """Uniform actions for the conservatism's log-sum-exp."""
+    rectification: Fraction = 0.9
+    """Weight of the distance to the best action found, against that of Q (the paper's tau, 0.1 to 1)."""
+    search_steps: Count = 3
+    """Of the search, each with a Gaussian of the last one's actions weighted by the softmax of their Q."""
+    search_actions: Count = 10
+    """Drawn in each step."""
+    search_std: Positive = 2.0
+    """Standard deviation of the first step, around 0; actions are in -1 to 1."""
+
+    def init(self, key, spec: Spec) -> Agents:
+        actor_key, critic_key = jax.random.split(key)
+        team = team_of_spec(spec)
+        actor = DeterministicActor(actor_key, *TeamActor.sizes(team, joint=False), hidden=self.hidden)
+        critic = self.init_critic(critic_key, spec)
+        return Agents(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32), team)
+
+    def q_network(self, key, spec: Spec) -> QNetwork:
+        return self.q_network_of(key, sum(TeamActor.sizes(team_of_spec(spec), joint=False)))
+
+    def update(self, state: Agents, batch, key):  # type: ignore[override]  # of its own state
+        """Each agent's transition is one of its own, with the team's reward: decentralised critics, shared by all.
+
+        The code searches the critic after its step, and penalises the actions' squares by 0.001.
+        """
+        uniform_key, search_key, key = jax.random.split(key, 3)
+        batch = each_agent(batch, state.team)
+        batch["uniform"] = batch["own"] * jax.random.uniform(
+            uniform_key, (self.sampled_actions, *batch["actions"].shape), minval=-1, maxval=1
+        )
+        batch["best"] = self.rectified(state, batch, search_key)
+        return super().update(state, batch, key)
+
+    def learn_q(self, critic: Critic, batch, next_value, penalty=None):
+        density = jnp.full(batch["uniform"].shape[:-1], -math.log(2) * batch["uniform"].shape[-1])
+
+        def conservative(q: QNetwork):
+            return self.alpha * conservatism(q, batch, batch["uniform"], density)
+
+        return super().learn_q(critic, batch, next_value, conservative)
+
+    def rectified(self, state: State, batch, key) -> jax.Array:
+        """Of the actor's action and those of the last search step, that of the largest Q (section 4): `[B, action]`."""
+        observation, q = batch["observations"], state.critic.online.params
+
+        def step(gaussian, key):
+            mean, std = gaussian
+            drawn = mean + std * jax.random.normal(key, (self.search_actions, *mean.shape))
+            actions = batch["own"] * jnp.clip(drawn, -1, 1)
+            values = q(observation, actions)[0]
+            mean = (jax.nn.softmax(values, 0)[..., None] * actions).sum(0)
+            return (mean, jnp.sqrt(jnp.square(actions - mean).mean(0))), (actions, values)
+
+        start = jnp.zeros_like(batch["actions"])
+        keys = jax.random.split(key, self.search_steps)
+        _, (actions, values) = jax.lax.scan(step, (start, jnp.full_like(start, self.search_std)), keys)
+        own = batch["own"] * state.actor.params(observation)
+        actions = jnp.concatenate([actions[-1], own[None]])
+        values = jnp.concatenate([values[-1], q(observation, own)[:1]])
+        return jnp.take_along_axis(actions, values.argmax(0)[None, :, None], 0)[0]
+
+    def next_actions(self, state: State, batch, key):
+        return batch["own"] * super().next_actions(state, batch, key)
+
+    def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
+        action = batch["own"] * net(batch["observations"])
+        q = critic.online.params(batch["observations"], action)[0].mean()
+        return self.rectification * jnp.square(action - batch["best"]).mean() - (1 - self.rectification) * q
+
+    def choose(self, state: Agents, spec, observation, key):
+        return TeamActor(state.actor.params, state.team, joint=False)(observation)

@@ -1,0 +1,124 @@
+"""Prompt-DT (Xu et al. 2022, "Prompting Decision Transformer for Few-Shot Policy Generalization").
+
+A Decision Transformer of several tasks that reads some steps of a demonstration before its history.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.baselines.decision_transformer import DecisionTransformer, History, Network, State
+from reverie.data import Dataset, Spec
+from reverie.planning.tasks import TASK, Prompted, Prompts, task_names, task_numbers
+from reverie.protocols import Feedback
+from reverie.wishes import Wish, Wishes
+
+SCALES = "task_scales"
+"""Of a specification's `kept`: what counts as a return of 1 of every task, float32 `[K]`."""
+
+
+class PromptState(State):
+    """With the demonstrations, which stay as they are."""
+
+    prompts: Prompts
+
+
+class After(eqx.Module):
+    """The network after a prompt `[..., P, s + a]`, whose returns it is not told."""
+
+    net: Network
+    prompt: jax.Array
+
+    def __call__(self, to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
+        seen, done = jnp.split(self.prompt, [observations.shape[-1]], -1)
+        steps, lead = seen.shape[-2], timesteps.shape[:-1]
+        before = jnp.broadcast_to(jnp.arange(steps), (*lead, steps))
+        valid = jnp.ones(timesteps.shape, bool) if valid is None else valid
+        made = self.net(
+            [joined(jnp.zeros(before.shape), each, -1) for each in to_go],
+            *(joined(seen, observations, -2), joined(done, actions, -2), joined(before, timesteps, -1)),
+            valid=joined(jnp.ones(before.shape, bool), valid, -1),
+            key=key,
+        )
+        return made[..., steps:, :]
+
+
+class Carry(NamedTuple):
+    """A history, and the task's prompt `[n, P, s + a]`, in the environment's units."""
+
+    history: History
+    prompt: jax.Array
+
+
+@dataclass(frozen=True)
+class PromptDT(Prompted, DecisionTransformer):
+    """Prompt-DT: a Decision Transformer of several tasks, told the task by steps of a demonstration.
+
+    Returns are in units of each task's own, the largest magnitude of its episodes' returns, where the paper has numbers
+    chosen by hand. The demonstration's returns, which the paper shows, are not shown.
+    """
+
+    name: ClassVar = "prompt-dt"
+    paper: ClassVar = "Xu et al. 2022"
+    needs: ClassVar[tuple[str, ...]] = ("tasks", "rewards")
+
+    def prepare(self, data: Dataset, spec: Spec | None = None):
+        data.require_rewards()
+        known = spec or self.with_prompts(data, Spec.fit(data))
+        tasks = task_numbers(data, known)
+        scales = known.kept[SCALES] if spec else task_scales(data, tasks, len(task_names(known)))
+        scaled = replace(data, rewards=(data.rewards / np.asarray(scales)[tasks]).astype(np.float32))
+        view, fitted = super().prepare(scaled, spec)
+        if spec is None:
+            fitted = replace(fitted, kept=known.kept | {SCALES: jnp.asarray(scales)})
+        return self.by_task(view, data, fitted), fitted
+
+    def init(self, key, spec: Spec) -> PromptState:
+        return PromptState(super().init(key, spec).actor, self.prompts(spec))
+
+    def told(self, state: Any, net: Network, batch, key) -> After:
+        # No number that dropout, which splits the key, can meet.
+        return After(net, state.prompts.draw(jax.random.fold_in(key, 2), batch[TASK]))
+
+    def wishes(self, spec: Spec) -> dict[str, Wish]:
+        target = super().wishes(spec)["target_return"]
+        about = "the episode's return, in units of the task's largest in the data"
+        return {TASK: self.task_wish(spec), "target_return": replace(target, help=about, unit="share", default=1.0)}
+
+    def reset(self, spec: Spec, n: int, wishes: Wishes) -> Carry:  # type: ignore[override]  # of its own carry
+        return Carry(super().reset(spec, n, wishes), jnp.asarray(wishes[TASK]))
+
+    def rewish(self, carry: Carry, wishes: Wishes) -> Carry:  # type: ignore[override]
+        """Another return of the whole episode, or another task; what was received counts as it was."""
+        return Carry(super().rewish(carry.history, wishes), jnp.asarray(wishes.get(TASK, carry.prompt)))
+
+    def act(self, state: PromptState, spec: Spec, observation, carry: Carry, feedback: Feedback, key):  # type: ignore[override]
+        actor: Any = After(state.actor.params, self.in_network_units(spec, carry.prompt))
+        paid = {**feedback, "reward": feedback["reward"] / self.scale_of(spec, carry.prompt)}
+        shown = State(replace(state.actor, params=actor))
+        action, history = super().act(shown, spec, observation, carry.history, paid, key)
+        return action, Carry(history, carry.prompt)
+
+    def scale_of(self, spec: Spec, prompt) -> jax.Array:
+        """Of the rewards of the prompts' tasks, `[n]`: of a demonstration of one's own the largest of all, as its
+        task's is not known."""
+        scales: Any = spec.kept[SCALES]
+        same = (prompt[:, None] == self.first_prompts(spec)).all((-2, -1))
+        return jnp.where(same.any(1), scales[same.argmax(1)], scales.max())
+
+
+def task_scales(data: Dataset, tasks: np.ndarray, count: int) -> np.ndarray:
+    """The largest magnitude of the returns of each task's episodes, 1 where all are 0: float32 `[count]`. `tasks` int
+    `[N]` are the steps'."""
+    found = np.zeros(count)
+    np.maximum.at(found, tasks[data.episodes[:, 0]], np.abs(data.returns))
+    return np.where(found > 0, found, 1.0).astype(np.float32)
+
+
+def joined(first, second, axis: int) -> jax.Array:
+    """One after the other along an axis, the first broadcast to the second before it."""
+    return jnp.concatenate([jnp.broadcast_to(first, (*second.shape[:axis], *first.shape[axis:])), second], axis)

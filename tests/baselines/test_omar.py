@@ -1,0 +1,122 @@
+"""OMAR: what the search finds, where its actor goes that a gradient does not, and whose columns and rewards count."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reverie.baselines import OMAR
+from reverie.data import Dataset
+from reverie.rl import Critic, each_agent
+
+SMALL = OMAR(hidden=(16,), critic_hidden=(8,), learning_rate=3e-2, policy_delay=1)
+KEY = jax.random.key(0)
+SIZES = {"observation_sizes": [2, 1], "action_sizes": [1, 2]}
+
+
+def data() -> Dataset:
+    rng = np.random.default_rng(0)
+    observations, actions = rng.normal(size=(30, 2, 2)), rng.uniform(-1, 1, (30, 2, 2))
+    observations[:, 1, 1] = actions[:, 0, 1] = 0
+    ends = np.arange(30) % 5 == 4
+    arrays = {"observations": observations, "actions": actions, "rewards": rng.normal(size=30), "attributes": SIZES}
+    return Dataset.from_arrays(**arrays, terminals=ends, action_low=-1, action_high=1)
+
+
+def begun(algorithm=SMALL):
+    view, spec = algorithm.prepare(data())
+    return algorithm.init(jax.random.key(0), spec), view.draw(jax.random.key(1), 16)
+
+
+def hills(observation, action):
+    """A wide hill of height 0.5 at -0.5 and a narrow one of height 1 at 0.8, in every entry: `[2, ...]`."""
+    value = (0.5 * jnp.exp(-2 * (action + 0.5) ** 2) + jnp.exp(-50 * (action - 0.8) ** 2)).sum(-1)
+    return jnp.stack([value, jnp.zeros_like(value)])
+
+
+def batch_of(n=8):
+    return {"observations": jnp.zeros((n, 3)), "actions": jnp.zeros((n, 1)), "own": jnp.ones((n, 1))}
+
+
+def state_of(action, q=hills):
+    actor = SimpleNamespace(params=lambda observation: jnp.full((len(observation), 1), action))
+    return SimpleNamespace(actor=actor, critic=SimpleNamespace(online=SimpleNamespace(params=q)))
+
+
+def test_the_search_leaves_the_best_action_as_it_is_and_finds_it_from_elsewhere():
+    """The optimum of the first critic is at 0.8; where the policy is there nothing better is found."""
+    wide = replace(SMALL, search_actions=200)
+    there = wide.rectified(state_of(0.8), batch_of(), KEY)
+    np.testing.assert_array_equal(there, np.full((8, 1), 0.8, np.float32))
+    found = wide.rectified(state_of(-0.5), batch_of(), KEY)
+    np.testing.assert_allclose(found, 0.8, atol=0.05)
+
+
+def test_the_actor_reaches_a_hill_that_its_gradient_does_not_lead_to():
+    """Q's gradient leads from 0 to the low hill at -0.5, the search to the high one at 0.8 (the paper's figure 1)."""
+
+    def learned(rectification):
+        algorithm = replace(SMALL, rectification=rectification, search_actions=50)
+        critic, batch = Critic(SimpleNamespace(params=hills), None), batch_of()
+
+        def step(action, key):
+            best = algorithm.rectified(state_of(action), batch, key)
+
+            def loss(action):
+                net = lambda observation: jnp.full((len(observation), 1), action)  # noqa: E731
+                return algorithm.actor_loss(net, critic, batch | {"best": best})
+
+            return action - 0.05 * jax.grad(loss)(action), None
+
+        return float(jax.jit(lambda keys: jax.lax.scan(step, jnp.zeros(()), keys)[0])(jax.random.split(KEY, 200)))
+
+    assert abs(learned(0.0) + 0.5) < 0.05
+    assert abs(learned(0.9) - 0.8) < 0.05
+
+
+def test_columns_beyond_an_agents_actions_are_neither_searched_nor_drawn():
+    rows = {"observations": jnp.zeros((4, 4)), "actions": jnp.zeros((4, 2)), "own": jnp.array([[1.0, 0.0]] * 4)}
+    found = SMALL.rectified(state_of(0.3, lambda observation, action: action.sum(-1)[None]), rows, KEY)
+    assert (found[:, 1] == 0).all() and (np.asarray(found[:, 0]) > 0.3).all()
+
+
+def test_each_agent_learns_from_the_teams_reward_with_a_critic_of_its_own():
+    """A batch of B transitions is one of 2 B, of one agent's 2 columns, its number of 2, and 2 actions."""
+    state, batch = begun()
+    taught = {}
+
+    class Spied(OMAR):
+        def learn_q(self, critic, batch, next_value, penalty=None):
+            taught.update(batch, penalty=penalty)
+            return critic, {}
+
+    jax.eval_shape(Spied(hidden=(16,), critic_hidden=(8,)).update, state, batch, KEY)
+    assert {name: taught[name].shape for name in ("rewards", "observations", "actions", "uniform", "best")} == {
+        "rewards": (32,),
+        "observations": (32, 4),
+        "actions": (32, 2),
+        "uniform": (10, 32, 2),
+        "best": (32, 2),
+    }
+    rows = each_agent(batch, state.team)
+    np.testing.assert_array_equal(rows["rewards"], np.repeat(batch["rewards"], 2))
+    np.testing.assert_array_equal(rows["actions"].reshape(16, 4), batch["actions"])
+    np.testing.assert_array_equal(rows["observations"][::2, 2:], [[1, 0]] * 16)
+    np.testing.assert_array_equal(rows["observations"][1::2, 0], batch["observations"][:, 2])
+    np.testing.assert_array_equal(rows["own"][:2], [[1, 0], [1, 1]])
+
+
+def test_the_critics_loss_has_alpha_times_the_conservatism_of_uniform_actions():
+    """log sum exp Q(s, u) - log density of u, less Q(s, a), by hand; the td_target's error is beside it."""
+    state, batch = begun()
+    rows = each_agent(batch, state.team)
+    rows["uniform"] = jax.random.uniform(KEY, (10, *rows["actions"].shape), minval=-1, maxval=1)
+    q = state.critic.online.params
+    everywhere = jax.nn.logsumexp(q(rows["observations"], rows["uniform"]) + 2 * jnp.log(2.0), axis=1)
+    expected = 5 * (everywhere - q(rows["observations"], rows["actions"])).mean(1).sum()
+    algorithm = replace(SMALL, alpha=5.0)
+    _, metrics = jax.jit(algorithm.learn_q)(state.critic, rows, jnp.zeros(32))
+    np.testing.assert_allclose(metrics["q_penalty"], expected, rtol=1e-5)
+    assert {"q_loss", "td_target"} <= set(metrics)
