@@ -178,17 +178,15 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: dict[str, np.ndarray], halves: Dataset, path: Path, stitches: int = 6) -> None:
+def draw(found: dict[str, np.ndarray], halves: Dataset, path: Path, stitches: int = 8) -> None:
     """The data, and stitched episodes: what is real of one, the bridge, and what is real of the other."""
     from matplotlib.patches import Circle
 
     half = halves.infos["half"]
     crossing = found["accepted"] & (half[found["start"]] < half[found["target"]])
-    with page(6.6, 3.9) as figure:
+    with page(6.2, 3.9) as figure:
         panels = figure.subplots(1, 2, sharey=True)
-        for begin, end in halves.episodes[::4]:
-            panels[0].plot(*halves.observations[begin:end].T, color=DISTINCT[half[begin] + 1], lw=0.5)
-        for begin, end in halves.episodes[1::4]:
+        for begin, end in halves.episodes[:60]:
             panels[0].plot(*halves.observations[begin:end].T, color=DISTINCT[half[begin] + 1], lw=0.5)
         for i in np.flatnonzero(crossing)[:stitches]:
             begin = halves.episodes[:, 0][halves.episodes[:, 0] <= found["start"][i]].max()
@@ -196,10 +194,10 @@ def draw(found: dict[str, np.ndarray], halves: Dataset, path: Path, stitches: in
             panels[1].plot(*halves.observations[begin : found["start"][i] + 1].T, color=DISTINCT[1], lw=1.2)
             panels[1].plot(*halves.observations[target : target + found["rest"][i]].T, color=BLUE, lw=1.2)
             panels[1].plot(*found["states"][i, : steps + 1].T, color="#c0392b", lw=1.2, marker="o", ms=2.5)
-        for panel, title in zip(panels, ("halves", f"{stitches} stitched episodes, bridges with dots"), strict=True):
+        for panel, title in zip(panels, ("halves", f"{stitches} stitched, bridges with dots"), strict=True):
             panel.add_patch(Circle(fork.OBSTACLE, fork.OBSTACLE_RADIUS, color="#c9cdd4"))
             panel.add_patch(Circle(fork.GOAL, fork.GOAL_RADIUS, color="#90ee90"))
-            panel.set(title=title, aspect="equal", xlim=(-1.5, 1.5), ylim=(-1.3, 1.3))
+            panel.set(title=title, aspect="equal", xlim=(-0.5, 1.5), ylim=(-1.2, 1.2))
         save(figure, path)
 
 
