@@ -1,4 +1,4 @@
-"""MT-BC and Prompt-DT: the prompt, and nothing else, tells which of two opposite actions is right."""
+"""MT-BC, MT-IQL and Prompt-DT: the prompt, and nothing else, tells which of two opposite actions is right."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie.baselines import MTBC, PromptDT
+from reverie.baselines import MTBC, MTIQL, PromptDT
 from reverie.baselines.prompt_dt import After
 from reverie.data import Dataset, join_tasks
 from reverie.errors import ReverieError
@@ -26,17 +26,19 @@ def going(sign: float, paid: float, episodes: int = 40, seed: int = 0) -> Datase
     actions = np.full((len(seen), 1), 0.5 * sign)
     last = np.arange(len(seen)) % STEPS == STEPS - 1
     rewards = np.full(len(seen), paid)
-    return Dataset.from_arrays(seen, actions, rewards, timeouts=last, action_low=-1, action_high=1)
+    ends = {"terminals": np.zeros(len(seen)), "timeouts": last, "next_observations": seen}
+    return Dataset.from_arrays(seen, actions, rewards, **ends, action_low=-1, action_high=1)
 
 
 DATA = join_tasks({"left": going(-1, 1.0), "right": going(1, 10.0, seed=1)})
 SMALL = {"prompt_steps": 3, "batch_size": 32, "learning_rate": 1e-2}
 BC = MTBC(**SMALL, hidden=(16,), features=8)
 DT = PromptDT(**SMALL, context=2, width=16, depth=1, timesteps=STEPS, warmup_updates=20, gradient_clip=1.0)
-METHODS = [BC, replace(BC, told="prompt"), DT]
+IQL = MTIQL(**SMALL, hidden=(16,), critic_hidden=(16,))
+METHODS = [BC, IQL, replace(BC, told="prompt"), DT]
 
 
-@pytest.fixture(scope="module", params=METHODS, ids=["one-hot", "prompt", "prompt-dt"])
+@pytest.fixture(scope="module", params=METHODS, ids=["one-hot", "mt-iql", "prompt", "prompt-dt"])
 def run(request):
     return reverie.fit(request.param, DATA, steps=200, progress=False)
 
@@ -68,7 +70,7 @@ def test_the_task_alone_turns_the_action_round(run):
 def test_a_demonstration_of_ones_own_tells_it_too():
     rng = np.random.default_rng(9)
     own = np.concatenate([rng.uniform(-1, 1, (3, 2)), np.full((3, 1), 0.5)], 1)
-    for algorithm in METHODS[1:]:
+    for algorithm in METHODS[2:]:
         run = reverie.fit(algorithm, DATA, steps=200, progress=False)
         assert (played(run, 5, task=own)[0] > 0).all()
         assert (played(run, 5, task=own * [1, 1, -1])[0] < 0).all()
@@ -84,7 +86,7 @@ def test_the_one_hot_has_no_demonstrations_to_be_told_by():
 
 def test_demonstrations_are_not_trained_on_and_batches_are_balanced():
     uneven = join_tasks({"left": going(-1, 1.0, 10), "right": going(1, 10.0, 70, seed=1)})
-    for algorithm in (BC, DT):
+    for algorithm in (BC, IQL, DT):
         view, spec = algorithm.prepare(uneven)
         batch = view.draw(jax.random.key(0), 100)
         assert np.bincount(np.asarray(batch["task"])).tolist() == [50, 50]
@@ -135,3 +137,16 @@ def test_the_prompt_is_read_before_the_history():
         jnp.array([[0, 1, 2, 0, 1]]),
     )
     np.testing.assert_allclose(found, whole[:, 3:], atol=1e-6)
+
+
+def test_every_network_of_a_policy_for_several_tasks_sees_which_it_is():
+    """Beside the observation, also of the next step; what is observed stays what the environment shows."""
+    view, spec = IQL.prepare(DATA)
+    batch = view.draw(jax.random.key(0), 8)
+    told = np.asarray(DATA.infos["task"])[np.asarray(batch["index"])]
+    for name in ("observations", "next_observations"):
+        np.testing.assert_array_equal(batch[name][:, 2:], np.eye(2)[told])
+    assert spec.observation_dim == 2
+    state = jax.eval_shape(lambda spec: IQL.init(jax.random.key(0), spec), spec)
+    first = {leaf.shape[-2] for leaf in jax.tree.leaves(state.critic.q.target) if leaf.ndim == 3}
+    assert 2 + 2 + 1 in first

@@ -9,6 +9,7 @@ from reverie.baselines.iql import IQL
 from reverie.baselines.ma_bc import MABC
 from reverie.baselines.ma_td3_bc import MATD3BC
 from reverie.baselines.mt_bc import MTBC
+from reverie.baselines.mt_iql import MTIQL
 from reverie.baselines.omar import OMAR
 from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.prompt_dt import PromptDT
@@ -27,6 +28,7 @@ __all__ = [
     "MABC",
     "MATD3BC",
     "MTBC",
+    "MTIQL",
     "OMAR",
     "SAC",
     "TD3BC",

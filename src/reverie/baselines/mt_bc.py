@@ -16,7 +16,7 @@ from reverie.data import Dataset, MinMax, Spec, windows
 from reverie.learning import Optimised
 from reverie.networks import MLP, Linear
 from reverie.networks.layers import Draw, concatenate
-from reverie.planning.tasks import TASK, Prompted, Prompts, task_names
+from reverie.planning.tasks import TASK, Prompted, Prompts, one_hot
 from reverie.protocols import Actor, Feedback
 from reverie.settings import Count
 from reverie.wishes import Wish, Wishes
@@ -84,10 +84,7 @@ class MTBC(Prompted, Hidden, Adam, Actor):
     def wishes(self, spec: Spec) -> dict[str, Wish]:
         if self.told == "prompt":
             return {TASK: self.task_wish(spec)}
-        names = task_names(spec)
-        rows = dict(zip(names, jax.device_get(one_hot(jnp.arange(len(names)), len(names))), strict=True))
-        default = rows[names[0]] if len(names) == 1 else None
-        return {TASK: Wish("a task by its name or number", shape=(1, len(names)), default=default, choices=rows)}
+        return {TASK: self.one_hot_wish(spec)}
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> jax.Array:
         return jnp.asarray(wishes[TASK])
@@ -99,8 +96,3 @@ class MTBC(Prompted, Hidden, Adam, Actor):
         told: Any = carry if self.told == "one-hot" else self.in_network_units(spec, carry)
         action = state.actor.params(spec.normalise("observations", observation), told)
         return spec.denormalise("actions", action), carry
-
-
-def one_hot(task, count: int) -> jax.Array:
-    """Of tasks `[...]` a row each, `[..., 1, count]`."""
-    return jax.nn.one_hot(task, count)[..., None, :]

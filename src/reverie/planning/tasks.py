@@ -114,6 +114,13 @@ class Prompted(Settings):
         seen, done = jnp.split(jnp.asarray(prompt), [spec.observation_dim], -1)
         return jnp.concatenate([spec.normalise("observations", seen), spec.normalise("actions", done)], -1)
 
+    def one_hot_wish(self, spec: Spec) -> Wish:
+        """A task of the data, to be told by a one-hot. By default the data's only one."""
+        names = task_names(spec)
+        rows = dict(zip(names, np.asarray(one_hot(jnp.arange(len(names)), len(names))), strict=True))
+        default = rows[names[0]] if len(names) == 1 else None
+        return Wish("a task by its name or number", shape=(1, len(names)), default=default, choices=rows)
+
     def by_task(self, view: Windows, data: Dataset, spec: Spec) -> Balanced:
         """The windows with the column `TASK`, of which all tasks have the same share of a batch, and those of the
         demonstrations none. Raises DataError for a task that the specification does not know."""
@@ -128,6 +135,11 @@ class Prompted(Settings):
         default = next(iter(prompts.values())) if len(prompts) == 1 else None
         about = f"a task by its name or number, or {self.prompt_steps} steps of a demonstration, observation and action"
         return Wish(about, shape=self.prompt_shape(spec), default=default, choices=prompts)
+
+
+def one_hot(task, count: int) -> jax.Array:
+    """Of tasks, int `[...]`, a row each, `[..., 1, count]`; of a negative one 0."""
+    return jax.nn.one_hot(task, count)[..., None, :]
 
 
 def task_names(spec: Spec) -> list[str]:
@@ -186,6 +198,6 @@ def shares_by_task(values: np.ndarray, tasks: np.ndarray, ranges: np.ndarray) ->
 
 
 __all__ = [
-    "PROMPTS", "RANGES", "TASK", "Prompted", "Prompts", "kept_episodes", "mean_rewards_to_go", "ranges_by_task",
-    "shares_by_task", "step_tasks", "task_names", "task_numbers",
+    "PROMPTS", "RANGES", "TASK", "Prompted", "Prompts", "kept_episodes", "mean_rewards_to_go", "one_hot",
+    "ranges_by_task", "shares_by_task", "step_tasks", "task_names", "task_numbers",
 ]  # fmt: skip

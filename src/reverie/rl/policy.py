@@ -22,15 +22,16 @@ class StepPolicy(Adam, Actor):
 
     role: ClassVar[str] = "policy"
     needs: ClassVar[tuple[str, ...]] = ()
-    """Of "rewards" and "terminals", those without which the data is refused."""
+    """Those without which the data is refused, "rewards" and "terminals" here."""
 
     standardise: bool = False
     """Whether the networks see observations of mean 0 and standard deviation 1."""
 
     def spec(self, data: Dataset) -> Spec:
         """Sizes, bounds and normalisers. Raises DataError where the data lacks what the method needs."""
-        for need in self.needs:
-            getattr(data, f"require_{need}")()
+        for need in ("rewards", "terminals"):
+            if need in self.needs:
+                getattr(data, f"require_{need}")()
         spec = Spec.fit(data, **({"observations": Gaussian} if self.standardise else {}))
         return replace(spec, normalisers=spec.normalisers | {"actions": MinMax(spec.action_low, spec.action_high)})
 
