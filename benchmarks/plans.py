@@ -94,7 +94,11 @@ PLANNERS = {
         ({"nfe": 5, **DDIM},),
     ),
 }
-LEFT_OUT = {"trebi": "Diffuser's plan, with a second value", "madiff": "Decision Diffuser's plan, of a team"}
+LEFT_OUT = {
+    "trebi": "Diffuser's plan, with a second value",
+    "madiff": "Decision Diffuser's plan, of a team",
+    "mtdiff-p": "actions alone, of several tasks",
+}
 TINY = {"width": 8, "multipliers": (1, 4), "low_multipliers": (1, 2), "horizon": 8, "heads": 2, "hidden": (8, 8)}
 TINY |= {"critic_hidden": (8, 8), "inverse_hidden": (8, 8), "overlap": 2, "code_width": 4, "latent_dim": 2}
 

@@ -257,7 +257,7 @@ def test_a_critic_s_widths_do_not_follow_the_actor_s(name):
         state = jax.eval_shape(algorithm.init, jax.random.key(0), algorithm.prepare(data())[1])
         parts = {field.name: getattr(state, field.name) for field in fields(state)}
         critics = {key: parts.pop(key) for key in list(parts) if key.endswith("critic")}
-        return [[leaf.shape for leaf in jax.tree.leaves(part)] for part in (critics, parts)]
+        return [[getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(part)] for part in (critics, parts)]
 
     critic, others = shapes()
     wide_actor, wide_critic = shapes(hidden=(16,)), shapes(critic_hidden=(16,))

@@ -61,7 +61,8 @@ def action(run, seed):
 @pytest.mark.filterwarnings("ignore:40 transitions")
 @pytest.mark.parametrize("name", VECTORS)
 def test_what_is_read_acts_or_generates_as_the_run(name, tmp_path):
-    run = run_of(tiny(name, width=16, multipliers=(2,), chunk=6, threshold=1e6, kp=0.1, kd=0.1, guidance_scale=0.1))
+    free = {"threshold": 1e6, "nearness": 1e3, "deviation": 1e9, "starts": 1.0}  # so that rows and bridges are kept
+    run = run_of(tiny(name, width=16, multipliers=(2,), chunk=6, kp=0.1, kd=0.1, guidance_scale=0.1, **free))
     run.export(tmp_path / "run", seed=4)
     loaded = reverie.load(tmp_path / "run")
     assert (loaded.algorithm, loaded.step, loaded.seeds) == (run.algorithm, 7, (4,))
