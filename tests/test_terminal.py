@@ -43,3 +43,13 @@ def test_nothing_is_said_unasked(capsys, clock):
         clock[0] += 1
         bar.more(1)
     assert capsys.readouterr().err == ""
+
+
+def test_of_a_segment_what_is_known_is_said_as_means_over_seeds(capsys, clock):
+    """Scores are not, between evaluations."""
+    row = {"seed": 0, "step": 2, "loss": 1.0, "eval_return": float("nan"), "updates_per_second": 4.0}
+    with Progress("learning", 2, show=True) as bar:
+        bar.update([row, row | {"seed": 1, "loss": 2.0}])
+        assert capsys.readouterr().err == "learning: 2/2 updates, 4/s, loss 1.5\n"
+        bar.update([row | {"eval_return": 7.0}])
+    assert "loss 1  eval_return 7" in capsys.readouterr().err

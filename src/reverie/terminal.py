@@ -85,8 +85,11 @@ def _rate(rate: float) -> str:
 
 
 def _losses(rows: list[dict[str, float]]) -> str:
-    names = [name for name in rows[0] if name not in ("seed", "step", "seconds", "updates_per_second")]
-    return "  ".join(f"{name} {np.mean([row[name] for row in rows]):.4g}" for name in names[:SHOWN])
+    """The means over seeds of what is known: an evaluation's columns are not, between evaluations."""
+    hidden = ("seed", "step", "seconds", "updates_per_second")
+    means = {name: np.mean([row[name] for row in rows]) for name in rows[0] if name not in hidden}
+    known = [f"{name} {mean:.4g}" for name, mean in means.items() if not np.isnan(mean)]
+    return "  ".join(known[:SHOWN])
 
 
 def say(line: str) -> None:
