@@ -230,6 +230,22 @@ def test_training_draws_who_sees_what_for_each_window():
     assert each[:, 0].mean() == pytest.approx(0.5, abs=1.5 / 400**0.5)
 
 
+def test_who_is_seen_says_nothing_of_the_noise_level():
+    """Of two agents and four levels each agent is seen at all of them."""
+    algorithm, times = replace(EACH, diffusion_steps=4), []
+
+    class Timed(Spied):
+        def __call__(self, x, t, told):
+            times.append(np.asarray(t))
+            return super().__call__(x, t, told)
+
+    net = Timed()
+    batch = {"observations": jnp.full((400, 2, 4), 7.0), "mask": jnp.ones((400, 2)), "index": jnp.arange(400)}
+    algorithm.denoising_loss(net, batch, jax.random.key(0))
+    first = np.asarray(net.shown[0][:, 0, 0] == 7.0)
+    assert [len(np.unique(times[0][each])) for each in (first, ~first)] == [4, 4]
+
+
 @pytest.mark.parametrize("algorithm", [BOTH, EACH], ids=["centralised", "decentralised"])
 def test_columns_that_an_agent_has_not_change_nothing(algorithm):
     """Neither the loss nor the actions, whatever stands there."""

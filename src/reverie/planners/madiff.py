@@ -113,7 +113,8 @@ class MADiff(DecisionDiffuser):
         known = jnp.asarray(self.known(net.net.sizes, net.net.width, x.shape[-2]))
         if len(known) == 1:
             return known
-        return known[jax.random.randint(jax.random.fold_in(key, 0), x.shape[:1], 0, len(known))]
+        # Not 0 or 1, which are the keys that the loss splits this one into: the agent would tell the noise level.
+        return known[jax.random.randint(jax.random.fold_in(key, 2), x.shape[:1], 0, len(known))]
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple[Plan, given.Asked]:
         planners = team_of_spec(spec).size if self.execution == "decentralised" else 1
