@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from reverie.baselines.iql import IQL
-from reverie.rl.tasks import TaskPolicy
+from reverie.planning.task_policy import TaskPolicy
 
 
 @dataclass(frozen=True)

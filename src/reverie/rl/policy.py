@@ -22,14 +22,14 @@ class StepPolicy(Adam, Actor):
 
     role: ClassVar[str] = "policy"
     needs: ClassVar[tuple[str, ...]] = ()
-    """Those without which the data is refused, "rewards" and "terminals" here."""
+    """Those without which the data is refused, "rewards", "terminals" and "costs" here."""
 
     standardise: bool = False
     """Whether the networks see observations of mean 0 and standard deviation 1."""
 
     def spec(self, data: Dataset) -> Spec:
         """Sizes, bounds and normalisers. Raises DataError where the data lacks what the method needs."""
-        for need in ("rewards", "terminals"):
+        for need in ("rewards", "terminals", "costs"):
             if need in self.needs:
                 getattr(data, f"require_{need}")()
         spec = Spec.fit(data, **({"observations": Gaussian} if self.standardise else {}))

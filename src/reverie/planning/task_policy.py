@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from reverie.data import Dataset, Spec, balanced
 from reverie.data.fields import vector
-from reverie.planning.tasks import PROMPTS, TASK, Prompted, one_hot, step_tasks
 from reverie.protocols import Feedback
+from reverie.rl.policy import StepPolicy
 from reverie.wishes import Wish, Wishes
 
-from .policy import StepPolicy
+from .tasks import PROMPTS, TASK, Prompted, one_hot, step_tasks
 
 
 @dataclass(frozen=True)
