@@ -14,14 +14,19 @@ import pytest
 import reverie
 from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.data import Dataset
-from reverie.errors import DataError, ReverieError
+from reverie.errors import DataError, ReverieError, RunError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.learning.stages import stages_of
 from reverie.protocols import Actor, Explorer, Learner, Staged, Synthesizer
 from reverie.settings import acting_fields, annotations
+from reverie.training.loop import written_columns
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
-METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline")}
+ONLINE = [name for name, kind in OURS.items() if written_columns(kind)]
+"""What learns online only."""
+METHODS = {
+    name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline") and name not in ONLINE
+}
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
@@ -42,6 +47,9 @@ TINY = {
     "averaged_actions": 2,
     "backup_actions": 2,
     "sampled_actions": 2,
+    "uniform_actions": 1,
+    "particles": 2,
+    "action_steps": 2,
     "behaviour_updates": 1,
     "code_updates": 0,
     "video_updates": 0,
@@ -129,6 +137,20 @@ def test_trained_kept_loaded_and_acting(name, tmp_path):
     first, again = (policy.act(observations[0], policy.reset(seed=1))[0] for policy in policies)
     assert first.shape == (2,)
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_trained_online_kept_loaded_and_acting(name, tmp_path):
+    settings = {"warmup": 20, "update_interval": 10, "log_every": 10, "utd_ratio": 0.2, "progress": False}
+    reverie.fit_online(tiny(name), "speed", steps=40, seeds=2, out=tmp_path / "run", **settings)
+    loaded = reverie.load(tmp_path / "run")
+    assert loaded.algorithm == tiny(name)
+    together = RunPolicy(loaded)
+    together.reset(6)
+    actions = together.act(np.random.default_rng(1).uniform(size=(6, 2)).astype(np.float32))
+    assert (np.abs(actions) <= 1).all()
+    with pytest.raises(RunError, match="train it online"):
+        reverie.fit(tiny(name), data(), steps=1, progress=False)
 
 
 @pytest.mark.parametrize("name, need", NEEDS)

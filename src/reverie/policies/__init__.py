@@ -2,11 +2,19 @@
 
 from reverie.policies.diffusion_bc import DiffusionBC
 from reverie.policies.diffusion_ql import DiffusionQL
+from reverie.policies.dipo import DIPO
+from reverie.policies.dpmd import DPMD
 from reverie.policies.fql import FQL
 from reverie.policies.idql import IDQL
 from reverie.policies.ifql import IFQL
 from reverie.policies.qc import QC, QCFQL
 from reverie.policies.qgpo import QGPO
+from reverie.policies.qsm import QSM
+from reverie.policies.qvpo import QVPO
+from reverie.policies.sdac import SDAC
 from reverie.policies.sfbc import SfBC
 
-__all__ = ["FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]
+__all__ = [
+    "DIPO", "DPMD", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "QSM", "QVPO", "SDAC", "DiffusionBC", "DiffusionQL",
+    "SfBC",
+]  # fmt: skip

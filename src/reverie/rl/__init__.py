@@ -5,9 +5,11 @@ from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, minimum
+from .delayed import DelayedActorCritic, DelayedState
 from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
+from .online import OnlineDiffusion, OnlineState
 from .policy import StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
@@ -22,6 +24,8 @@ __all__ = [
     "ChosenStatistic",
     "ChunkedActions",
     "Critic",
+    "DelayedActorCritic",
+    "DelayedState",
     "DeterministicActor",
     "DiffusionActor",
     "DiscreteDiffusionActor",
@@ -32,6 +36,8 @@ __all__ = [
     "Normal",
     "NormalActor",
     "NormalMixture",
+    "OnlineDiffusion",
+    "OnlineState",
     "QNetwork",
     "Selection",
     "SoftActor",
