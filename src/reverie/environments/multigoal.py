@@ -1,7 +1,7 @@
 """A point in the plane and four goals around it, all as good: which of them does an agent that learns online go to?
 
-After Haarnoja et al. 2017, "Reinforcement Learning with Deep Energy-Based Policies". At the start every way is as good
-as the others; a Gaussian policy of one mode settles for one.
+After Haarnoja et al. 2017, "Reinforcement Learning with Deep Energy-Based Policies". Every episode starts in the
+middle, where every way is as good as the others; a Gaussian policy, of one mode, settles for one.
 """
 
 from typing import Any
@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike
 GOALS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
 """East, north, west, south; all are 1 from the middle."""
 GOAL_RADIUS = 0.15
-SPREAD = 0.05
-"""Standard deviation of a start, in each direction, around the middle."""
 FARTHEST = 0.2
 """Displacement of a step, in each direction."""
 SIZE = 1.5
@@ -41,7 +39,7 @@ class MultiGoal(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        self.position, self.steps = self.np_random.normal(0.0, SPREAD, 2), 0
+        self.position, self.steps = np.zeros(2), 0
         return self.position.astype(np.float32), {"success": False, "goal": 0}
 
     def step(self, action: ArrayLike) -> Any:
