@@ -8,6 +8,16 @@ from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, m
 from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
+from .on_policy import (
+    OnPolicyActor,
+    OnPolicyState,
+    Running,
+    StateValue,
+    advantages,
+    clipped_surrogate,
+    minibatches,
+    orthogonal_mlp,
+)
 from .policy import StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
@@ -32,10 +42,14 @@ __all__ = [
     "Normal",
     "NormalActor",
     "NormalMixture",
+    "OnPolicyActor",
+    "OnPolicyState",
     "QNetwork",
+    "Running",
     "Selection",
     "SoftActor",
     "SoftActorCritic",
+    "StateValue",
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
@@ -43,10 +57,14 @@ __all__ = [
     "TeamPolicy",
     "WithCritics",
     "advantage_weighted_loss",
+    "advantages",
     "best",
+    "clipped_surrogate",
     "conservatism",
     "each_agent",
+    "minibatches",
     "minimum",
+    "orthogonal_mlp",
     "select",
     "take",
     "tilted_mean",
