@@ -21,7 +21,12 @@ from reverie.protocols import Actor, Explorer, Learner, Staged, Synthesizer
 from reverie.settings import acting_fields, annotations
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
-METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline")}
+ON_POLICY = [name for name, kind in OURS.items() if hasattr(kind, "recorded")]
+METHODS = {
+    name: kind
+    for name, kind in OURS.items()
+    if kind.role in ("policy", "imitation", "baseline") and name not in ON_POLICY
+}
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
@@ -138,6 +143,12 @@ def test_data_without_what_a_method_needs_are_refused_in_a_sentence(name, need):
     with pytest.raises(DataError, match=f"'this data set' has no {need}") as caught:
         reverie.fit(tiny(name), lacking, steps=1, progress=False)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_methods_that_learn_from_their_own_steps_refuse_data_in_a_sentence(name):
+    with pytest.raises(ReverieError, match=f"{name} learns from what its own policy does, not from data; .*online"):
+        reverie.fit(tiny(name), data(), steps=1, progress=False)
 
 
 def test_imitation_needs_neither_rewards_nor_terminals():

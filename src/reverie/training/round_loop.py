@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from reverie.data.replay import in_network_units
+from reverie.environments.collector import Collector
 from reverie.training import loop
 from reverie.training.online_loop import OnlineLoop
+from reverie.training.store import Store
+
+if TYPE_CHECKING:
+    from reverie.training.online import OnlineTraining
 
 
 class RoundLoop(OnlineLoop):
     """An `OnlineLoop` without a replay: what is kept of a round beyond it are the histories on the host."""
 
-    def fill(self, done: int) -> None:
+    def __init__(self, training: OnlineTraining, store: Store, env: Collector, done: int):
         self.columns: list[dict[str, np.ndarray]] = []
         """What was recorded at each step of the round so far, `[S, E, ...]`."""
+        super().__init__(training, store, env, done)
+
+    def fill(self, done: int) -> None:
+        """Nothing: no replay is kept."""
 
     @property
     def is_its_own(self) -> bool:
