@@ -2,6 +2,7 @@
 
 from reverie.policies.diffusion_bc import DiffusionBC
 from reverie.policies.diffusion_ql import DiffusionQL
+from reverie.policies.dppo import DPPO
 from reverie.policies.fql import FQL
 from reverie.policies.idql import IDQL
 from reverie.policies.ifql import IFQL
@@ -9,4 +10,4 @@ from reverie.policies.qc import QC, QCFQL
 from reverie.policies.qgpo import QGPO
 from reverie.policies.sfbc import SfBC
 
-__all__ = ["FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]
+__all__ = ["DPPO", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]

@@ -5,7 +5,7 @@ from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, minimum
-from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
+from .diffusion_actor import BackboneActor, DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
 from .on_policy import (
@@ -28,6 +28,7 @@ __all__ = [
     "IMPLICIT_LOSSES",
     "REWARDS",
     "ActorCritic",
+    "BackboneActor",
     "BehaviourModel",
     "ChosenStatistic",
     "ChunkedActions",
