@@ -117,25 +117,25 @@ class DPPO(BackboneActor, OnPolicyActor):
         mean, std = posterior(row, x, x0)
         return mean, jnp.where(self.tuned(row.start.t), jnp.maximum(std, self.least_std), std)
 
+    @property
+    def grid(self) -> dict[str, Any]:
+        """What a chain and its likelihood must have in common."""
+        return {"nfe": self.diffusion_steps, "clip_x0": self.sampling["clip_x0"]}
+
     def columns(self, spec: Spec) -> dict[str, tuple[int, ...]]:
         return {"chain": (self.tuned_steps + 1, spec.action_dim), "log_prob": (self.tuned_steps,)}
 
     def explore(self, state: State, spec: Spec, observation, key):
         denoiser, shape = self.denoiser_of(state, observation), (*observation.shape[:-1], spec.action_dim)
-        options: dict[str, Any] = {
-            "nfe": self.diffusion_steps,
-            "kept": self.tuned_steps,
-            "clip_x0": self.sampling["clip_x0"],
-        }
-        chain = draw_chain(self.process, denoiser, self.kernel, key, shape, largest_noise=LARGEST_NOISE, **options)
+        options = self.grid | {"kept": self.tuned_steps, "largest_noise": LARGEST_NOISE}
+        chain = draw_chain(self.process, denoiser, self.kernel, key, shape, **options)
         return chain[..., -1, :], {"chain": chain, "log_prob": self.log_prob(state.actor.params, observation, chain)}
 
     def log_prob(self, net, observation, chain) -> jax.Array:
         """Of each tuned step of the chains `[n, tuned_steps + 1, action]`, a mean over the action's entries:
         `[n, tuned_steps]`."""
         denoiser = self.process.denoiser(net, observation[..., None, :])
-        how: dict[str, Any] = {"nfe": self.diffusion_steps, "clip_x0": self.sampling["clip_x0"]}
-        mean, std = steps_of_chain(self.process, denoiser, self.kernel, chain, **how)
+        mean, std = steps_of_chain(self.process, denoiser, self.kernel, chain, **self.grid)
         return jnp.clip(log_density(chain[..., 1:, :], mean, std), *LOG_DENSITY).mean(-1)
 
     @property
