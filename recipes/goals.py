@@ -1,8 +1,9 @@
 """How many of four equal goals are kept: python recipes/goals.py [--steps N] [--seeds S] [--agents NAME ...]
 
 Agents that learn online in the task `multigoal`, of which some have a policy of one mode. Each then acts in episodes
-from the middle (SAC by samples): the share that reaches a goal, and to how many of the goals at least 5 % of them go. Writes OUT/goals.md,
-.json and .png. A run is a folder, OUT/AGENT: what is there goes on, or is left as it is when it has all its steps.
+from the middle (SAC by samples): the share that reaches a goal, and to how many of the goals at least 5 % of them go.
+Writes OUT/goals.md, .json and .png. A run is a folder, OUT/AGENT: what is there goes on, or is left as it is when it
+has all its steps.
 """
 
 import argparse
@@ -95,7 +96,9 @@ def report(options: argparse.Namespace) -> None:
         shares = np.array(rows[agent]["shares"])
         kept, reached = (shares >= SHARE).sum(1), 100 * shares.sum(1)
         by_seed = ", ".join(map(str, kept))
-        lines.append(f"| {agent} | {by_seed} | {reached.mean():.0f} %, {bootstrap(reached)} | {rows[agent]['minutes']} |")
+        lines.append(
+            f"| {agent} | {by_seed} | {reached.mean():.0f} %, {bootstrap(reached)} | {rows[agent]['minutes']} |"
+        )
     (options.out / "goals.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"picture: {draw(shown, options)}")

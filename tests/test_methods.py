@@ -6,6 +6,7 @@ Policies and baselines are also trained, kept, loaded, and act in the right unit
 import inspect
 import json
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 
 import jax
 import numpy as np
@@ -22,10 +23,13 @@ from reverie.settings import acting_fields, annotations
 from reverie.training.loop import written_columns
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
+ON_POLICY = [name for name, kind in OURS.items() if hasattr(kind, "recorded")]
 ONLINE = [name for name, kind in OURS.items() if written_columns(kind)]
-"""What learns online only."""
+"""What learns online only, from a replay."""
 METHODS = {
-    name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline") and name not in ONLINE
+    name: kind
+    for name, kind in OURS.items()
+    if kind.role in ("policy", "imitation", "baseline") and name not in ON_POLICY + ONLINE
 }
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
@@ -56,6 +60,8 @@ TINY = {
     "critic_updates": 1,
     "iterations": 1,
     "support": 2,
+    "actor_hidden": (8,),
+    "tuned_steps": 2,
     "nfe": 2,
     "flow_steps": 2,
     "context": 3,
@@ -87,6 +93,14 @@ def tiny(name, **changed):
     return kind(**{key: value for key, value in (TINY | changed).items() if key in known})
 
 
+@lru_cache
+def begun(name):
+    """The run that a method of that name begins from; None for most."""
+    if not hasattr(OURS[name], "begins_from"):
+        return None
+    return reverie.fit(tiny("diffusion-bc"), data(), steps=1, progress=False)
+
+
 def data(sentences=("reach",), tasks=True, **changed) -> Dataset:
     """Eight episodes of five steps, of which every other ends with the task; nobody's actions are in [-1, 1]."""
     if sentences and tasks:
@@ -112,7 +126,7 @@ def test_trained_kept_loaded_and_acting(name, tmp_path):
     assert from_config(json.loads(json.dumps(to_config(algorithm)))) == algorithm
     run = reverie.fit(
         algorithm, data(), steps=max(2, len(stages_of(algorithm))), seeds=2, seed=3, out=tmp_path / "run",
-        progress=False,
+        initial=begun(name), progress=False,
     )  # fmt: skip
     loaded = reverie.load(tmp_path / "run")
     assert loaded.algorithm == algorithm
@@ -158,8 +172,14 @@ def test_data_without_what_a_method_needs_are_refused_in_a_sentence(name, need):
     # Where terminals are unknown every episode that ends was cut.
     lacking = data(**{need: None}, timeouts=np.arange(40) % 5 == 4)
     with pytest.raises(DataError, match=f"'this data set' has no {need}") as caught:
-        reverie.fit(tiny(name), lacking, steps=1, progress=False)
+        reverie.fit(tiny(name), lacking, steps=1, initial=begun(name), progress=False)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_methods_that_learn_from_their_own_steps_refuse_data_in_a_sentence(name):
+    with pytest.raises(ReverieError, match=f"{name} learns from what its own policy does, not from data; .*online"):
+        reverie.fit(tiny(name), data(), steps=1, progress=False)
 
 
 def test_imitation_needs_neither_rewards_nor_terminals():

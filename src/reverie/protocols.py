@@ -101,6 +101,19 @@ class Explorer(Actor, Protocol):
 
 
 @runtime_checkable
+class OnPolicy(Explorer, Protocol):
+    """An explorer that learns from what its present policy does, a round of steps at a time, and from each step once.
+
+    Its `update` gets the whole round as the batch, in time order: `observations, actions, rewards, next_observations,
+    terminals, timeouts` (float32, 1 where an episode ends with its task, or is cut) and what was `recorded`, all
+    `[T, E, ...]` of T steps in E environments, in network units.
+    """
+
+    def recorded(self, carry: Any) -> dict[str, jax.Array]:
+        """What acting left in the carry to learn from the step by, such as the action's log-probability: `[n, ...]`."""
+
+
+@runtime_checkable
 class Synthesizer(Protocol):
     """A method that makes data."""
 
@@ -125,3 +138,11 @@ class Successor(Protocol):
 
         `other` has the algorithm and the specification, in whose units that state's networks work.
         """
+
+
+@runtime_checkable
+class Tuner(Successor, Protocol):
+    """A successor that goes on in the units of the run that it begins from, and always needs one."""
+
+    begins_from: ClassVar[str]
+    """The method of that run, in words."""

@@ -12,6 +12,7 @@ from reverie.baselines.mt_bc import MTBC
 from reverie.baselines.mt_iql import MTIQL
 from reverie.baselines.omar import OMAR
 from reverie.baselines.one_step import OneStepRL
+from reverie.baselines.ppo import PPO
 from reverie.baselines.prompt_dt import PromptDT
 from reverie.baselines.rebrac import ReBRAC
 from reverie.baselines.redq import REDQ
@@ -32,6 +33,7 @@ __all__ = [
     "MTBC",
     "MTIQL",
     "OMAR",
+    "PPO",
     "REDQ",
     "SAC",
     "TD3",

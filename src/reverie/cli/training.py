@@ -13,7 +13,8 @@ from reverie import catalogue
 from reverie.cli.show import draw
 from reverie.errors import ReverieError
 from reverie.evaluation import Evaluate
-from reverie.training import Online, Synthesis
+from reverie.training import Synthesis
+from reverie.training.settings import settings_of
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,17 @@ def online(arguments: Sequence[str]) -> None:
     name, *rest = arguments
     cls: Any = catalogue.find(name)
     maker: Any = catalogue.find(_value_of("--synthesizer", rest) or "synther")
+    way: Any = settings_of(cls)
     plain, prefixed = tyro.conf.arg(name=""), tyro.conf.arg(name="synthesizer")
 
     def parse(
         options: Annotated[OnlineOptions, plain],
-        collecting: Annotated[Online, plain],
+        collecting: Annotated[way, plain],  # type: ignore[valid-type]
         algorithm: Annotated[cls, plain],  # type: ignore[valid-type]
         evaluation: Annotated[Evaluation, plain] = Evaluation(),
         synthesis: Synthesis = Synthesis(),
         made_by: Annotated[maker, prefixed] = maker(),  # type: ignore[valid-type]
-    ) -> tuple[OnlineOptions, Online, Any, Evaluation, Synthesis, Any]:
+    ) -> tuple[OnlineOptions, Any, Any, Evaluation, Synthesis, Any]:
         return options, collecting, algorithm, evaluation, synthesis, made_by
 
     parse.__doc__ = f"Let {cls.name} ({cls.paper}) learn in an environment, alone or with the help of synthetic data."

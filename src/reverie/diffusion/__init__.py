@@ -1,6 +1,7 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
 from reverie.diffusion.categorical import Categorical, absorbing, mask_and_replace, sample_tokens, uniform
+from reverie.diffusion.chains import Kernel, draw_chain, flow_step, log_density, steps_of_chain
 from reverie.diffusion.guidance import classifier_free, combine, compose, energy, soft_inpaint, value_gradient
 from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
@@ -28,6 +29,7 @@ from reverie.diffusion.solvers import (
     euler,
     euler_maruyama,
     heun,
+    posterior,
     predictor_corrector,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "SCHEDULES",
     "SOLVERS",
     "Categorical",
+    "Kernel",
     "Level",
     "Process",
     "Row",
@@ -49,20 +52,25 @@ __all__ = [
     "ddim",
     "ddpm",
     "dpm_solver_pp",
+    "draw_chain",
     "edm",
     "edm_churn",
     "energy",
     "euler",
     "euler_maruyama",
+    "flow_step",
     "heun",
     "inpaint",
+    "log_density",
     "log_likelihood",
     "mask_and_replace",
+    "posterior",
     "predictor_corrector",
     "rectified_flow",
     "sample",
     "sample_tokens",
     "soft_inpaint",
+    "steps_of_chain",
     "sub_vp",
     "timesteps",
     "uniform",

@@ -17,8 +17,8 @@ from reverie.diffusion.solvers import SOLVERS, Row, Solver, transition
 from reverie.errors import ReverieError
 
 
-def _rows(process: Process, solver: Solver, nfe: int, schedule: str | None, start: float | None) -> Row:
-    """The table that the driver scans, one row an evaluation."""
+def table(process: Process, solver: Solver, nfe: int, schedule: str | None, start: float | None) -> Row:
+    """The table of noise levels that the driver scans, one row an evaluation, numpy `[nfe]` in every entry."""
     n = nfe if solver.stages == 1 else nfe // 2 + 1
     times = timesteps(process, n, schedule, start)
     origin = jax.tree.map(np.asarray, process.level(times))
@@ -93,7 +93,7 @@ def sample(
         raise ReverieError(f"nfe = {nfe}: a sample takes at least 1 network function evaluation")
     settle = chain(project)
     with jax.ensure_compile_time_eval():
-        rows = _rows(process, solver, nfe, schedule, start)
+        rows = table(process, solver, nfe, schedule, start)
 
     def evaluate(carry, inputs):
         x, memory = carry

@@ -65,17 +65,24 @@ class Solver:
     churn_noise: float = 1.0
 
 
+def posterior(row: Row, x, x0, variance: str = "posterior"):
+    """Mean and standard deviation of x_end given x_start = x and x0 (Ho et al. 2020, eq. 6-7), or with the larger
+    "beta" variance; exactly x0 in the step that ends at the data."""
+    start, end = row.start, row.end
+    mean = start.alpha / end.alpha * (end.sigma / start.sigma) ** 2 * x
+    mean += end.alpha * row.transition_variance / start.sigma**2 * x0
+    spread = row.posterior_variance if variance == "posterior" else row.transition_variance
+    return mean, jnp.where(end.sigma > 0, jnp.sqrt(spread), 0)
+
+
 def ddpm(variance: str = "posterior") -> Solver:
     """Ancestral sampling (Ho et al. 2020, eq. 6-7) with the "posterior" variance or the larger "beta"."""
     if variance not in ("posterior", "beta"):
         raise ReverieError(f"variance {variance!r} is unknown; choose posterior or beta")
 
     def step(row, x, x0, noise, memory):
-        start, end = row.start, row.end
-        mean = start.alpha / end.alpha * (end.sigma / start.sigma) ** 2 * x
-        mean += end.alpha * row.transition_variance / start.sigma**2 * x0
-        spread = row.posterior_variance if variance == "posterior" else row.transition_variance
-        return mean + jnp.where(end.sigma > 0, jnp.sqrt(spread), 0) * noise, memory
+        mean, std = posterior(row, x, x0, variance)
+        return mean + std * noise, memory
 
     return Solver(step)
 

@@ -62,6 +62,19 @@ def xavier(draw: Draw, shape: tuple[int, ...], fan_in: int) -> tuple[Array, Arra
     return math.sqrt(6 / (fan_in + shape[-1])) * draw(shape), jnp.zeros(shape[-1:])
 
 
+def orthogonal(gain: float) -> Initialiser:
+    """Orthogonal rows or columns, whichever are fewer, of length `gain`; bias 0 (Saxe et al., 2014). For linear
+    layers."""
+
+    def init(draw: Draw, shape: tuple[int, ...], fan_in: int) -> tuple[Array, Array]:
+        tall = draw.normal((max(shape), min(shape)))
+        q, r = jnp.linalg.qr(tall)
+        q = q * jnp.sign(jnp.diagonal(r))  # without which the decomposition's own signs would stay
+        return gain * (q if shape[0] >= shape[1] else q.T), jnp.zeros(shape[-1:])
+
+    return init
+
+
 def zeros(draw: Draw, shape: tuple[int, ...], fan_in: int) -> tuple[Array, Array]:
     """Weight and bias 0: a layer that starts silent."""
     return jnp.zeros(shape), jnp.zeros(shape[-1:])

@@ -50,9 +50,14 @@ class MLP(eqx.Module):
         activation: Activation = mish,
         layer_norm: bool = False,
         init: Initialiser = torch_default,
+        last_init: Initialiser | None = None,
     ):
+        """`last_init` is the last layer's initialiser, where it is another."""
         draw, sizes = Draw.of(key), (n_in, *hidden, n_out)
-        self.layers = tuple(Linear(draw, a, b, init=init) for a, b in itertools.pairwise(sizes))
+        inits = [*[init] * len(hidden), last_init or init]
+        self.layers = tuple(
+            Linear(draw, a, b, init=how) for (a, b), how in zip(itertools.pairwise(sizes), inits, strict=True)
+        )
         self.norms = tuple(LayerNorm(size) for size in hidden) if layer_norm else ()
         self.activation = activation
 

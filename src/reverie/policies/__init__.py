@@ -4,6 +4,8 @@ from reverie.policies.diffusion_bc import DiffusionBC
 from reverie.policies.diffusion_ql import DiffusionQL
 from reverie.policies.dipo import DIPO
 from reverie.policies.dpmd import DPMD
+from reverie.policies.dppo import DPPO
+from reverie.policies.dsrl import DSRL
 from reverie.policies.fql import FQL
 from reverie.policies.idql import IDQL
 from reverie.policies.ifql import IFQL
@@ -15,6 +17,6 @@ from reverie.policies.sdac import SDAC
 from reverie.policies.sfbc import SfBC
 
 __all__ = [
-    "DIPO", "DPMD", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "QSM", "QVPO", "SDAC", "DiffusionBC", "DiffusionQL",
-    "SfBC",
+    "DIPO", "DPMD", "DPPO", "DSRL", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "QSM", "QVPO", "SDAC", "DiffusionBC",
+    "DiffusionQL", "SfBC",
 ]  # fmt: skip

@@ -6,9 +6,19 @@ from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, minimum
 from .delayed import DelayedActorCritic, DelayedState
-from .diffusion_actor import DiffusionActor, DiscreteDiffusionActor
+from .diffusion_actor import BackboneActor, DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
+from .on_policy import (
+    OnPolicyActor,
+    OnPolicyState,
+    Running,
+    StateValue,
+    advantages,
+    clipped_surrogate,
+    minibatches,
+    orthogonal_mlp,
+)
 from .online import OnlineDiffusion, OnlineState
 from .policy import StepPolicy
 from .regression import advantage_weighted_loss
@@ -20,6 +30,7 @@ __all__ = [
     "IMPLICIT_LOSSES",
     "REWARDS",
     "ActorCritic",
+    "BackboneActor",
     "BehaviourModel",
     "ChosenStatistic",
     "ChunkedActions",
@@ -36,12 +47,16 @@ __all__ = [
     "Normal",
     "NormalActor",
     "NormalMixture",
+    "OnPolicyActor",
+    "OnPolicyState",
     "OnlineDiffusion",
     "OnlineState",
     "QNetwork",
+    "Running",
     "Selection",
     "SoftActor",
     "SoftActorCritic",
+    "StateValue",
     "StepPolicy",
     "TanhNormal",
     "TanhNormalActor",
@@ -49,10 +64,14 @@ __all__ = [
     "TeamPolicy",
     "WithCritics",
     "advantage_weighted_loss",
+    "advantages",
     "best",
+    "clipped_surrogate",
     "conservatism",
     "each_agent",
+    "minibatches",
     "minimum",
+    "orthogonal_mlp",
     "select",
     "take",
     "tilted_mean",

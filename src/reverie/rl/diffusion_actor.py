@@ -1,13 +1,15 @@
 """A policy that denoises actions, given the observation: what behaviour cloning by diffusion and its heirs share."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 
 from reverie.configs import SampleOptions, Sampling
 from reverie.data import Spec
 from reverie.diffusion import Process, sample, vp_diffusion_ql
+from reverie.errors import ReverieError
+from reverie.networks import DenoisingMLP, LayerNormResNet
 from reverie.settings import Count
 
 from .policy import StepPolicy
@@ -52,3 +54,26 @@ class DiscreteDiffusionActor(DiffusionActor):
     @property
     def process(self) -> Process:
         return vp_diffusion_ql(self.diffusion_steps)
+
+
+@dataclass(frozen=True)
+class BackboneActor(DiscreteDiffusionActor):
+    """With a choice of the denoising network."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the mlp's hidden layers, or of the resnet's blocks, which are all of one width."""
+    backbone: Literal["mlp", "resnet"] = "mlp"
+    """Diffusion-QL's network, or IDQL's with layer norms and residual blocks (without its dropout)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backbone == "resnet" and len(set(self.hidden)) != 1:
+            raise ReverieError(
+                f"hidden = {self.hidden}, but the resnet's blocks are of one width; give it once a block"
+            )
+
+    def network(self, key, spec: Spec):
+        sizes = (spec.action_dim, spec.observation_dim)
+        if self.backbone == "resnet":
+            return LayerNormResNet(key, *sizes, width=self.hidden[0], blocks=len(self.hidden))
+        return DenoisingMLP(key, *sizes, hidden=self.hidden)

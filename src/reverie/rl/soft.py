@@ -34,8 +34,8 @@ class SoftActorCritic(Hidden, ActorCritic):
     """Whether the critics' hidden layers are normalised. What they say far from the data, CQL's penalty bounds, and
     SAC's next steps correct."""
 
-    def init_actor(self, key, spec: Spec) -> SoftActor:
-        net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+    def init_actor(self, key, spec: Spec, hidden: tuple[int, ...] | None = None) -> SoftActor:
+        net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=hidden or self.hidden)
         policy = Optimised.create(net, self.optimiser)
         return SoftActor(policy, Optimised.create(jnp.zeros(()), self.optimiser))
 

@@ -5,6 +5,6 @@ from reverie.training.callbacks import Callback
 from reverie.training.fitting import fit
 from reverie.training.online import fit_online
 from reverie.training.run import Policy, Run, load
-from reverie.training.settings import Online, Synthesis
+from reverie.training.settings import Online, Rounds, Synthesis
 
-__all__ = ["Callback", "Online", "Policy", "Run", "Synthesis", "adapt", "fit", "fit_online", "load"]
+__all__ = ["Callback", "Online", "Policy", "Rounds", "Run", "Synthesis", "adapt", "fit", "fit_online", "load"]

@@ -12,7 +12,7 @@ from reverie.data import Dataset, Spec
 from reverie.data.fields import Field, Space, describe
 from reverie.errors import RunError
 from reverie.learning import Optimised
-from reverie.protocols import Successor
+from reverie.protocols import Successor, Tuner
 from reverie.training import folder, loop
 from reverie.training.run import Run, load
 
@@ -40,15 +40,20 @@ def recorded(path: Path, config: dict[str, Any]) -> Run | None:
 
 
 def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:
-    """View and specification; with the units of `spec`, or of a run of the same method, where there is one.
+    """View and specification; with the units of `spec`, or of a run whose networks go on learning, where there is one.
 
-    Networks that go on learning must see the data in the units that they know. Raises RunError where the run's
-    observations or actions are others than the data's.
+    They must see the data in the units that they know. Raises RunError where the run's observations or actions are
+    others than the data's.
     """
-    if spec is None and run is not None and _same(algorithm, run):
+    if spec is None and run is not None and goes_on(algorithm, run):
         check_spaces(run, data.observation_space, data.action_space, "the data")
         spec = run.spec
     return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
+
+
+def goes_on(algorithm: Any, run: Run) -> bool:
+    """Whether the run's own networks act and learn from the first step on: of the same method's, and of a `Tuner`'s."""
+    return _same(algorithm, run) or isinstance(algorithm, Tuner)
 
 
 def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> None:
@@ -69,7 +74,10 @@ def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> N
 def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) -> Any:
     """Before the first update, leaves `[S, ...]`: with the parameters of the run where it is of the same method, and
     optimisers and counters that begin anew. Raises RunError where the run cannot be begun from."""
+    name = algorithm.name
     if run is None:
+        if isinstance(algorithm, Tuner):
+            raise RunError(f"{name} begins from a run of {algorithm.begins_from}; give one by initial= (--initial).")
         return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
     before = _one_each(run, len(seeds))
     if not _same(algorithm, run):
@@ -81,6 +89,7 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
             algorithm.init_from(jax.random.fold_in(key, 0), spec, run, state)
             for key, state in zip(loop.seed_keys(seeds), before, strict=True)
         ]
+        _check_as_begun(algorithm, spec, each[0])
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     fresh = loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
     return grafted(algorithm.name, fresh, jax.tree.map(lambda *leaves: jnp.stack(leaves), *before))
@@ -95,11 +104,24 @@ def grafted(name: str, fresh: Any, found: Any) -> Any:
     nodes, structure = jax.tree.flatten(fresh, is_leaf=_is_optimised)
     others = jax.tree.leaves(found, is_leaf=_is_optimised)
     if _sizes(nodes) != _sizes(others):
-        raise RunError(
-            f"The parameters of the run to begin from have other sizes than those of this {name}; give it that run's "
-            "settings of the networks."
-        )
+        raise _other_sizes(name)
     return jax.tree.unflatten(structure, map(_graft, nodes, others))
+
+
+def _other_sizes(name: str) -> RunError:
+    return RunError(
+        f"The parameters of the run to begin from have other sizes than those of this {name}; give it that run's "
+        "settings of the networks."
+    )
+
+
+def _check_as_begun(algorithm: Any, spec: Spec, state: Any) -> None:
+    """Raise RunError where what a successor made of another run is no state that it would begin with by itself: it
+    could not be gone on with from a checkpoint."""
+    leaves, structure = jax.tree.flatten(loop.state_shapes(algorithm, spec, (0,)))
+    found, other = jax.tree.flatten(state)
+    if str(other) != str(structure) or [jnp.shape(leaf) for leaf in found] != [leaf.shape[1:] for leaf in leaves]:
+        raise _other_sizes(algorithm.name)
 
 
 def _graft(fresh: Any, found: Any) -> Any:

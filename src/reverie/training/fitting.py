@@ -16,7 +16,7 @@ from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
 from reverie.errors import DivergenceError, RunError
 from reverie.learning.stages import last_begins, stage_at
-from reverie.protocols import Algorithm
+from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, loop, release, segments
 from reverie.training.callbacks import Callback, add_columns, any_done
@@ -87,6 +87,11 @@ def fit(
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
     check(algorithm)
+    if isinstance(algorithm, OnPolicy):
+        raise RunError(
+            f"{algorithm.name} learns from what its own policy does, not from data; use `fit_online` (reverie online "
+            f"{algorithm.name})."
+        )
     release.check_whole(initial)
     segments.check_writes_nothing(algorithm)
     if host_data:

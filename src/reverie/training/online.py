@@ -7,9 +7,9 @@ synthesizer may learn the replay anew every now and then and fill a part of ever
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -19,14 +19,15 @@ from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
 from reverie.learning import stages_of
-from reverie.protocols import Explorer, Synthesizer
+from reverie.protocols import OnPolicy, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, release
 from reverie.training.callbacks import Callback
 from reverie.training.inputs import signals_of
 from reverie.training.online_loop import OnlineLoop
+from reverie.training.round_loop import RoundLoop
 from reverie.training.run import Run
-from reverie.training.settings import Online, Synthesis
+from reverie.training.settings import Collecting, Online, Synthesis, settings_of
 from reverie.training.store import Store
 from reverie.version import __version__
 
@@ -37,10 +38,10 @@ class OnlineSettings(TypedDict, total=False):
     envs: int
     warmup: int
     update_interval: int
-    utd_ratio: float
-    capacity: int | None
     until: float | None
     log_every: int
+    utd_ratio: float
+    capacity: int | None
 
 
 def fit_online(
@@ -62,9 +63,12 @@ def fit_online(
     """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
 
     env: a name for `environments.make`, or a function that returns an environment.
-    settings: further fields of `Online`: envs, warmup, update_interval, utd_ratio, capacity, until, log_every.
+    settings: further fields of `Online`: envs, warmup, update_interval, until, log_every, utd_ratio, capacity. A method
+        on policy (`protocols.OnPolicy`) learns once from each round of update_interval steps, and has neither of the
+        last two; see `Rounds` for its defaults.
     initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
-        method acts in the warm-up, and its units stay; from one of another, training begins after a random warm-up.
+        method acts in the warm-up, and its units stay; so does one that a `protocols.Tuner` begins from. From one of
+        another method, training begins after a random warm-up.
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
         each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.
@@ -78,10 +82,7 @@ def fit_online(
     """
     _check_methods(algorithm, synthesizer)
     release.check_whole(initial)
-    known = OnlineSettings.__annotations__
-    if unknown := settings.keys() - known:
-        raise RunError(f"fit_online has no setting {min(unknown)!r}; it has {', '.join(known)}.")
-    online = Online(steps=steps, **settings)
+    online = _settings(algorithm, steps, settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
         algorithm, env, online, numbers, synthesizer, synthesis or Synthesis(), initial, tuple(callbacks)
@@ -95,12 +96,30 @@ def fit_online(
             return _train(training, store, progress)
 
 
+def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collecting:
+    known = OnlineSettings.__annotations__
+    if unknown := given.keys() - known:
+        raise RunError(f"fit_online has no setting {min(unknown)!r}; it has {', '.join(known)}.")
+    kind = settings_of(algorithm)
+    if meaningless := given.keys() - {field.name for field in fields(kind)}:
+        raise RunError(
+            f"{algorithm.name} makes one update of each round of steps and keeps no replay; leave {min(meaningless)} "
+            "out, and choose update_interval."
+        )
+    return kind(steps=steps, **given)
+
+
 def _check_methods(algorithm: Any, synthesizer: Any) -> None:
-    if not isinstance(algorithm, Explorer):
-        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learns online.")
+    if not hasattr(algorithm, "exploring"):
+        raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learn online.")
     if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
         raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
     methods: list[Any] = [each for each in (algorithm, synthesizer) if each is not None]
+    if len(methods) > 1 and settings_of(algorithm) is not Online:
+        raise RunError(
+            f"{algorithm.name} learns from what its present policy does, and not from what {methods[1].name} makes; "
+            "use sac."
+        )
     for each in methods:
         if (count := len(stages_of(each))) > 1:
             raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
@@ -115,12 +134,13 @@ def resume_online(
 ) -> Run:
     """Go on with the online run in the folder, to the recorded number of steps or to `steps`."""
     config = folder.read_config(Path(path))
-    recorded, numbers = folder.known_settings(config, "online", Online), config["training"]["seeds"]
+    algorithm, numbers = from_config(config["algorithm"], config["versions"]["reverie"]), config["training"]["seeds"]
+    recorded = folder.known_settings(config, "online", settings_of(algorithm))
     if config["data"]["attributes"]["environment"] is None:
         raise RunError(f"The run in {str(path)!r} was made in an environment without a name; call fit_online again.")
     made = config["synthesizer"]
     return fit_online(
-        from_config(config["algorithm"], config["versions"]["reverie"]),
+        algorithm,
         config["data"]["attributes"]["environment"],
         seed=numbers[0],
         seeds=len(numbers),
@@ -141,7 +161,8 @@ class OnlineTraining:
 
     algorithm: Any
     env: Any
-    online: Online
+    online: Any
+    """Of `settings.settings_of` the algorithm."""
     seeds: tuple[int, ...]
     synthesizer: Any
     synthesis: Synthesis
@@ -209,7 +230,8 @@ def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
     with closing(env):
         if not done:
             training.record(store.path)
-        agents = OnlineLoop(training, store, env, done)
+        kind = RoundLoop if isinstance(training.algorithm, OnPolicy) else OnlineLoop
+        agents = kind(training, store, env, done)
         if done:
             # Only now that all of the run could be read: one that cannot go on stays as it is.
             training.record(store.path)

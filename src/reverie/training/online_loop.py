@@ -24,7 +24,7 @@ from reverie.data.replay import History, Mixed, Replay, in_network_units, room, 
 from reverie.data.views import Transitions
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError, RunError
-from reverie.protocols import Wishing
+from reverie.protocols import OnPolicy, Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
 from reverie.training.callbacks import add_columns, any_done
@@ -48,7 +48,7 @@ RECENT = 20
 
 
 class OnlineLoop:
-    """The agents of all seeds: their states, their carries, their replays."""
+    """The agents of all seeds: their states, their carries, their replays. `RoundLoop` has none of these."""
 
     def __init__(self, training: OnlineTraining, store: Store, env: Collector, done: int):
         self.training, self.store, self.env = training, store, env
@@ -60,6 +60,8 @@ class OnlineLoop:
         env.ended = [history.returns for history in self.histories]
         self.keys = loop.seed_keys(training.seeds)
         self.seeds_by = loop.chosen_seeds_by("auto", len(training.seeds))
+        self.recorded: dict[str, jax.Array] = {}
+        """What the last action leaves to learn from, `[S, E, ...]`; empty but for methods on policy."""
         self.fresh: Any = None
         self.carry: Any = None
         """Of every environment, `[S, E, ...]`; `fresh` is what each begins an episode with."""
@@ -74,8 +76,7 @@ class OnlineLoop:
         self.updates = (self.step - online.warmup) // online.update_interval * online.updates
         self.rows: dict[str, jax.Array] = {}
         self.count = 0
-        self.place(_stacked(self.histories))
-        self.restore(done)
+        self.fill(done)
         self.synthetic: dict[str, jax.Array] = {}
         self.metrics: list[dict[str, np.ndarray]] = []
         self.seen = [len(returns) for returns in env.ended] if done else [0] * len(training.seeds)
@@ -83,13 +84,13 @@ class OnlineLoop:
         self.began, self.since, self.saved = now - store.table.last("seconds"), (now, self.updates), (now, done)
 
     def begin(self) -> None:
-        """The first steps, and the states that learn from then on: in the units of a run of the same method to begin
-        from, which acts in them; else in those of what was collected at random."""
+        """The first steps, and the states that learn from then on: in the units of the run to begin from where its
+        networks go on, which then act; else in those of what was collected at random."""
         training, env = self.training, self.env
         online, algorithm = training.online, training.algorithm
         rounds, self.acts = online.warmup // online.envs, 0
         initial = training.initial
-        if initial is not None and type(initial.algorithm) is type(algorithm):
+        if initial is not None and beginning.goes_on(algorithm, initial):
             spaces = space_of(env.observations[0]), field_of(env.low[None])
             beginning.check_spaces(initial, *spaces, env.name)
             self.spec = initial.spec
@@ -108,6 +109,11 @@ class OnlineLoop:
         for s, history in enumerate(self.histories):
             history.append({name: x[s] for name, x in steps.items()})
         return {name: x.reshape(x.shape[0], -1, *x.shape[3:]) for name, x in steps.items()}
+
+    def fill(self, done: int) -> None:
+        """Put what was seen until then into the replay."""
+        self.place(_stacked(self.histories))
+        self.restore(done)
 
     def place(self, arrays: dict[str, np.ndarray]) -> None:
         """Write steps `[S, n, ...]` into the replay."""
@@ -159,10 +165,15 @@ class OnlineLoop:
         )
         self.rows |= written
         self.place(self.note(self.env.steps(self.explore, online.update_interval // online.envs)))
-        metrics, finite = jax.device_get((metrics, finite))
-        if fault := divergence(metrics, finite, training.seeds, self.updates):
-            raise DivergenceError(f"{fault} {self.store.kept()} {getattr(training.algorithm, 'advice', ADVICE)}")
-        self.metrics.append(metrics)
+        self.learned(metrics, finite)
+
+    def learned(self, metrics: dict[str, jax.Array], finite: jax.Array) -> None:
+        """Count a round, whose updates have these metrics `[S, L]`. Raises DivergenceError where one is not finite."""
+        online = self.training.online
+        told, sound = jax.device_get((metrics, finite))
+        if fault := divergence(told, sound, self.training.seeds, self.updates):
+            raise DivergenceError(f"{fault} {self.store.kept()} {getattr(self.training.algorithm, 'advice', ADVICE)}")
+        self.metrics.append(told)
         self.step, self.updates = self.step + online.update_interval, self.updates + online.updates
 
     def explore(self, observations: np.ndarray) -> np.ndarray:
@@ -175,7 +186,7 @@ class OnlineLoop:
         if self.fresh is None:
             self.fresh = self.carry = fresh_carries(explorer, self.spec, *observations.shape[:2])
         inputs = (self.states, observations, self.fresh, self.carry, self.env.ends, self.env.feedback, self.keys)
-        actions, self.carry = _act(explorer, self.spec, inputs, np.uint32(self.acts))
+        actions, self.carry, self.recorded = _act(explorer, self.spec, inputs, np.uint32(self.acts))
         return np.asarray(actions)
 
     def view(self) -> tuple[Any, dict[str, Any]]:
@@ -242,9 +253,8 @@ class OnlineLoop:
             add_columns(rows, callback.on_segment(self.run))
         self.store.append(rows)
         returns = [r for each in ended for r in each]
-        bar.advance(
-            self.step, rate / self.training.online.utd_ratio, f"return {np.mean(returns):.1f}" if returns else ""
-        )
+        rate *= self.training.online.update_interval / self.training.online.updates
+        bar.advance(self.step, rate, f"return {np.mean(returns):.1f}" if returns else "")
         self.metrics, self.since, self.seen = [], (now, self.updates), [len(each) for each in self.env.ended]
 
     def save(self) -> None:
@@ -305,13 +315,14 @@ def fresh_carries(algorithm: Any, spec: Any, seeds: int, envs: int) -> Any:
 
 
 @partial(jax.jit, static_argnames="algorithm")
-def _act(algorithm: Any, spec: Any, inputs: Any, number: Any) -> tuple[jax.Array, Any]:
-    """One action of each seed in each of its environments, `[S, E, action]`, and the carries."""
+def _act(algorithm: Any, spec: Any, inputs: Any, number: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+    """One action of each seed in each of its environments, `[S, E, action]`, the carries, and what is recorded."""
 
-    def one(each: Any) -> tuple[jax.Array, Any]:
+    def one(each: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
         state, seen, fresh, carry, ended, feedback, key = each
         own = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), number)
-        return algorithm.act(state, spec, seen, restarted(ended, fresh, carry), feedback, own)
+        action, carry = algorithm.act(state, spec, seen, restarted(ended, fresh, carry), feedback, own)
+        return action, carry, algorithm.recorded(carry) if isinstance(algorithm, OnPolicy) else {}
 
     return jax.lax.map(one, inputs)
 

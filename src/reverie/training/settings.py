@@ -1,6 +1,7 @@
 """How runs are trained: what `fit` and `fit_online` are told, as it is kept in config.json."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from reverie.errors import RunError
 from reverie.settings import Count, Fraction, Natural, Settings
@@ -37,8 +38,8 @@ class Synthesis(Settings):
 
 
 @dataclass(frozen=True)
-class Online(Settings):
-    """How agents collect and learn."""
+class Collecting(Settings):
+    """How agents act and learn in turn."""
 
     steps: Count
     """Environment steps of each seed, all its environments together."""
@@ -48,10 +49,6 @@ class Online(Settings):
     """Steps before the first update: with uniformly random actions, or with those of the run to begin from."""
     update_interval: Count = 50
     """Steps of a seed between two rounds of updates."""
-    utd_ratio: float = 1.0
-    """Updates for one environment step (update-to-data ratio). SynthER's agents make 20."""
-    capacity: Count | None = None
-    """Steps that the replay has room for; all if not given."""
     until: float | None = None
     """Stop once the mean return of the last 20 episodes has reached this in every seed."""
     log_every: Count = 1000
@@ -69,6 +66,25 @@ class Online(Settings):
             raise RunError(
                 f"warmup={self.warmup} must be at least update_interval={every} and below steps={self.steps}."
             )
+
+    @property
+    def updates(self) -> int:
+        """In one round."""
+        return 1
+
+
+@dataclass(frozen=True)
+class Online(Collecting):
+    """How agents that learn from a replay do."""
+
+    utd_ratio: float = 1.0
+    """Updates for one environment step (update-to-data ratio). SynthER's agents make 20."""
+    capacity: Count | None = None
+    """Steps that the replay has room for; all if not given."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        every = self.update_interval
         if self.utd_ratio * every < 1 or self.utd_ratio * every % 1:
             raise RunError(
                 f"utd_ratio={self.utd_ratio} times update_interval={every} must be a whole number of updates."
@@ -78,3 +94,21 @@ class Online(Settings):
     def updates(self) -> int:
         """In one round."""
         return round(self.utd_ratio * self.update_interval)
+
+
+@dataclass(frozen=True)
+class Rounds(Collecting):
+    """How agents that learn from what they just did (`protocols.OnPolicy`) do: one update of a whole round."""
+
+    warmup: Natural = 2048
+    """Steps before the first round, of which nothing but the units is learned: with uniformly random actions, or with
+    those of the run to begin from."""
+    update_interval: Count = 2048
+    """Steps of a seed in a round."""
+    log_every: Count = 2048
+    """Steps in a row of the metrics."""
+
+
+def settings_of(algorithm: Any) -> type[Collecting]:
+    """What an algorithm, or its class, is told of online training."""
+    return Rounds if hasattr(algorithm, "recorded") else Online
