@@ -80,9 +80,11 @@ def resume(
     """
     config = folder.read_config(Path(path))
     if "online" in config:
-        if data is not None:
+        given = config["data"]["fingerprint"] is not None
+        if data is not None and not given:
             raise RunError(f"The run in {str(path)!r} learns online, from its own replay: go on with it without data.")
-        return resume_online(path, steps, callbacks=callbacks, progress=progress)
+        beside = _recorded_data(path, config["data"]) if given and data is None else data
+        return resume_online(path, steps, beside, callbacks=callbacks, progress=progress)
     recorded = dict(folder.known_settings(config, "training", Training))
     numbers = recorded.pop("seeds")
     return fit(

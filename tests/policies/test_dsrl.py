@@ -14,7 +14,6 @@ from reverie.errors import ReverieError, RunError
 from reverie.policies import DSRL, DiffusionBC
 from reverie.training import beginning, loop
 
-
 SIZES = {"hidden": (32, 32), "diffusion_steps": 5, "learning_rate": 1e-2, "batch_size": 64}
 SMALL = DSRL(actor_hidden=(32,), critic_hidden=(32, 32), tau=0.05, **SIZES)
 RNG = np.random.default_rng(0)

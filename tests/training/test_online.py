@@ -19,7 +19,7 @@ from reverie.errors import DivergenceError, ReverieError, RunError
 from reverie.learning import Stage
 from reverie.models import Bootstraps
 from reverie.training import Online, Synthesis, fit_online
-from reverie.training.online_loop import roomy
+from reverie.training.beside import roomy
 
 SMALL = {"hidden": (8,), "critic_hidden": (8,), "batch_size": 16}
 SHORT = {"warmup": 20, "update_interval": 10, "log_every": 20, "capacity": 100, "progress": False}

@@ -147,6 +147,8 @@ class OnlineOptions:
     """The first seed's number."""
     initial: Path | None = None
     """Folder of a run to begin from, such as one that was trained on a data set."""
+    data: str | None = None
+    """Source of a data set beside the replay, from which --data-share of each batch is drawn."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
     synthesizer: str | None = None
@@ -183,6 +185,7 @@ def online(arguments: Sequence[str]) -> None:
         out=options.out or Path("runs") / f"{cls.name}-{options.env}",
         resume=options.resume,
         initial=options.initial and reverie.load(options.initial),
+        data=options.data and reverie.load_dataset(options.data),
         synthesizer=made_by if options.synthesizer else None,
         synthesis=synthesis,
         callbacks=evaluation.callbacks(options.env),

@@ -1,6 +1,6 @@
 """Offline data: checked arrays, where they come from, how they are normalised and how batches are drawn."""
 
-from reverie.data.chunks import ChunkTransitions, chunk_transitions
+from reverie.data.chunks import ChunkReplay, ChunkTransitions, chunk_transitions
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
@@ -11,6 +11,7 @@ from reverie.data.windows import Windows, windows
 
 __all__ = [
     "CDF",
+    "ChunkReplay",
     "ChunkTransitions",
     "Dataset",
     "Field",

@@ -1,6 +1,7 @@
 """Chunks as transitions: several actions in a row count as one, whose reward is theirs and whose successor is after the
 last of them (Li, Zhou & Levine 2025, "Reinforcement Learning with Action Chunking")."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from reverie.data.dataset import Dataset
+from reverie.data.replay import Replay
 from reverie.data.spec import Spec
 from reverie.data.views import Rows, View
 from reverie.data.windows import Windows, windows
@@ -41,6 +43,47 @@ class ChunkTransitions(View):
         inside = mask[..., None] + 0 * actions
         seen = jax.tree.map(lambda x: x[..., 0, :], batch["observations"])
         return batch | {"observations": seen, "actions": actions.reshape(flat), "inside": inside.reshape(flat)}
+
+
+class ChunkReplay(View):
+    """Batches as of `ChunkTransitions`, from a replay of the steps of one environment in their order, of which the rows
+    have `timeouts` too (float32, 1 where an episode was cut)."""
+
+    replay: Replay
+    length: int = eqx.field(static=True)
+    discount: float = eqx.field(static=True)
+
+    def joined(self, rows: Rows) -> "ChunkReplay":
+        """As of `Transitions`."""
+        return replace(self, replay=self.replay.joined(rows))
+
+    def index(self, key: Array, batch_size: int) -> Array:
+        return self.replay.index(key, batch_size)
+
+    def take(self, index: Array | np.ndarray) -> Rows:
+        rows, count = self.replay.rows, self.replay.count
+        capacity, steps = len(rows["actions"]), jnp.arange(self.length)
+        # Of a full replay the oldest row is the next to be replaced, and the newest has none after it.
+        age = jnp.where(count > capacity, (index - count) % capacity, index)[..., None] + steps
+        row = (index[..., None] + steps) % capacity
+        goes_on = 1 - jnp.maximum(rows["terminals"][row], rows["timeouts"][row])
+        alive = jnp.cumprod(goes_on, -1)
+        alive = jnp.concatenate([jnp.ones_like(alive[..., :1]), alive[..., :-1]], -1)
+        inside = alive * (age < jnp.minimum(count, capacity))
+        last = inside.sum(-1, keepdims=True).astype(jnp.int32) - 1
+        end = jnp.take_along_axis(row, last, -1)[..., 0]
+        actions = rows["actions"][jnp.take_along_axis(row, jnp.minimum(steps, last), -1)]
+        flat = (*actions.shape[:-2], actions.shape[-2] * actions.shape[-1])
+        return {
+            "observations": jax.tree.map(lambda x: x[index], rows["observations"]),
+            "actions": actions.reshape(flat),
+            "inside": jnp.broadcast_to(inside[..., None], actions.shape).reshape(flat),
+            "rewards": (self.discount**steps * inside * rows["rewards"][row]).sum(-1),
+            "next_observations": jax.tree.map(lambda x: x[end], rows["next_observations"]),
+            "terminals": rows["terminals"][end],
+            "valid": inside.min(-1),
+            "index": index,
+        }
 
 
 def chunk_transitions(data: Dataset, spec: Spec, length: int, discount: float) -> ChunkTransitions:

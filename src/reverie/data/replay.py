@@ -43,13 +43,16 @@ class Replay(View):
 class Mixed(View):
     """A share of every batch from `second`, the rest from `first`, in this order; so are the batch's numbers."""
 
-    first: Replay
-    second: Replay
+    first: Any
+    """A `Replay`, or a view of one."""
+    second: Any
+    """Another, or a view of a data set."""
     share: float = eqx.field(static=True)
 
     def joined(self, rows: dict[str, Rows]) -> "Mixed":
         """With the further columns of each, by the names `first` and `second`."""
-        return Mixed(self.first.joined(rows["first"]), self.second.joined(rows["second"]), self.share)
+        second = self.second.joined(rows["second"]) if rows["second"] else self.second
+        return Mixed(self.first.joined(rows["first"]), second, self.share)
 
     def written(self, index: Array, columns: Rows) -> "Mixed":
         """Writes to `first` alone, the rows of a whole batch that are its; what would change in `second` is dropped."""

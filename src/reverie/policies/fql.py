@@ -5,7 +5,7 @@ Q is never differentiated through the flow.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -41,6 +41,11 @@ class FQL(FlowActor, ActorCritic):
     """Whether Q is measured in units of its mean magnitude; then alpha does not depend on the rewards' scale."""
     pessimistic: bool = False
     """Whether td_target takes the smallest of the critics' values, and not their mean."""
+
+    @property
+    def exploring(self) -> Self:
+        """How it acts while it collects data: as ever, by samples."""
+        return self
 
     def init(self, key, spec: Spec) -> State:
         flow_key, actor_key, critic_key = jax.random.split(key, 3)

@@ -5,7 +5,7 @@ samples when acting.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -50,6 +50,11 @@ class IDQL(DiscreteDiffusionActor, ChosenStatistic):
     """Actions drawn to act, the paper's N, there 64: the more, the more often the best is the critics' error."""
     selection: Acting[Literal["argmax", "implicit"]] = "argmax"
     """The best by Q, or a draw in proportion to the weights of the policy that the implicit loss implies (eq. 8)."""
+
+    @property
+    def exploring(self) -> Self:
+        """How it acts while it collects data: as ever, by samples."""
+        return self
 
     def network(self, key, spec: Spec):
         sizes = (spec.action_dim, spec.observation_dim)

@@ -5,7 +5,7 @@ acts by the best of N chunks of a flow of the behaviour; QC-FQL is flow Q-learni
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -34,6 +34,11 @@ class QC(FlowActor, ChunkedActions):
     """Widths of the critics' hidden layers."""
     candidates: Acting[Count] = 32
     """Chunks drawn, of which the best is taken."""
+
+    @property
+    def exploring(self) -> Self:
+        """How it acts while it collects data: as ever, by samples."""
+        return self
 
     def init(self, key, spec: Spec) -> State:
         flow_key, critic_key = jax.random.split(key)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reverie.data import Dataset, Spec, chunk_transitions
+from reverie.data import ChunkReplay, Dataset, Spec, chunk_transitions
 from reverie.data.fields import vector
+from reverie.data.replay import Replay
 from reverie.protocols import Feedback
 from reverie.settings import Count
 from reverie.wishes import Wishes
@@ -44,6 +45,10 @@ class ChunkedActions(ActorCritic):
     def prepare(self, data: Dataset, spec: Spec | None = None):
         spec = spec or self.spec(data)
         return chunk_transitions(data, spec, self.chunk_size, self.discount), spec
+
+    def online_view(self, replay: Replay) -> ChunkReplay:
+        """What batches are drawn from online."""
+        return ChunkReplay(replay, self.chunk_size, self.discount)
 
     def init(self, key, spec: Spec):
         return super().init(key, self.as_one(spec))  # type: ignore[misc]  # of the class beside

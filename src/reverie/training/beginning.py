@@ -59,15 +59,20 @@ def goes_on(algorithm: Any, run: Run) -> bool:
 def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> None:
     """Raise RunError where the run to begin from has other observations or actions than those `where` it would learn:
     those of a data set or of an environment."""
-    spec: Spec = run.spec
-    for what, known, found in (
-        ("observations", spec.observation_space, observations),
-        ("actions", spec.action, actions),
-    ):
+    _check_alike("run to begin from", run.spec.observation_space, run.spec.action, observations, actions, where)
+
+
+def check_data(data: Dataset, observations: Space, actions: Field, where: str) -> None:
+    """Raise RunError where the data have other observations or actions than the environment."""
+    _check_alike("data set", data.observation_space, data.action_space, observations, actions, where)
+
+
+def _check_alike(what: str, seen: Space, done: Field, observations: Space, actions: Field, where: str) -> None:
+    for name, known, found in (("observations", seen, observations), ("actions", done, actions)):
         if known != found:
             raise RunError(
-                f"The run to begin from has {what} that are {describe(known)}, and those of {where} are "
-                f"{describe(found)}; give a run that was trained on the same."
+                f"The {what} has {name} that are {describe(known)}, and those of {where} are {describe(found)}; give "
+                "one of the same."
             )
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypedDict, Unpack
 import jax
 
 from reverie.catalogue import ALGORITHMS, from_config, to_config
+from reverie.data import Dataset
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
 from reverie.learning import stages_of
@@ -42,6 +43,7 @@ class OnlineSettings(TypedDict, total=False):
     log_every: int
     utd_ratio: float
     capacity: int | None
+    data_share: float
 
 
 def fit_online(
@@ -54,6 +56,7 @@ def fit_online(
     out: str | Path | None = None,
     resume: bool = False,
     initial: Run | None = None,
+    data: Dataset | None = None,
     synthesizer: Any = None,
     synthesis: Synthesis | None = None,
     callbacks: Sequence[Callback] = (),
@@ -63,12 +66,14 @@ def fit_online(
     """Let an agent for each of the seeds seed ... seed + seeds - 1 learn in the environment for `steps` of its steps.
 
     env: a name for `environments.make`, or a function that returns an environment.
-    settings: further fields of `Online`: envs, warmup, update_interval, until, log_every, utd_ratio, capacity. A method
-        on policy (`protocols.OnPolicy`) learns once from each round of update_interval steps, and has neither of the
-        last two; see `Rounds` for its defaults.
+    settings: further fields of `Online`: envs, warmup, update_interval, until, log_every, utd_ratio, capacity,
+        data_share. A method on policy (`protocols.OnPolicy`) learns once from each round of update_interval steps, and
+        has none of the last three; see `Rounds` for its defaults.
     initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
         method acts in the warm-up, and its units stay; so does one that a `protocols.Tuner` begins from. From one of
         another method, training begins after a random warm-up.
+    data: a data set of the same task, from which `data_share` of each batch is drawn (Ball et al. 2023, RLPD), from
+        offline to online.
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
         each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.
@@ -80,12 +85,12 @@ def fit_online(
     since the last row, of the policy as it explores. A `Run` as from `fit`; `histories` of it hold the data collected.
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
-    _check_methods(algorithm, synthesizer)
+    _check_methods(algorithm, synthesizer, data)
     release.check_whole(initial)
     online = _settings(algorithm, steps, settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
-        algorithm, env, online, numbers, synthesizer, synthesis or Synthesis(), initial, tuple(callbacks)
+        algorithm, env, online, numbers, synthesizer, synthesis or Synthesis(), initial, data, tuple(callbacks)
     )
     if out is None:
         return _train(training, Store(None), progress)
@@ -106,10 +111,13 @@ def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collectin
             f"{algorithm.name} makes one update of each round of steps and keeps no replay; leave {min(meaningless)} "
             "out, and choose update_interval."
         )
-    return kind(steps=steps, **given)
+    settings = kind(steps=steps, **given)
+    if settings.envs > 1 and hasattr(algorithm, "online_view"):
+        raise RunError(f"envs={settings.envs}, but {algorithm.name} learns from steps in a row; give it envs=1.")
+    return settings
 
 
-def _check_methods(algorithm: Any, synthesizer: Any) -> None:
+def _check_methods(algorithm: Any, synthesizer: Any, data: Dataset | None) -> None:
     if not hasattr(algorithm, "exploring"):
         raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learn online.")
     if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
@@ -120,6 +128,12 @@ def _check_methods(algorithm: Any, synthesizer: Any) -> None:
             f"{algorithm.name} learns from what its present policy does, and not from what {methods[1].name} makes; "
             "use sac."
         )
+    if data is not None and (synthesizer is not None or settings_of(algorithm) is not Online):
+        alone = f"{algorithm.name} learns from its present policy's steps alone"
+        why = alone if synthesizer is None else "synthesizer= as well"
+        raise RunError(f"data= fills a part of each batch, and {why}; leave one of the two out.")
+    if synthesizer is not None and hasattr(algorithm, "online_view"):
+        raise RunError(f"{algorithm.name} learns from steps in a row, which {methods[1].name} does not make; use sac.")
     for each in methods:
         if (count := len(stages_of(each))) > 1:
             raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")
@@ -130,9 +144,15 @@ def _agents() -> list[str]:
 
 
 def resume_online(
-    path: str | Path, steps: int | None = None, *, callbacks: Sequence[Callback] = (), progress: bool = True
+    path: str | Path,
+    steps: int | None = None,
+    data: Dataset | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
 ) -> Run:
-    """Go on with the online run in the folder, to the recorded number of steps or to `steps`."""
+    """Go on with the online run in the folder, to the recorded number of steps or to `steps`; with the data set that
+    it had beside its replay."""
     config = folder.read_config(Path(path))
     algorithm, numbers = from_config(config["algorithm"], config["versions"]["reverie"]), config["training"]["seeds"]
     recorded = folder.known_settings(config, "online", settings_of(algorithm))
@@ -147,6 +167,7 @@ def resume_online(
         out=path,
         resume=True,
         initial=beginning.recorded(Path(path), config),
+        data=data,
         synthesizer=made and from_config(made, config["versions"]["reverie"]),
         synthesis=Synthesis(**folder.known_settings(config, "synthesis", Synthesis)),
         callbacks=callbacks,
@@ -167,14 +188,19 @@ class OnlineTraining:
     synthesizer: Any
     synthesis: Synthesis
     initial: Run | None
+    data: Dataset | None
     callbacks: tuple[Callback, ...]
 
     @property
     def config(self) -> dict[str, Any]:
         name = self.env if isinstance(self.env, str) else None
+        given = {
+            "fingerprint": self.data and self.data.fingerprint,
+            "source": self.data and self.data.attributes.get("source"),
+        }
         return {
             "algorithm": to_config(self.algorithm),
-            "data": {"fingerprint": None, "source": None, "attributes": self.attributes | {"environment": name}},
+            "data": given | {"attributes": self.attributes | {"environment": name}},
             "training": {"seeds": self.seeds, "steps": self.online.steps},
             "online": asdict(self.online),
             "synthesizer": None if self.synthesizer is None else to_config(self.synthesizer),
@@ -218,6 +244,7 @@ def _decisive(config: dict[str, Any]) -> dict[str, Any]:
         "online": online and online | {"steps": 0, "until": None},
         "seeds": config["training"]["seeds"],
         "environment": config["data"].get("attributes", {}).get("environment"),
+        "data": config["data"].get("fingerprint"),
     }
 
 

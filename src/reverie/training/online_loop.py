@@ -20,13 +20,13 @@ import numpy as np
 from reverie.data import Dataset, Spec, concatenate
 from reverie.data.fields import field_of, space_of
 from reverie.data.readers import read
-from reverie.data.replay import History, Mixed, Replay, in_network_units, room, write
-from reverie.data.views import Transitions
+from reverie.data.replay import History, Replay, in_network_units, room, write
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError, RunError
 from reverie.protocols import OnPolicy, Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
+from reverie.training.beside import mixed, offline_view, roomy
 from reverie.training.callbacks import add_columns, any_done
 from reverie.training.fitting import ADVICE
 from reverie.training.metrics import divergence, segment_rows
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 RETURNS = "returns.json"
 ROWS = "rows.npz"
 """The replay as it is on the device, where it cannot be made of the histories."""
-STORED = ("observations", "actions", "rewards", "costs", "next_observations", "terminals")
+STORED = ("observations", "actions", "rewards", "costs", "next_observations", "terminals", "timeouts")
 """What the replay has of a step; costs where the environment reports them."""
 CHECKPOINT_SECONDS = 300.0
 RECENT = 20
@@ -77,6 +77,7 @@ class OnlineLoop:
         self.rows: dict[str, jax.Array] = {}
         self.count = 0
         self.fill(done)
+        self.offline = offline_view(training.algorithm, training.data, self.spec)
         self.synthetic: dict[str, jax.Array] = {}
         self.metrics: list[dict[str, np.ndarray]] = []
         self.seen = [len(returns) for returns in env.ended] if done else [0] * len(training.seeds)
@@ -85,13 +86,15 @@ class OnlineLoop:
 
     def begin(self) -> None:
         """The first steps, and the states that learn from then on: in the units of the run to begin from where its
-        networks go on, which then act; else in those of what was collected at random."""
+        networks go on, which then act; else in those of the data set, or of what was collected at random."""
         training, env = self.training, self.env
         online, algorithm = training.online, training.algorithm
         rounds, self.acts = online.warmup // online.envs, 0
         initial = training.initial
+        spaces = space_of(env.observations[0]), field_of(env.low[None])
+        if training.data is not None:
+            beginning.check_data(training.data, *spaces, env.name)
         if initial is not None and beginning.goes_on(algorithm, initial):
-            spaces = space_of(env.observations[0]), field_of(env.low[None])
             beginning.check_spaces(initial, *spaces, env.name)
             self.spec = initial.spec
             self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
@@ -99,7 +102,8 @@ class OnlineLoop:
         else:
             rngs = [np.random.default_rng(seed) for seed in training.seeds]
             self.note(env.steps(lambda seen: env.random_actions(rngs), rounds))
-            _, self.spec = algorithm.prepare(concatenate(*(history.dataset() for history in self.histories)))
+            known = training.data or concatenate(*(history.dataset() for history in self.histories))
+            _, self.spec = algorithm.prepare(known)
             self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
         if self.store.path:
             self.spec.save(self.store.path / folder.SPEC)
@@ -117,15 +121,22 @@ class OnlineLoop:
 
     def place(self, arrays: dict[str, np.ndarray]) -> None:
         """Write steps `[S, n, ...]` into the replay."""
-        rows = self.rows_of({name: x for name, x in arrays.items() if name != "timeouts"})
+        rows = self.rows_of(arrays)
         capacity, n = self.training.online.capacity or self.training.online.steps, rows["actions"].shape[1]
         self.rows = self.rows or room(rows, capacity)
         self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + n
 
     def rows_of(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Rows of the replay for steps `[S, n, ...]`, with the columns that begin as copies of others."""
-        rows = in_network_units(arrays, self.spec)
+        rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
+        if self.in_order:
+            rows |= {"timeouts": jnp.asarray(arrays["timeouts"], jnp.float32)}
         return rows | {name: rows[of] for name, of in loop.copied_columns(self.training.algorithm).items()}
+
+    @property
+    def in_order(self) -> bool:
+        """Whether batches are of several steps in a row."""
+        return hasattr(self.training.algorithm, "online_view")
 
     @property
     def is_its_own(self) -> bool:
@@ -191,13 +202,14 @@ class OnlineLoop:
 
     def view(self) -> tuple[Any, dict[str, Any]]:
         """What batches are drawn from, without its rows, and these, which every seed has of its own."""
-        replay = Replay({}, jnp.asarray(self.count))
-        if not self.synthetic:
-            return replay, self.rows
-        synthesis = self.training.synthesis
-        mixed = Mixed(replay, Replay({}, jnp.asarray(synthesis.rows)), synthesis.ratio)
-        # A batch has the columns that both have: most synthesizers make no costs.
-        return mixed, {"first": {name: self.rows[name] for name in self.synthetic}, "second": self.synthetic}
+        training, replay = self.training, Replay({}, jnp.asarray(self.count))
+        first = training.algorithm.online_view(replay) if self.in_order else replay
+        if self.synthetic:
+            made = Replay({}, jnp.asarray(training.synthesis.rows))
+            return mixed(first, self.rows, made, self.synthetic, training.synthesis.ratio)
+        if self.offline is not None:
+            return mixed(first, self.rows, self.offline, {}, training.online.data_share)
+        return first, self.rows
 
     def synthesize(self) -> dict[str, jax.Array]:
         """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""
@@ -296,15 +308,6 @@ def _stacked(histories: list[History]) -> dict[str, np.ndarray]:
     """Everything from the host, `[S, N, ...]`."""
     each = [history.dataset().with_next_observations().arrays() for history in histories]
     return {name: np.stack([arrays[name] for arrays in each]) for name in STORED if name in each[0]}
-
-
-def roomy(view: Any, capacity: int) -> tuple[Any, dict[str, Any] | None]:
-    """Transitions with room for all that will come, as a view without rows and these, `[1, capacity, ...]`: what grows
-    is compiled once. Another view, or one of more rows, is as it is, and compiled anew for every size."""
-    if not isinstance(view, Transitions) or len(view) > capacity:
-        return view, None
-    rows = {name: x[None] for name, x in view.rows.items()}
-    return Replay({}, jnp.asarray(len(view))), write(room(rows, capacity), jnp.asarray(0), rows)
 
 
 def fresh_carries(algorithm: Any, spec: Any, seeds: int, envs: int) -> Any:

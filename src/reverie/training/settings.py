@@ -81,6 +81,8 @@ class Online(Collecting):
     """Updates for one environment step (update-to-data ratio). SynthER's agents make 20."""
     capacity: Count | None = None
     """Steps that the replay has room for; all if not given."""
+    data_share: Fraction = 0.5
+    """Part of every batch that is drawn from the data set beside the replay, where one is given."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,0 +1,146 @@
+"""A data set beside the replay: its share of every batch, its units, and a run that goes on with it."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_algorithm import TinyExplorer, synthetic
+
+import reverie
+from reverie.baselines import PPO
+from reverie.data import Dataset
+from reverie.data.replay import Replay, in_network_units, room, write
+from reverie.errors import RunError
+from reverie.policies import FQL, QC
+from reverie.training import fit_online
+
+SETTINGS = {"warmup": 10, "update_interval": 10, "log_every": 10, "utd_ratio": 0.2, "progress": False}
+
+
+class Still(gymnasium.Env):
+    """Episodes of 5 steps that pay 0."""
+
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 0.0, self.steps == 5, False, {}
+
+
+def paid(n=50, reward=1000.0) -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays(rng.normal(3, 2, (n, 1)), rng.uniform(-1, 1, (n, 1)), np.full(n, reward), np.ones(n))
+
+
+@dataclass(frozen=True)
+class Watching(TinyExplorer):
+    """Tells which part of its batch is of the data set."""
+
+    name: ClassVar[str] = "watching"
+    batch_size: int = 8
+
+    def update(self, state, batch, key):
+        return state, {"share": (batch["rewards"] > 500).mean(), "seen": batch["observations"].mean()}
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_every_batch_has_its_share_of_the_data(share):
+    run = fit_online(Watching(), Still, steps=40, seeds=2, data=paid(), data_share=share, **SETTINGS)
+    np.testing.assert_array_equal(run.metrics()["share"], share)
+
+
+def test_without_a_run_to_begin_from_the_units_are_the_data_s():
+    kind = FQL(hidden=(8,), critic_hidden=(8,), batch_size=8, standardise=True)
+    run = fit_online(kind, Still, steps=20, data=paid(), **SETTINGS)
+    assert run.spec.normalisers["observations"].mean == pytest.approx(paid().observations.mean(), rel=1e-5)
+
+
+def test_from_offline_to_online_and_on(tmp_path):
+    """A run goes on with the data that it was given; without a source it has to be given again, and no other."""
+    kind = FQL(hidden=(8,), critic_hidden=(8,), batch_size=8)
+    offline = reverie.fit(kind, paid_in_pendulum(), steps=2, progress=False)
+    options = SETTINGS | {"out": tmp_path / "run", "initial": offline}
+    fit_online(kind, "Pendulum-v1", steps=20, data=paid_in_pendulum(), **options)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data"]["fingerprint"] == paid_in_pendulum().fingerprint
+    with pytest.raises(RunError, match="does not say where its data came from"):
+        reverie.resume(tmp_path / "run", steps=30, progress=False)
+    with pytest.raises(RunError, match="was begun with data = "):
+        reverie.resume(tmp_path / "run", paid_in_pendulum(60), steps=30, progress=False)
+    assert reverie.resume(tmp_path / "run", paid_in_pendulum(), steps=30, progress=False).step == 30
+
+
+def paid_in_pendulum(n=50) -> Dataset:
+    rng = np.random.default_rng(0)
+    bounds = {"action_low": np.full(1, -2.0), "action_high": np.full(1, 2.0)}
+    return Dataset.from_arrays(rng.normal(size=(n, 3)), rng.uniform(-2, 2, (n, 1)), np.ones(n), np.ones(n), **bounds)
+
+
+def test_a_data_set_and_what_excludes_it_are_refused():
+    with pytest.raises(RunError, match="data= fills a part of each batch, and ppo learns from its present policy"):
+        fit_online(PPO(), Still, steps=40, data=paid(), progress=False)
+    with pytest.raises(RunError, match="data= fills a part of each batch, and synthesizer= as well"):
+        made = reverie.synthesizers.SynthER()
+        fit_online(FQL(), Still, steps=40, data=paid(), synthesizer=made, **SETTINGS)
+    with pytest.raises(RunError, match="envs=2, but qc learns from steps in a row; give it envs=1"):
+        fit_online(QC(), Still, steps=40, data=paid(), envs=2, **SETTINGS)
+
+
+def test_rows_of_the_data_have_the_space_of_the_environment():
+    with pytest.raises(RunError, match="The data set has observations that are"):
+        fit_online(Watching(), Still, steps=40, data=synthetic(), **SETTINGS)
+
+
+@pytest.mark.parametrize("capacity", [None, 12])
+def test_chunks_of_a_replay_are_those_of_the_same_data(capacity):
+    """Row by row, of 30 steps of which, where there is room for 12, the last 12 are left."""
+    rng, n = np.random.default_rng(0), 30
+    ends = np.isin(np.arange(n), [4, 11, 12, 20, n - 1])
+    observations = rng.normal(size=(n + 1, 2))
+    following = np.where(ends[:, None], rng.normal(size=(n, 2)), observations[1:])
+    arrays = {
+        "observations": observations[:-1],
+        "actions": rng.uniform(-1, 1, (n, 1)),
+        "rewards": rng.normal(size=n),
+        "terminals": ends & (np.arange(n) % 2 == 0),
+        "next_observations": following,
+    }
+    timeouts = ends & ~arrays["terminals"]
+    data = Dataset.from_arrays(**arrays, timeouts=timeouts)
+    algorithm = QC(chunk_size=3, discount=0.9)
+    view, spec = algorithm.prepare(data)
+    rows = in_network_units({name: x[None] for name, x in data.arrays().items() if name != "timeouts"}, spec)
+    rows |= {"timeouts": jnp.asarray(timeouts, jnp.float32)[None]}
+    kept = room(rows, capacity or 40)
+    for first in range(0, n, 6):
+        part = {name: x[:, first : first + 6] for name, x in rows.items()}
+        kept = write(kept, jnp.asarray(first), part)
+    replay = algorithm.online_view(Replay({name: x[0] for name, x in kept.items()}, jnp.asarray(n)))
+    steps = np.arange(n - (capacity or n), n)
+    found, expected = replay.take(jnp.asarray(steps % (capacity or n))), view.take(jnp.asarray(steps))
+    valid = np.asarray(expected["valid"])
+    assert 0 < valid.sum() < len(steps)
+    for name in expected.keys() - {"index"}:
+        chosen = valid > 0 if name in ("rewards", "next_observations", "terminals") else slice(None)
+        np.testing.assert_allclose(found[name][chosen], expected[name][chosen], atol=1e-5, err_msg=name)
+    assert found.keys() == expected.keys()
+
+
+def test_q_chunking_goes_on_online():
+    kind = QC(hidden=(8,), critic_hidden=(8,), batch_size=8, chunk_size=3, candidates=2, flow_steps=2)
+    data = Dataset.from_arrays(
+        np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50), np.zeros(50), timeouts=np.arange(50) % 5 == 4
+    )
+    offline = reverie.fit(kind, data, steps=2, progress=False)
+    run = fit_online(kind, Still, steps=30, initial=offline, data=data, **SETTINGS)
+    assert np.isfinite(run.metrics()["flow_loss"]).all() and run.step == 30
