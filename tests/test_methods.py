@@ -70,6 +70,9 @@ TINY = {
     "shortest_bridge": 1,
     "longest_bridge": 2,
     "ensemble_hidden": (8,),
+    "tuned_steps": 2,
+    "noise_hidden": (8,),
+    "epochs": 1,
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
