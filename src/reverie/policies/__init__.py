@@ -8,6 +8,7 @@ from reverie.policies.idql import IDQL
 from reverie.policies.ifql import IFQL
 from reverie.policies.qc import QC, QCFQL
 from reverie.policies.qgpo import QGPO
+from reverie.policies.reinflow import ReinFlow
 from reverie.policies.sfbc import SfBC
 
-__all__ = ["DPPO", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "SfBC"]
+__all__ = ["DPPO", "FQL", "IDQL", "IFQL", "QC", "QCFQL", "QGPO", "DiffusionBC", "DiffusionQL", "ReinFlow", "SfBC"]
