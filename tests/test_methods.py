@@ -6,6 +6,7 @@ Policies and baselines are also trained, kept, loaded, and act in the right unit
 import inspect
 import json
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 
 import jax
 import numpy as np
@@ -14,18 +15,21 @@ import pytest
 import reverie
 from reverie.catalogue import ALGORITHMS, from_config, to_config
 from reverie.data import Dataset
-from reverie.errors import DataError, ReverieError
+from reverie.errors import DataError, ReverieError, RunError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.learning.stages import stages_of
 from reverie.protocols import Actor, Explorer, Learner, Staged, Synthesizer
 from reverie.settings import acting_fields, annotations
+from reverie.training.loop import written_columns
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
 ON_POLICY = [name for name, kind in OURS.items() if hasattr(kind, "recorded")]
+ONLINE = [name for name, kind in OURS.items() if written_columns(kind)]
+"""What learns online only, from a replay."""
 METHODS = {
     name: kind
     for name, kind in OURS.items()
-    if kind.role in ("policy", "imitation", "baseline") and name not in ON_POLICY
+    if kind.role in ("policy", "imitation", "baseline") and name not in ON_POLICY + ONLINE
 }
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
@@ -47,12 +51,17 @@ TINY = {
     "averaged_actions": 2,
     "backup_actions": 2,
     "sampled_actions": 2,
+    "uniform_actions": 1,
+    "particles": 2,
+    "action_steps": 2,
     "behaviour_updates": 1,
     "code_updates": 0,
     "video_updates": 0,
     "critic_updates": 1,
     "iterations": 1,
     "support": 2,
+    "actor_hidden": (8,),
+    "tuned_steps": 2,
     "nfe": 2,
     "flow_steps": 2,
     "context": 3,
@@ -70,7 +79,6 @@ TINY = {
     "shortest_bridge": 1,
     "longest_bridge": 2,
     "ensemble_hidden": (8,),
-    "tuned_steps": 2,
     "noise_hidden": (8,),
     "epochs": 1,
 }
@@ -85,6 +93,14 @@ def tiny(name, **changed):
     kind = OURS[name]
     known = {field.name for field in fields(kind)}
     return kind(**{key: value for key, value in (TINY | changed).items() if key in known})
+
+
+@lru_cache
+def begun(name):
+    """The run that a method of that name begins from; None for most."""
+    if not hasattr(OURS[name], "begins_from"):
+        return None
+    return reverie.fit(tiny("diffusion-bc"), data(), steps=1, progress=False)
 
 
 def data(sentences=("reach",), tasks=True, **changed) -> Dataset:
@@ -112,7 +128,7 @@ def test_trained_kept_loaded_and_acting(name, tmp_path):
     assert from_config(json.loads(json.dumps(to_config(algorithm)))) == algorithm
     run = reverie.fit(
         algorithm, data(), steps=max(2, len(stages_of(algorithm))), seeds=2, seed=3, out=tmp_path / "run",
-        progress=False,
+        initial=begun(name), progress=False,
     )  # fmt: skip
     loaded = reverie.load(tmp_path / "run")
     assert loaded.algorithm == algorithm
@@ -139,12 +155,26 @@ def test_trained_kept_loaded_and_acting(name, tmp_path):
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.parametrize("name", ONLINE)
+def test_trained_online_kept_loaded_and_acting(name, tmp_path):
+    settings = {"warmup": 20, "update_interval": 10, "log_every": 10, "utd_ratio": 0.2, "progress": False}
+    reverie.fit_online(tiny(name), "speed", steps=40, seeds=2, out=tmp_path / "run", **settings)
+    loaded = reverie.load(tmp_path / "run")
+    assert loaded.algorithm == tiny(name)
+    together = RunPolicy(loaded)
+    together.reset(6)
+    actions = together.act(np.random.default_rng(1).uniform(size=(6, 2)).astype(np.float32))
+    assert (np.abs(actions) <= 1).all()
+    with pytest.raises(RunError, match="train it online"):
+        reverie.fit(tiny(name), data(), steps=1, progress=False)
+
+
 @pytest.mark.parametrize("name, need", NEEDS)
 def test_data_without_what_a_method_needs_are_refused_in_a_sentence(name, need):
     # Where terminals are unknown every episode that ends was cut.
     lacking = data(**{need: None}, timeouts=np.arange(40) % 5 == 4)
     with pytest.raises(DataError, match=f"'this data set' has no {need}") as caught:
-        reverie.fit(tiny(name), lacking, steps=1, progress=False)
+        reverie.fit(tiny(name), lacking, steps=1, initial=begun(name), progress=False)
     assert str(caught.value).endswith(".")
 
 

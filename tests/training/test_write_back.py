@@ -40,6 +40,34 @@ class Nudging(TinyExplorer):
         return *super().update(state, batch, key), {"actions": batch["actions"] + 1}
 
 
+@dataclass(frozen=True)
+class Beside(TinyExplorer):
+    """Adds 1 to copies of the actions that it draws."""
+
+    name: ClassVar[str] = "beside"
+    copies: ClassVar = {"moved": "actions"}
+    writes: ClassVar = ("moved",)
+
+    def update(self, state, batch, key):
+        return *super().update(state, batch, key), {"moved": batch["moved"] + 1}
+
+
+def test_a_column_begins_as_a_copy_of_another_and_changes_alone(tmp_path):
+    """Room for 20 of 40 rows: what is new begins anew, also after a stop."""
+    settings = SETTINGS | {"out": tmp_path, "capacity": 20}
+    for steps in (40, 60):
+        run = fit_online(Beside(rows=20), Echo, steps=steps, resume=steps > 40, **settings)
+        (kept,) = (tmp_path / "replay").iterdir()
+        with np.load(kept / "rows.npz") as rows:
+            np.testing.assert_allclose(rows["actions"][..., 0], rows["rewards"], atol=1e-6)
+            added = (rows["moved"] - rows["actions"])[0, :, 0]
+        np.testing.assert_allclose(added, np.round(added), atol=1e-5)
+        newest = slice(10, 20)  # after the last update
+        np.testing.assert_allclose(added[newest], 0, atol=1e-6)
+        assert added[:10].max() > 0
+    assert run.step == 60
+
+
 def changes(path, seeds=1):
     """What was added to each row's action in the replay kept with the last checkpoint, `[S, rows]`."""
     (kept,) = (path / "replay").iterdir()

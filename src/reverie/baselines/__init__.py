@@ -15,7 +15,9 @@ from reverie.baselines.one_step import OneStepRL
 from reverie.baselines.ppo import PPO
 from reverie.baselines.prompt_dt import PromptDT
 from reverie.baselines.rebrac import ReBRAC
+from reverie.baselines.redq import REDQ
 from reverie.baselines.sac import SAC
+from reverie.baselines.td3 import TD3
 from reverie.baselines.td3_bc import TD3BC
 from reverie.baselines.td3_bc_lag import TD3BCLag
 from reverie.baselines.xql import XQL
@@ -32,7 +34,9 @@ __all__ = [
     "MTIQL",
     "OMAR",
     "PPO",
+    "REDQ",
     "SAC",
+    "TD3",
     "TD3BC",
     "XQL",
     "DecisionTransformer",

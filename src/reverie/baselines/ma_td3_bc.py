@@ -7,11 +7,11 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from reverie.baselines.td3_bc import TD3BC, State
+from reverie.baselines.td3_bc import TD3BC
 from reverie.data import Spec
 from reverie.data.agents import team_of_spec
 from reverie.learning import Optimised
-from reverie.rl import DeterministicActor, QNetwork, TeamActor, TeamPolicy
+from reverie.rl import DelayedState, DeterministicActor, QNetwork, TeamActor, TeamPolicy
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class MATD3BC(TD3BC, TeamPolicy):
     name: ClassVar = "ma-td3-bc"
     paper: ClassVar = "Pan et al. 2022"
 
-    def init(self, key, spec: Spec) -> State:
+    def init(self, key, spec: Spec) -> DelayedState:
         actor_key, critic_key = jax.random.split(key)
         team = team_of_spec(spec)
         net = DeterministicActor(actor_key, *TeamActor.sizes(team, joint=False), hidden=self.hidden)
         actor = TeamActor(net, team, joint=False)
         critic = self.init_critic(critic_key, spec)
-        return State(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32))
+        return DelayedState(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32))
 
     def q_network(self, key, spec: Spec) -> QNetwork:
         team = team_of_spec(spec)

@@ -9,15 +9,24 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from reverie.baselines.td3_bc import TD3BC, State
+from reverie.baselines.td3_bc import TD3BC
 from reverie.data import Spec
 from reverie.data.agents import Team, team_of_spec
 from reverie.learning import Optimised
-from reverie.rl import Critic, DeterministicActor, QNetwork, TeamActor, TeamPolicy, conservatism, each_agent
+from reverie.rl import (
+    Critic,
+    DelayedState,
+    DeterministicActor,
+    QNetwork,
+    TeamActor,
+    TeamPolicy,
+    conservatism,
+    each_agent,
+)
 from reverie.settings import Count, Fraction, NonNegative, Positive
 
 
-class Agents(State):
+class Agents(DelayedState):
     """With the team, as batches do not tell it."""
 
     team: Team = eqx.field(static=True)
@@ -74,7 +83,7 @@ class OMAR(TD3BC, TeamPolicy):
 
         return super().learn_q(critic, batch, next_value, conservative)
 
-    def rectified(self, state: State, batch, key) -> jax.Array:
+    def rectified(self, state: DelayedState, batch, key) -> jax.Array:
         """Of the actor's action and those of the last search step, that of the largest Q (section 4): `[B, action]`."""
         observation, q = batch["observations"], state.critic.online.params
 
@@ -94,7 +103,7 @@ class OMAR(TD3BC, TeamPolicy):
         values = jnp.concatenate([values[-1], q(observation, own)[:1]])
         return jnp.take_along_axis(actions, values.argmax(0)[None, :, None], 0)[0]
 
-    def next_actions(self, state: State, batch, key):
+    def next_actions(self, state: DelayedState, batch, key):
         return batch["own"] * super().next_actions(state, batch, key)
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:

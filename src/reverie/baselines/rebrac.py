@@ -10,9 +10,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from reverie.baselines.td3_bc import TD3BC, State
+from reverie.baselines.td3_bc import TD3BC
 from reverie.data import Dataset, Spec, sarsa
-from reverie.rl import Critic, minimum
+from reverie.rl import Critic, DelayedState, minimum
 from reverie.settings import Count, LearningRate, NonNegative
 
 
@@ -44,7 +44,7 @@ class ReBRAC(TD3BC):
         spec = spec or self.spec(data)
         return sarsa(data, spec), spec
 
-    def next_value(self, state: State, batch, key) -> jax.Array:
+    def next_value(self, state: DelayedState, batch, key) -> jax.Array:
         next_actions = self.next_actions(state, batch, key)
         value = state.critic.target(batch["next_observations"], next_actions).min(0)
         return value - self.critic_penalty * jnp.square(next_actions - batch["next_actions"]).sum(-1)

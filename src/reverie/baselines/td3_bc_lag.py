@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from reverie.data import Dataset, Spec
 from reverie.errors import ReverieError
 from reverie.planning.budgets import longest_episode
-from reverie.rl import Critic
+from reverie.rl import Critic, DelayedState
 from reverie.settings import NonNegative
 
-from . import td3_bc
+from .td3_bc import TD3BC
 
 
-class State(td3_bc.State):
+class State(DelayedState):
     """TD3+BC's, the critic of the costs, and the multiplier."""
 
     cost_critic: Critic
@@ -31,7 +31,7 @@ class State(td3_bc.State):
 
 
 @dataclass(frozen=True)
-class TD3BCLag(td3_bc.TD3BC):
+class TD3BCLag(TD3BC):
     """TD3+BC-Lag: TD3+BC within a budget that is set in training."""
 
     name: ClassVar = "td3-bc-lag"

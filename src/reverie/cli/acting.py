@@ -29,8 +29,8 @@ def evaluate(
     Args:
         run: the run's folder, or a file of `reverie export`.
         env: a Gymnasium id such as Hopper-v5; pointmaze-umaze, -medium or -large, also with -single behind;
-            metaworld-TASK; compass, fork, fork-images, fork-looks, pusht, pusht-images or speed; hopper-velocity and
-            the like, with costs; an id of OGBench, such as cube-single-singletask-task2-v0.
+            metaworld-TASK; compass, fork, fork-images, fork-looks, multigoal, pusht, pusht-images or speed;
+            hopper-velocity and the like, with costs; an id of OGBench, such as cube-single-singletask-task2-v0.
         episodes: for each seed.
         seed: of the starts.
         max_steps: cut episodes after so many steps.

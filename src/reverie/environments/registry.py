@@ -44,6 +44,7 @@ PLANAR: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fork-images": ("fork_images", "ForkImages", {}),
     "fork-looks": ("fork_images", "ForkImages", {"looks": True}),
     "compass": ("compass", "Compass", {}),
+    "multigoal": ("multigoal", "MultiGoal", {}),
     "speed": ("speed", "Speed", {}),
     "meeting": ("meeting", "Meeting", {}),
     **{name: ("particles", "make_particles", {"name": name}) for name in particles.NAMES},
@@ -76,8 +77,9 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             episode); an id of OGBench, such as "cube-single-v0", with rewards "cube-single-singletask-task2-v0", with
             the five goals in turn "cube-single-goals-v0"; "pusht" (its state) or "pusht-images" (an image and where the
             agent is); "fork", a point that goes round an obstacle, "fork-images", a picture of it, or "fork-looks", one
-            that looks different in each episode; "compass", a point and eight goals, each a task, in turn; "speed", a
-            point that is paid and charged for its speed; "meeting", two agents that must go to one place; "mpe-spread",
+            that looks different in each episode; "compass", a point and eight goals, each a task, in turn;
+            "multigoal", a point and four goals that are all as good; "speed", a point that is paid and charged for its
+            speed; "meeting", two agents that must go to one place; "mpe-spread",
             "mpe-tag" or "mpe-world" with MPE's teams;
             "mamujoco-halfcheetah", whose legs are two agents;
             "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that

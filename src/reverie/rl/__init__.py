@@ -5,6 +5,7 @@ from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
 from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, minimum
+from .delayed import DelayedActorCritic, DelayedState
 from .diffusion_actor import BackboneActor, DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
@@ -18,6 +19,7 @@ from .on_policy import (
     minibatches,
     orthogonal_mlp,
 )
+from .online import OnlineDiffusion, OnlineState
 from .policy import StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
@@ -33,6 +35,8 @@ __all__ = [
     "ChosenStatistic",
     "ChunkedActions",
     "Critic",
+    "DelayedActorCritic",
+    "DelayedState",
     "DeterministicActor",
     "DiffusionActor",
     "DiscreteDiffusionActor",
@@ -45,6 +49,8 @@ __all__ = [
     "NormalMixture",
     "OnPolicyActor",
     "OnPolicyState",
+    "OnlineDiffusion",
+    "OnlineState",
     "QNetwork",
     "Running",
     "Selection",

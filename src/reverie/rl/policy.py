@@ -29,13 +29,18 @@ class StepPolicy(Adam, Actor):
 
     def spec(self, data: Dataset) -> Spec:
         """Sizes, bounds and normalisers. Raises DataError where the data lacks what the method needs."""
-        for need in ("rewards", "terminals", "costs"):
-            if need in self.needs:
-                getattr(data, f"require_{need}")()
+        self.check_needs(data)
         spec = Spec.fit(data, **({"observations": Gaussian} if self.standardise else {}))
         return replace(spec, normalisers=spec.normalisers | {"actions": MinMax(spec.action_low, spec.action_high)})
 
+    def check_needs(self, data: Dataset) -> None:
+        """Raise DataError where the data lacks what the method needs."""
+        for need in ("rewards", "terminals", "costs"):
+            if need in self.needs:
+                getattr(data, f"require_{need}")()
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
+        self.check_needs(data)
         spec = spec or self.spec(data)
         return transitions(data, spec), spec
 

@@ -34,8 +34,8 @@ class SoftActorCritic(Hidden, ActorCritic):
     """Whether the critics' hidden layers are normalised. What they say far from the data, CQL's penalty bounds, and
     SAC's next steps correct."""
 
-    def init_actor(self, key, spec: Spec) -> SoftActor:
-        net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+    def init_actor(self, key, spec: Spec, hidden: tuple[int, ...] | None = None) -> SoftActor:
+        net = TanhNormalActor(key, spec.observation_dim, spec.action_dim, hidden=hidden or self.hidden)
         policy = Optimised.create(net, self.optimiser)
         return SoftActor(policy, Optimised.create(jnp.zeros(()), self.optimiser))
 
@@ -45,7 +45,7 @@ class SoftActorCritic(Hidden, ActorCritic):
 
         def loss(net):
             action, log_prob = net(observation).sample_and_log_prob(key)
-            return (actor.temperature * log_prob - minimum(q(observation, action))).mean(), log_prob.mean()
+            return (actor.temperature * log_prob - self.actor_value(q(observation, action))).mean(), log_prob.mean()
 
         (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(actor.policy.params)
         policy = actor.policy.apply(gradient, self.optimiser)
@@ -53,3 +53,7 @@ class SoftActorCritic(Hidden, ActorCritic):
         log_temperature, _ = actor.log_temperature.minimise(lambda log_t: log_t * surplus, self.optimiser)
         metrics = {"actor_loss": value, "entropy": -log_prob, "temperature": actor.temperature}
         return SoftActor(policy, log_temperature), metrics
+
+    def actor_value(self, values) -> jax.Array:
+        """What the actor maximises of the critics' values `[n, B]`: `[B]`."""
+        return minimum(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -123,6 +123,11 @@ def _check_metrics(metrics: dict[str, jax.Array]) -> None:
 def written_columns(algorithm: Any) -> tuple[str, ...]:
     """The columns of the replay that the algorithm's updates change."""
     return getattr(algorithm, "writes", ())
+
+
+def copied_columns(algorithm: Any) -> Mapping[str, str]:
+    """The columns of the replay that begin as copies of others, and those others."""
+    return getattr(algorithm, "copies", {})
 
 
 def _columns(view: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:

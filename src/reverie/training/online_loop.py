@@ -118,10 +118,15 @@ class OnlineLoop:
 
     def place(self, arrays: dict[str, np.ndarray]) -> None:
         """Write steps `[S, n, ...]` into the replay."""
-        rows = in_network_units({name: x for name, x in arrays.items() if name != "timeouts"}, self.spec)
+        rows = self.rows_of({name: x for name, x in arrays.items() if name != "timeouts"})
         capacity, n = self.training.online.capacity or self.training.online.steps, rows["actions"].shape[1]
         self.rows = self.rows or room(rows, capacity)
         self.rows, self.count = write(self.rows, jnp.asarray(self.count), rows), self.count + n
+
+    def rows_of(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Rows of the replay for steps `[S, n, ...]`, with the columns that begin as copies of others."""
+        rows = in_network_units(arrays, self.spec)
+        return rows | {name: rows[of] for name, of in loop.copied_columns(self.training.algorithm).items()}
 
     @property
     def is_its_own(self) -> bool:
@@ -198,7 +203,7 @@ class OnlineLoop:
     def synthesize(self) -> dict[str, jax.Array]:
         """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""
         made = [self.synthesize_for(s) for s in range(len(self.histories))]
-        return in_network_units({name: np.stack([each[name] for each in made]) for name in made[0]}, self.spec)
+        return self.rows_of({name: np.stack([each[name] for each in made]) for name in made[0]})
 
     def synthesize_for(self, s: int) -> dict[str, np.ndarray]:
         synthesizer, synthesis = self.training.synthesizer, self.training.synthesis

@@ -1,0 +1,66 @@
+"""REDQ (Chen et al. 2021, "Randomized Ensembled Double Q-Learning: Learning Fast Without a Model").
+
+SAC with many critics, which endures many updates a step (`--utd-ratio 20`): td_target takes the smallest value of a few
+of them, drawn anew in every update, and the actor maximises the mean of all, once in as many updates.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.baselines.sac import SAC
+from reverie.data import Spec
+from reverie.errors import ReverieError
+from reverie.rl import Critic, SoftActor
+from reverie.settings import Count, Limit
+
+
+class State(eqx.Module):
+    actor: SoftActor
+    critic: Critic
+    step: jax.Array
+
+
+@dataclass(frozen=True)
+class REDQ(SAC):
+    """REDQ: SAC with an ensemble of critics, for many updates a step."""
+
+    name: ClassVar = "redq"
+    paper: ClassVar = "Chen et al. 2021"
+
+    critics: Annotated[int, Limit(2)] = 10
+    """Q networks."""
+    subset: Count = 2
+    """Of them, drawn anew in every update, of whose values td_target takes the smallest."""
+    policy_delay: Count = 20
+    """Updates of the critics for one of the actor; the paper's is the number of updates a step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subset > self.critics:
+            raise ReverieError(f"subset = {self.subset} exceeds critics = {self.critics}; choose at most so many")
+
+    def init(self, key, spec: Spec) -> State:  # type: ignore[override]  # a SAC's, and more
+        state = super().init(key, spec)
+        return State(state.actor, state.critic, jnp.zeros((), jnp.int32))
+
+    def update(self, state: State, batch, key):  # type: ignore[override]
+        next_key, subset_key, actor_key = (jax.random.fold_in(key, i) for i in (2, 3, 4))
+        s = batch["next_observations"]
+        action, log_prob = state.actor.policy.params(s).sample_and_log_prob(next_key)
+        chosen = jax.random.permutation(subset_key, self.critics)[: self.subset]
+        next_value = state.critic.target(s, action)[chosen].min(0) - state.actor.temperature * log_prob
+        critic, metrics = self.learn_q(state.critic, batch, next_value)
+
+        def learn(actor):
+            return self.learn_actor(actor, critic.online.params, batch, actor_key)[0]
+
+        due = (state.step + 1) % self.policy_delay == 0
+        actor = jax.lax.cond(due, learn, lambda actor: actor, state.actor)
+        return State(actor, critic, state.step + 1), metrics | {"temperature": actor.temperature}
+
+    def actor_value(self, values) -> jax.Array:
+        return values.mean(0)

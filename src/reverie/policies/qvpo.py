@@ -1,0 +1,48 @@
+"""QVPO (Ding et al. 2024, "Diffusion-based Reinforcement Learning via Q-weighted Variational Policy Optimization").
+
+The best of the policy's own samples is imitated, by as much as it is better than their mean; uniform actions beside it
+keep the entropy up.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from reverie.rl import OnlineDiffusion, OnlineState, select
+from reverie.settings import Acting, Count, Natural, NonNegative
+
+
+@dataclass(frozen=True)
+class QVPO(OnlineDiffusion):
+    """QVPO: the policy's own best samples, weighted by their advantage."""
+
+    name: ClassVar = "qvpo"
+    paper: ClassVar = "Ding et al. 2024"
+
+    sampled_actions: Count = 64
+    """The policy's, for each observation, of which the best is imitated."""
+    uniform_actions: Natural = 10
+    """Actions drawn evenly within the bounds, for each observation."""
+    entropy_weight: NonNegative = 0.02
+    """Of each of these, in units of the best one's."""
+    candidates: Acting[Count] = 32
+    """Actions drawn to act, of which the best by Q is taken."""
+    exploring_candidates: Count = 4
+    """The same while data is collected."""
+    exploring_noise: NonNegative = 0.0
+    """Standard deviation of what is added to an action while data is collected."""
+
+    def actor_loss(self, net, state: OnlineState, batch, key) -> jax.Array:
+        sample_key, loss_key, key = (jax.random.fold_in(key, i) for i in (2, 3, 4))
+        s, (b, d), n = batch["observations"], batch["actions"].shape, self.uniform_actions
+        actions = self.sample_candidates(state.actor.params, s, sample_key, self.sampled_actions, d)
+        values = self.values(state, s, actions)
+        advantage = jnp.maximum(values.max(-1) - values.mean(-1), 0)
+        uniform = jax.random.uniform(key, (b, n, d), minval=-1, maxval=1)
+        learned = jnp.concatenate([select(actions, values)[:, None], uniform], 1).reshape(-1, d)
+        losses = self.process.loss(net, learned, loss_key, jnp.repeat(s, 1 + n, 0)).reshape(b, 1 + n)
+        weight = jnp.append(1.0, jnp.full(n, self.entropy_weight))
+        # Only the ratio of the weights matters to Adam; in units of their mean the loss is of the usual size.
+        return (advantage / (advantage.mean() + 1e-6) * (losses * weight).sum(-1)).mean()

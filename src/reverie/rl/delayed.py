@@ -1,0 +1,81 @@
+"""TD3's frame (Fujimoto et al. 2018, "Addressing Function Approximation Error in Actor-Critic Methods"): an actor that
+draws nothing, noise on the target's action, and fewer updates of the actor than of the critics."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from reverie.configs import Hidden
+from reverie.data import Spec
+from reverie.learning import Optimised, ema
+from reverie.settings import Count, NonNegative
+
+from .actors import DeterministicActor
+from .critics import ActorCritic, Critic
+
+
+class DelayedState(eqx.Module):
+    actor: Optimised
+    target: Any
+    """The actor's slow copy."""
+    critic: Critic
+    step: jax.Array
+
+
+@dataclass(frozen=True)
+class DelayedActorCritic(Hidden, ActorCritic):
+    """An algorithm adds `actor_loss`."""
+
+    role: ClassVar = "baseline"
+
+    policy_noise: NonNegative = 0.2
+    """Standard deviation of the noise on the target's action."""
+    noise_clip: NonNegative = 0.5
+    """Largest such noise."""
+    policy_delay: Count = 2
+    """Updates of the critics for one of the actor."""
+
+    def init(self, key, spec: Spec) -> DelayedState:
+        actor_key, critic_key = jax.random.split(key)
+        actor = DeterministicActor(actor_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
+        critic = self.init_critic(critic_key, spec)
+        return DelayedState(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32))
+
+    def update(self, state: DelayedState, batch, key):
+        critic, metrics = self.learn_q(state.critic, batch, self.next_value(state, batch, key))
+
+        def learn(actor, target):
+            actor, error = actor.minimise(lambda net: self.loss_in(state, net, critic, batch), self.optimiser)
+            return actor, ema(target, actor.params, 1 - self.tau), error
+
+        def keep(actor, target):
+            return actor, target, self.loss_in(state, actor.params, critic, batch)
+
+        due = state.step % self.policy_delay == 0
+        actor, target, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
+        learned = {"actor": actor, "target": target, "critic": critic}
+        return replace(state, step=state.step + 1, **learned), metrics | {"actor_loss": error}
+
+    def next_value(self, state: DelayedState, batch, key) -> jax.Array:
+        """The target critics' smallest value of the target's action with noise."""
+        next_actions = self.next_actions(state, batch, key)
+        return state.critic.target(batch["next_observations"], next_actions).min(0)
+
+    def next_actions(self, state: DelayedState, batch, key) -> jax.Array:
+        actions = state.target(batch["next_observations"])
+        noise = self.policy_noise * jax.random.normal(key, actions.shape)
+        return jnp.clip(actions + jnp.clip(noise, -self.noise_clip, self.noise_clip), -1, 1)
+
+    def loss_in(self, state: DelayedState, net, critic: Critic, batch) -> jax.Array:
+        """Of the actor, for methods whose loss depends on more of the state than the critics."""
+        return self.actor_loss(net, critic, batch)
+
+    def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
+        """Which the actor minimises."""
+        raise NotImplementedError
+
+    def choose(self, state, spec, observation, key):
+        return state.actor.params(observation)

@@ -1,0 +1,64 @@
+"""REDQ: which critics td_target takes, and when and by what the actor learns."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bandit import bandit, start, update
+from reverie.baselines import REDQ
+from reverie.errors import ReverieError
+
+SMALL = REDQ(hidden=(8,), critic_hidden=(8,), critics=5, policy_delay=3, learning_rate=1e-2)
+BANDIT = bandit(64)
+DATA = replace(BANDIT, terminals=np.zeros(64, bool), timeouts=np.ones(64, bool), next_observations=BANDIT.observations)
+
+
+@pytest.fixture(scope="module")
+def begun():
+    return start(SMALL, DATA)
+
+
+def test_the_actor_moves_once_in_so_many_updates(begun):
+    state, batch, _ = begun
+    moved = []
+    for number in range(6):
+        before = state.actor.policy.params
+        state, _ = update(SMALL, state, batch, jax.random.key(number))
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(state.actor.policy.params), strict=True)
+        moved.append(not all(np.array_equal(a, b) for a, b in pairs))
+    assert moved == [False, False, True, False, False, True]
+
+
+def test_td_target_is_of_the_smallest_of_a_few_critics_drawn_anew(begun):
+    """With all in the subset the smallest of all; with one, another in another update."""
+    state, batch, _ = begun
+
+    def target(algorithm, number):
+        return float(update(algorithm, state, batch, jax.random.key(number))[1]["td_target"])
+
+    def value(number):
+        key = jax.random.fold_in(jax.random.key(number), 2)
+        action, log_prob = state.actor.policy.params(batch["next_observations"]).sample_and_log_prob(key)
+        return state.critic.target(batch["next_observations"], action) - log_prob
+
+    rewards = batch["rewards"].mean()
+    every = replace(SMALL, subset=5)
+    np.testing.assert_allclose(target(every, 0), rewards + 0.99 * value(0).min(0).mean(), rtol=1e-4)
+    one = replace(SMALL, subset=1)
+    chosen = [np.abs(target(one, n) - rewards - 0.99 * value(n).mean(-1)).argmin() for n in range(12)]
+    assert len(set(map(int, chosen))) > 2
+    errors = [np.abs(target(one, n) - rewards - 0.99 * value(n).mean(-1)).min() for n in range(3)]
+    np.testing.assert_allclose(errors, 0, atol=1e-4)
+
+
+def test_the_actor_maximises_the_mean_of_all():
+    values = jnp.array([[1.0, 5.0], [3.0, 0.0], [8.0, 1.0]])
+    np.testing.assert_allclose(SMALL.actor_value(values), [4.0, 2.0])
+
+
+def test_a_subset_larger_than_the_ensemble_is_refused():
+    with pytest.raises(ReverieError, match="subset = 11 exceeds critics = 10"):
+        REDQ(subset=11)

@@ -1,0 +1,75 @@
+"""DSRL: noise that is chosen steers a policy that stays as it is."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reverie
+from reverie.data import Dataset
+from reverie.data.replay import Replay
+from reverie.errors import ReverieError, RunError
+from reverie.policies import DSRL, DiffusionBC
+from reverie.training import beginning, loop
+
+SIZES = {"hidden": (32, 32), "diffusion_steps": 5, "learning_rate": 1e-2, "batch_size": 64}
+SMALL = DSRL(actor_hidden=(32,), critic_hidden=(32, 32), tau=0.05, **SIZES)
+RNG = np.random.default_rng(0)
+
+
+def two_ways(n=1024) -> Dataset:
+    """Actions near -0.5 and 0.5, as often, of which the second is paid."""
+    side = RNG.choice([-1.0, 1.0], n)
+    actions = (0.5 * side + 0.05 * RNG.normal(size=n))[:, None]
+    return Dataset.from_arrays(np.zeros((n, 1)), actions, (side > 0).astype(np.float32), terminals=np.ones(n))
+
+
+DATA = two_ways()
+
+
+@pytest.fixture(scope="module")
+def cloned():
+    return reverie.fit(DiffusionBC(**SIZES), DATA, steps=500, segment=500, progress=False)
+
+
+def acted(algorithm, state, spec, n=1000):
+    act = jax.jit(lambda state: algorithm.act(state, spec, jnp.zeros((n, 1)), (), {}, jax.random.key(1))[0])
+    return np.asarray(act(state))[:, 0]
+
+
+def test_the_noise_goes_to_the_way_that_is_paid_and_the_policy_stays(cloned):
+    """85 % of what is sampled and all by the mode, where half of the cloned policy's actions go there."""
+    states = beginning.states(SMALL, cloned.spec, (0,), cloned)
+    view, _ = SMALL.prepare(DATA, cloned.spec)
+    rows, keys = {name: x[None] for name, x in view.rows.items()}, loop.seed_keys((0,))
+    before = jax.tree.map(np.asarray, states.base)
+    noise = RNG.normal(size=(1000, 1)) / SMALL.magnitude
+    free = np.asarray(SMALL.action(cloned.state(0).actor.params, jnp.zeros((1000, 1)), jnp.asarray(noise)))
+    assert 0.4 < (free > 0).mean() < 0.6
+    states, *_ = loop.advance(SMALL, states, keys, np.uint32(0), Replay({}, jnp.asarray(1024)), rows, length=250)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(states.base), strict=True):
+        np.testing.assert_array_equal(old, new)
+    state = jax.tree.map(lambda leaf: leaf[0], states)
+    sampled, best = (acted(each, state, cloned.spec) for each in (SMALL.exploring, SMALL))
+    assert (np.abs(sampled - 0.5) < 0.25).mean() > 0.85
+    assert (np.abs(best - 0.5) < 0.25).all()
+
+
+def test_without_magnitude_there_is_one_action_and_the_start_decides_it(cloned):
+    state = SMALL.init_from(jax.random.key(0), cloned.spec, cloned, cloned.state(0))
+    still = acted(replace(SMALL, magnitude=1e-6).exploring, state, cloned.spec, 50)
+    assert np.ptp(still) < 1e-4
+    assert np.ptp(acted(SMALL.exploring, state, cloned.spec, 50)) > 0.1
+    # The same noise, the same action, whatever the key is.
+    assert np.ptp(acted(SMALL, state, cloned.spec, 50)) < 1e-6
+
+
+def test_what_it_cannot_begin_from_or_act_with_is_refused(cloned):
+    with pytest.raises(ReverieError, match="solver = 'ddpm' adds noise"):
+        DSRL(solver="ddpm")
+    with pytest.raises(RunError, match="diffusion_steps=5 and this dsrl 4; give it as many"):
+        beginning.states(replace(SMALL, diffusion_steps=4), cloned.spec, (0,), cloned)
+    with pytest.raises(RunError, match="dsrl begins from a run of diffusion-bc"):
+        beginning.states(SMALL, cloned.spec, (0,), None)
