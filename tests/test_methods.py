@@ -79,6 +79,8 @@ TINY = {
     "shortest_bridge": 1,
     "longest_bridge": 2,
     "ensemble_hidden": (8,),
+    "noise_hidden": (8,),
+    "epochs": 1,
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")

@@ -64,7 +64,7 @@ def page(cls: type, references: dict[str, Reference]) -> str:
         f"- Needs: {needs(cls)}",
         f"- Paper: {papers_of(cls, references)}",
         f"- Class: [`reverie.{cls.__module__.split('.')[1]}.{cls.__name__}`][{cls.__module__}.{cls.__name__}]",
-        *("", "```", f"reverie train {cls.name} --data d4rl:FILE.hdf5 --steps N --out runs/{cls.name}", "```"),
+        *("", "```", command(cls), "```"),
         *("", "## In its file", "", told),
         *("", "## Fields", "", "| field | type | default | |", "|---|---|---|---|"),
         *(row(code(each.name), code(type_of(cls, each)), default_of(each), known[each.name]) for each in fields(cls)),
@@ -75,6 +75,14 @@ def page(cls: type, references: dict[str, Reference]) -> str:
 def summary(cls: type) -> str:
     """The first paragraph of the class's docstring, on one line."""
     return one_line((inspect.getdoc(cls) or "").split("\n\n")[0])
+
+
+def command(cls: type) -> str:
+    """What trains it."""
+    if not hasattr(cls, "recorded"):
+        return f"reverie train {cls.name} --data d4rl:FILE.hdf5 --steps N --out runs/{cls.name}"
+    initial = " --initial runs/FIRST" if hasattr(cls, "begins_from") else ""
+    return f"reverie online {cls.name} --env NAME{initial} --steps N --out runs/{cls.name}"
 
 
 def needs(cls: type) -> str:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,27 +11,10 @@ from bandit import init, update
 from reverie.baselines import PPO
 from reverie.training import fit_online
 from reverie.training.online_loop import OnlineLoop
+from slide import SHORT, Slide
 
 SMALL = {"hidden": (16, 16), "critic_hidden": (16, 16), "batch_size": 50, "learning_rate": 3e-3}
 SMALL |= {"critic_learning_rate": 3e-3}
-SHORT = {"warmup": 200, "update_interval": 200, "log_every": 200, "envs": 4, "progress": False}
-
-
-class Slide(gymnasium.Env):
-    """A point that is pushed towards 0 and paid by how near it is; episodes end far out, or are cut after 10 steps."""
-
-    observation_space = gymnasium.spaces.Box(-1e3, 1e3, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-2, 6, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at, self.steps = 100 * self.np_random.uniform(-1, 1, 1), 0
-        return self.at.astype(np.float32), {}
-
-    def step(self, action):
-        self.at, self.steps = self.at + 10 * (action - 2), self.steps + 1
-        far = bool(abs(self.at[0]) > 200)
-        return self.at.astype(np.float32), 10 * (1 - abs(float(self.at[0])) / 100), far, self.steps == 10, {}
 
 
 def test_it_learns_to_push_a_point_home_and_a_stop_is_no_end(tmp_path):

@@ -93,7 +93,7 @@ def test_without_a_floor_it_is_the_sampler_s_own_chain():
 
 
 def test_what_is_drawn_differs_from_the_means_by_standard_normal_noise():
-    """Of every step of 4000 chains, in units of its standard deviation: another grid or floor would not do."""
+    """Of every step of 4000 chains, in its standard deviations: another grid would not do, nor another floor."""
     for process, kernel in ((VP, floored(0.1)), (FLOW, noisy)):
         chain = drawn(process, kernel, n=4000)
         mean, std = steps_of_chain(process, gaussian(process), kernel, chain, nfe=STEPS)

@@ -46,7 +46,7 @@ def timesteps(process: Process, n: int, schedule: str | None = None, start: floa
     if n < 1 or not 0 < high <= 1:
         raise ReverieError(f"{n} steps from t = {high} is no schedule; give at least 1 step and a start in (0, 1]")
     if process.steps is None:
-        if high <= process.t_min:
+        if high < process.t_min or (n > 1 and high == process.t_min):
             raise ReverieError(f"start {high} is not above the process's t_min = {process.t_min}")
         low = process.t_min
     else:

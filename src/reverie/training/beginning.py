@@ -90,10 +90,8 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
             raise RunError(
                 f"{algorithm.name} cannot begin from a run of {run.algorithm.name}; give a run of {algorithm.name}."
             )
-        each = [
-            algorithm.init_from(jax.random.fold_in(key, 0), spec, run, state)
-            for key, state in zip(loop.seed_keys(seeds), before, strict=True)
-        ]
+        first = jax.jit(lambda key, state: algorithm.init_from(jax.random.fold_in(key, 0), spec, run, state))
+        each = [first(key, state) for key, state in zip(loop.seed_keys(seeds), before, strict=True)]
         _check_as_begun(algorithm, spec, each[0])
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     fresh = loop.initial_states(algorithm, loop.seed_keys(seeds), spec)

@@ -53,6 +53,7 @@ class OnlineLoop:
     def __init__(self, training: OnlineTraining, store: Store, env: Collector, done: int):
         self.training, self.store, self.env = training, store, env
         online, algorithm = training.online, training.algorithm
+        self.explorer = algorithm.exploring
         replays = [_replay(store, done, seed) for seed in training.seeds]
         self.histories = [History(env.low, env.high, replay, **training.attributes) for replay in replays]
         for history, returns in zip(self.histories, _returns(store, done), strict=False):
@@ -193,7 +194,7 @@ class OnlineLoop:
         Every environment's carry goes on from step to step, and begins anew with its episode.
         """
         self.acts += 1
-        explorer = self.training.algorithm.exploring
+        explorer = self.explorer
         if self.fresh is None:
             self.fresh = self.carry = fresh_carries(explorer, self.spec, *observations.shape[:2])
         inputs = (self.states, observations, self.fresh, self.carry, self.env.ends, self.env.feedback, self.keys)
