@@ -63,18 +63,19 @@ def measure(agent: str, options: argparse.Namespace) -> dict[str, Any]:
         subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
     run = reverie.load(out)
     seconds = run.metrics()["seconds"].max()
-    found = [ends(*followed(run, seed, options.episodes)) for seed in run.seeds]
+    found = [ends(*each) for each in followed(run, options.episodes)]
     return {"minutes": round(float(seconds) / 60, 1), "shares": found}
 
 
-def followed(run: Any, seed: int, episodes: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The paths `[T, 2]` of a seed's episodes, and whether each reached a goal."""
+def followed(run: Any, episodes: int) -> list[tuple[list[np.ndarray], np.ndarray]]:
+    """For each seed the paths `[T, 2]` of so many episodes, and whether each reached a goal."""
     acting = {"stochastic": True} if run.name == "sac" else {}
-    policy = Followed(run.acting(**acting), seed)
-    scores = reverie.evaluate(policy, "multigoal", episodes)
+    policy = Followed(run.acting(**acting))
+    scores = reverie.evaluate(policy, "multigoal", episodes * len(run.seeds))
     places = np.stack(policy.places, 1)
     paths = [place[:length] for place, length in zip(places, scores.lengths.ravel(), strict=True)]
-    return paths, scores.successes.ravel()
+    parts = [slice(k * episodes, (k + 1) * episodes) for k in range(len(run.seeds))]
+    return [(paths[part], scores.successes.ravel()[part]) for part in parts]
 
 
 def nearest(path: np.ndarray) -> int:
@@ -112,7 +113,7 @@ def draw(agents: list[str], options: argparse.Namespace) -> Path:
         panels = np.atleast_1d(figure.subplots(1, len(agents), sharey=True))
         for panel, agent in zip(panels, agents, strict=True):
             run = reverie.load(options.out / agent)
-            paths, reached = followed(run, run.seeds[0], options.episodes)
+            paths, reached = followed(run, options.episodes)[0]
             for path, good in zip(paths, reached, strict=True):
                 panel.plot(*path.T, color=DISTINCT[nearest(path)] if good else "#8a919c", lw=0.6)
             for goal in GOALS:
