@@ -27,10 +27,13 @@ AGENTS = {
     "td3": "--exploring-noise 0.3",
     "dipo": "--diffusion-steps 20 --exploring-noise 0.1",
     "qsm": f"{PARTICLES} --temperature 0.2",
+    "qsm-warm": f"{PARTICLES} --temperature 0.5",
     "sdac": f"{PARTICLES} --temperature 0.05 --particles 32",
+    "sdac-warm": f"{PARTICLES} --temperature 0.3 --particles 32",
     "qvpo": f"{PARTICLES} --sampled-actions 16",
     "dpmd": f"{PARTICLES} --particles 16 --target-kl 0.5",
 }
+"""By the method's name, which -warm follows where the temperature is higher than that of the line above."""
 SHORT = (
     "--hidden 64 64 --critic-hidden 64 64 --batch-size 128 --learning-rate 1e-3 --warmup 1000 --update-interval 50 "
     "--utd-ratio 0.5 --log-every 500"
@@ -56,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(agent: str, options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / agent
-    words = f"online {agent} --env multigoal --steps {options.steps} --seeds {options.seeds} {SHORT} {AGENTS[agent]}"
+    words = f"online {agent.removesuffix('-warm')} --env multigoal --steps {options.steps} --seeds {options.seeds}"
+    words = f"{words} {SHORT} {AGENTS[agent]}"
     command = [*words.split(), "--resume", "--out", str(out)]
     print("reverie", *command, flush=True)
     with (options.out / f"{agent}.log").open("a") as log:

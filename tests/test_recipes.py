@@ -56,7 +56,7 @@ def test_the_goals_of_a_seeds_episodes_are_counted(monkeypatch):
     paths = [np.array([[0, 0], end]) for end in ([0.9, 0.1], [0.95, 0.0], [0.0, -1.0], [0.0, 0.3])]
     assert goals.ends(paths, np.array([True, True, True, False])) == [0.5, 0, 0, 0.25]
     for agent in goals.AGENTS:
-        words = ["online", agent, "--env", "Nowhere-v5", "--steps", "2000", *goals.SHORT.split()]
+        words = ["online", agent.removesuffix("-warm"), "--env", "Nowhere-v5", "--steps", "2000", *goals.SHORT.split()]
         assert cli.main([*words, *goals.AGENTS[agent].split()]) == 2
 
 
