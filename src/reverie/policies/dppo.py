@@ -23,7 +23,7 @@ from reverie.diffusion import draw_chain, log_density, posterior, steps_of_chain
 from reverie.errors import ReverieError, RunError
 from reverie.learning import Optimised
 from reverie.networks import mish
-from reverie.rl import BackboneActor, DiscreteDiffusionActor, OnPolicyActor, StateValue, clipped_surrogate
+from reverie.rl import BackboneActor, OnPolicyActor, StateValue, clipped_surrogate
 from reverie.settings import Count, Fraction, LearningRate, Natural, NonNegative, Positive
 
 LOG_DENSITY = (-5.0, 2.0)
@@ -88,17 +88,9 @@ class DPPO(BackboneActor, OnPolicyActor):
 
     def init_from(self, key, spec: Spec, other, state) -> State:
         """With the run's network, twice. Raises RunError for a run of another kind."""
-        theirs = other.algorithm
-        if not isinstance(theirs, DiscreteDiffusionActor):
-            raise RunError(f"{self.name} begins from a run of {self.begins_from}, and this one is of {theirs.name}.")
-        if theirs.diffusion_steps != self.diffusion_steps:
-            raise RunError(
-                f"The run to begin from has diffusion_steps={theirs.diffusion_steps} and this {self.name} "
-                f"{self.diffusion_steps}; give it as many."
-            )
         if not self.tuned_steps:
             raise RunError("tuned_steps=0 leaves nothing to learn; give 1 to diffusion_steps.")
-        fresh, net = self.init(key, spec), state.actor.params
+        fresh, net = self.init(key, spec), self.cloned(other, state)
         return replace(fresh, actor=Optimised.create(net, self.optimiser), base=net)
 
     def tuned(self, t):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from reverie.configs import SolverName
 from reverie.data import Spec
 from reverie.diffusion import SOLVERS, sample
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ReverieError
 from reverie.learning import Optimised
-from reverie.rl import BackboneActor, Critic, DiscreteDiffusionActor, QNetwork, SoftActor, SoftActorCritic
+from reverie.rl import BackboneActor, Critic, QNetwork, SoftActor, SoftActorCritic
 from reverie.settings import Acting, Count, Natural, Positive
 
 
@@ -77,15 +77,7 @@ class DSRL(BackboneActor, SoftActorCritic):
 
     def init_from(self, key, spec: Spec, other, state) -> State:
         """With the run's network. Raises RunError for a run of another kind."""
-        theirs = other.algorithm
-        if not isinstance(theirs, DiscreteDiffusionActor):
-            raise RunError(f"{self.name} begins from a run of {self.begins_from}, and this one is of {theirs.name}.")
-        if theirs.diffusion_steps != self.diffusion_steps:
-            raise RunError(
-                f"The run to begin from has diffusion_steps={theirs.diffusion_steps} and this {self.name} "
-                f"{self.diffusion_steps}; give it as many."
-            )
-        return replace(self.init(key, spec), base=state.actor.params)
+        return replace(self.init(key, spec), base=self.cloned(other, state))
 
     def action(self, base, observation, noise) -> jax.Array:
         """What the cloned policy does from the noise `[..., action]`, in units of the magnitude."""

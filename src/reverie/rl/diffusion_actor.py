@@ -8,7 +8,7 @@ import jax
 from reverie.configs import SampleOptions, Sampling
 from reverie.data import Spec
 from reverie.diffusion import Process, sample, vp_diffusion_ql
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, RunError
 from reverie.networks import DenoisingMLP, LayerNormResNet
 from reverie.settings import Count
 
@@ -60,6 +60,8 @@ class DiscreteDiffusionActor(DiffusionActor):
 class BackboneActor(DiscreteDiffusionActor):
     """With a choice of the denoising network."""
 
+    name: ClassVar[str]
+
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the mlp's hidden layers, or of the resnet's blocks, which are all of one width."""
     backbone: Literal["mlp", "resnet"] = "mlp"
@@ -71,6 +73,21 @@ class BackboneActor(DiscreteDiffusionActor):
             raise ReverieError(
                 f"hidden = {self.hidden}, but the resnet's blocks are of one width; give it once a block"
             )
+
+    def cloned(self, other, state) -> Any:
+        """The network that a seed of the run `other` has learned. Raises RunError for a run of another kind of method,
+        or with other noise levels."""
+        theirs = other.algorithm
+        if not isinstance(theirs, DiscreteDiffusionActor):
+            raise RunError(
+                f"{self.name} begins from a run of diffusion-bc or diffusion-ql, and this one is of {theirs.name}."
+            )
+        if theirs.diffusion_steps != self.diffusion_steps:
+            raise RunError(
+                f"The run to begin from has diffusion_steps={theirs.diffusion_steps} and this {self.name} "
+                f"{self.diffusion_steps}; give it as many."
+            )
+        return state.actor.params
 
     def network(self, key, spec: Spec):
         sizes = (spec.action_dim, spec.observation_dim)
