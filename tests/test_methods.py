@@ -21,7 +21,7 @@ from reverie.protocols import Actor, Explorer, Learner, Staged, Synthesizer
 from reverie.settings import acting_fields, annotations
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
-METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "baseline")}
+METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "value", "baseline")}
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
@@ -65,6 +65,8 @@ TINY = {
     "shortest_bridge": 1,
     "longest_bridge": 2,
     "ensemble_hidden": (8,),
+    "draws": 2,
+    "future_nfe": 2,
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
@@ -157,7 +159,8 @@ CALLED = {
     Synthesizer: {"chunks": ["state", "spec", "key", "n", "start"]},
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
-CAN = {"policy": {Actor}, "imitation": {Actor}, "baseline": {Actor}, "planner": {Actor}, "synthesizer": {Synthesizer}}
+CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
+CAN |= {"synthesizer": {Synthesizer}}
 
 
 @pytest.mark.parametrize("name", OURS)
