@@ -160,7 +160,7 @@ CALLED = {
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
 CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
-CAN |= {"synthesizer": {Synthesizer}}
+CAN |= {"synthesizer": {Synthesizer}, "reward": set()}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -118,7 +118,11 @@ class Computed(Synthesizer, Protocol):
 
 @runtime_checkable
 class Successor(Protocol):
-    """A method whose training may begin from a run of another method: fine-tuning, distillation."""
+    """A method whose training may begin from a run of another method: fine-tuning, distillation.
+
+    One that must says what of in a class variable `begins_from`, and one that must see the data in that run's units has
+    `in_units_of_initial = True`.
+    """
 
     def init_from(self, key: jax.Array, spec: Spec, other: Any, state: Any) -> Any:
         """The state before the first update, from the `state` that a seed of the run `other` has learned.

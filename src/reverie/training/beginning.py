@@ -40,12 +40,14 @@ def recorded(path: Path, config: dict[str, Any]) -> Run | None:
 
 
 def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:
-    """View and specification; with the units of `spec`, or of a run of the same method, where there is one.
+    """View and specification; with the units of `spec`, or of a run of the same method (or of any, where a method has
+    `in_units_of_initial`), where there is one.
 
     Networks that go on learning must see the data in the units that they know. Raises RunError where the run's
     observations or actions are others than the data's.
     """
-    if spec is None and run is not None and _same(algorithm, run):
+    kept = run is not None and (_same(algorithm, run) or getattr(algorithm, "in_units_of_initial", False))
+    if spec is None and run is not None and kept:
         check_spaces(run, data.observation_space, data.action_space, "the data")
         spec = run.spec
     return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
@@ -70,6 +72,8 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
     """Before the first update, leaves `[S, ...]`: with the parameters of the run where it is of the same method, and
     optimisers and counters that begin anew. Raises RunError where the run cannot be begun from."""
     if run is None:
+        if wanted := getattr(algorithm, "begins_from", ""):
+            raise RunError(f"{algorithm.name} learns from other runs and begins from none; give {wanted}.")
         return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
     before = _one_each(run, len(seeds))
     if not _same(algorithm, run):
