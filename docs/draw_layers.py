@@ -19,7 +19,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("protocols", "configs"), "what an algorithm is, and what many share"),
     (("rl/",), "critics, actors, choosing"),
     (("planning/", "models/"), "windows, ensembles, rollouts"),
-    (("planners/", "policies/", "synthesizers/", "imitation/", "baselines/"), "one file, one paper"),
+    (("planners/", "policies/", "synthesizers/", "imitation/", "roles/", "baselines/"), "one file, one paper"),
     (("catalogue",), "every algorithm by its name"),
     (("training/",), "fit, fit_online, a run's folder"),
     (("evaluation/", "realtime"), "rollouts, scores, intervals, pictures; a loop at a fixed rate"),

@@ -29,7 +29,7 @@ ONLINE = [name for name, kind in OURS.items() if written_columns(kind)]
 METHODS = {
     name: kind
     for name, kind in OURS.items()
-    if kind.role in ("policy", "imitation", "baseline") and name not in ON_POLICY + ONLINE
+    if kind.role in ("policy", "imitation", "value", "baseline") and name not in ON_POLICY + ONLINE
 }
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
@@ -81,6 +81,8 @@ TINY = {
     "ensemble_hidden": (8,),
     "noise_hidden": (8,),
     "epochs": 1,
+    "draws": 2,
+    "future_nfe": 2,
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
@@ -201,7 +203,8 @@ CALLED = {
     Synthesizer: {"chunks": ["state", "spec", "key", "n", "start"]},
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
-CAN = {"policy": {Actor}, "imitation": {Actor}, "baseline": {Actor}, "planner": {Actor}, "synthesizer": {Synthesizer}}
+CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
+CAN |= {"synthesizer": {Synthesizer}, "reward": set()}
 
 
 @pytest.mark.parametrize("name", OURS)

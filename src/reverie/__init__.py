@@ -20,7 +20,7 @@ _EXPORTS = {
 _MODULES = (
     *("baselines", "collection", "configs", "control", "data", "diffusion", "environments", "errors", "evaluation"),
     *("imitation", "learning", "models", "networks", "planners", "planning", "policies", "protocols", "rl"),
-    *("settings", "synthesizers", "training", "wishes"),
+    *("roles", "settings", "synthesizers", "training", "wishes"),
 )
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]

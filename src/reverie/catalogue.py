@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from reverie import baselines, imitation, planners, policies, synthesizers
+from reverie import baselines, imitation, planners, policies, roles, synthesizers
 from reverie.errors import RunError
 from reverie.version import __version__
 
-ROLES = (planners, policies, synthesizers, imitation, baselines)
+ROLES = (planners, policies, synthesizers, imitation, roles, baselines)
 
 ALGORITHMS: dict[str, Any] = {
     cls.name: cls for role in ROLES for cls in (getattr(role, export) for export in getattr(role, "__all__", ()))

@@ -145,4 +145,4 @@ class Tuner(Successor, Protocol):
     """A successor that goes on in the units of the run that it begins from, and always needs one."""
 
     begins_from: ClassVar[str]
-    """The method of that run, in words."""
+    """That run, in words: "a run of diffusion-bc"."""

@@ -150,7 +150,7 @@ def test_a_run_goes_on_with_the_number_of_its_round(tmp_path):
 
 def test_a_method_that_goes_on_in_the_units_of_another_s_run_needs_one_and_acts_at_once(first, tmp_path):
     one = replace(first, seeds=first.seeds[:1], states=jax.tree.map(lambda leaf: leaf[:1], first.states))
-    with pytest.raises(RunError, match=r"going begins from a run of recording; give one by initial= \(--initial\)\."):
+    with pytest.raises(RunError, match=r"going begins from recording; give it by initial= \(--initial\)\."):
         fit_online(Going(), Count, steps=40, out=tmp_path / "none", **SHORT)
     out = tmp_path / "run"
     fit_online(Going(), Count, steps=40, initial=one, out=out, **SHORT)

@@ -37,7 +37,11 @@ class Point:
         self.model, self.data = self._env.unwrapped.model, self._env.unwrapped.data  # type: ignore[attr-defined]
         mujoco.mj_resetData(self.model, self.data)
         self._qpos, self._qvel, self._ctrl = self.data.qpos, self.data.qvel, self.data.ctrl
-        self._qpos[:] = position
+        self.place(position)
+
+    def place(self, position: Position) -> None:
+        """Puts the ball there, at rest."""
+        self._qpos[:], self._qvel[:] = position, 0.0
 
     def step(self, action: Position) -> State:
         """Applies a force in [-1, 1] for 0.01 s and returns (x, y, vx, vy)."""

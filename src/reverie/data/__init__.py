@@ -3,6 +3,7 @@
 from reverie.data.chunks import ChunkReplay, ChunkTransitions, chunk_transitions
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
+from reverie.data.futures import Futures, futures, geometric_offsets, longest_offset
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
 from reverie.data.spec import Spec
 from reverie.data.tasks import balanced, join_tasks, tasks_of
@@ -15,6 +16,7 @@ __all__ = [
     "ChunkTransitions",
     "Dataset",
     "Field",
+    "Futures",
     "Gaussian",
     "Identity",
     "MinMax",
@@ -26,7 +28,10 @@ __all__ = [
     "chunk_transitions",
     "concatenate",
     "costs_to_go",
+    "futures",
+    "geometric_offsets",
     "join_tasks",
+    "longest_offset",
     "pairs",
     "rewards_to_go",
     "sarsa",

@@ -38,7 +38,7 @@ class ReinFlow(FlowActor, OnPolicyActor):
     name: ClassVar = "reinflow"
     role: ClassVar = "policy"
     paper: ClassVar = "Zhang et al. 2025"
-    begins_from: ClassVar = "fql or ifql"
+    begins_from: ClassVar = "a run of fql or ifql"
     critic_activation: ClassVar = staticmethod(mish)
 
     flow_steps: Count = 4
@@ -80,7 +80,7 @@ class ReinFlow(FlowActor, OnPolicyActor):
         """With the run's flow. Raises RunError for a run of another kind."""
         theirs = other.algorithm
         if not isinstance(theirs, FlowActor) or not hasattr(state, "flow"):
-            raise RunError(f"{self.name} begins from a run of {self.begins_from}, and this one is of {theirs.name}.")
+            raise RunError(f"{self.name} begins from {self.begins_from}, and this one is of {theirs.name}.")
         fresh = self.init(key, spec)
         actor = NoisyFlow(state.flow.params, fresh.actor.params.noise)
         return replace(fresh, actor=Optimised.create(actor, self.optimiser))

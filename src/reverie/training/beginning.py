@@ -82,7 +82,7 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
     name = algorithm.name
     if run is None:
         if isinstance(algorithm, Tuner):
-            raise RunError(f"{name} begins from a run of {algorithm.begins_from}; give one by initial= (--initial).")
+            raise RunError(f"{name} begins from {algorithm.begins_from}; give it by initial= (--initial).")
         return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
     before = _one_each(run, len(seeds))
     if not _same(algorithm, run):

@@ -19,11 +19,12 @@ def reads(algorithm: Any, spec: Spec) -> frozenset[int]:
     """The numbers of the state's leaves, in `jax.tree.leaves`, that acting reads, generating reads, or both, where a
     method does both. Nothing is compiled for it but what `reset` does.
 
-    All leaves of a synthesizer that is not `Computed`, as what its host does with them cannot be seen.
+    All leaves of a synthesizer that is not `Computed`, as what its host does with them cannot be seen, and of what
+    neither acts nor generates.
     """
     leaves, structure = jax.tree.flatten(state_shapes(algorithm, spec, (0,)))
     leaves = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
-    if isinstance(algorithm, Synthesizer) and not isinstance(algorithm, Computed):
+    if not isinstance(algorithm, Computed) and (isinstance(algorithm, Synthesizer) or not isinstance(algorithm, Actor)):
         return frozenset(range(len(leaves)))
 
     def used(function: Callable[[Any], Any]) -> Iterator[int]:
