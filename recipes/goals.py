@@ -27,10 +27,13 @@ AGENTS = {
     "td3": "--exploring-noise 0.3",
     "dipo": "--diffusion-steps 20 --exploring-noise 0.1",
     "qsm": f"{PARTICLES} --temperature 0.2",
+    "qsm-warm": f"{PARTICLES} --temperature 0.5",
     "sdac": f"{PARTICLES} --temperature 0.05 --particles 32",
+    "sdac-warm": f"{PARTICLES} --temperature 0.3 --particles 32",
     "qvpo": f"{PARTICLES} --sampled-actions 16",
     "dpmd": f"{PARTICLES} --particles 16 --target-kl 0.5",
 }
+"""By the method's name, which -warm follows where the temperature is higher than that of the line above."""
 SHORT = (
     "--hidden 64 64 --critic-hidden 64 64 --batch-size 128 --learning-rate 1e-3 --warmup 1000 --update-interval 50 "
     "--utd-ratio 0.5 --log-every 500"
@@ -56,25 +59,27 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(agent: str, options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / agent
-    words = f"online {agent} --env multigoal --steps {options.steps} --seeds {options.seeds} {SHORT} {AGENTS[agent]}"
+    words = f"online {agent.removesuffix('-warm')} --env multigoal --steps {options.steps} --seeds {options.seeds}"
+    words = f"{words} {SHORT} {AGENTS[agent]}"
     command = [*words.split(), "--resume", "--out", str(out)]
     print("reverie", *command, flush=True)
     with (options.out / f"{agent}.log").open("a") as log:
         subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
     run = reverie.load(out)
     seconds = run.metrics()["seconds"].max()
-    found = [ends(*followed(run, seed, options.episodes)) for seed in run.seeds]
+    found = [ends(*each) for each in followed(run, options.episodes)]
     return {"minutes": round(float(seconds) / 60, 1), "shares": found}
 
 
-def followed(run: Any, seed: int, episodes: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The paths `[T, 2]` of a seed's episodes, and whether each reached a goal."""
+def followed(run: Any, episodes: int) -> list[tuple[list[np.ndarray], np.ndarray]]:
+    """For each seed the paths `[T, 2]` of so many episodes, and whether each reached a goal."""
     acting = {"stochastic": True} if run.name == "sac" else {}
-    policy = Followed(run.acting(**acting), seed)
-    scores = reverie.evaluate(policy, "multigoal", episodes)
+    policy = Followed(run.acting(**acting))
+    scores = reverie.evaluate(policy, "multigoal", episodes * len(run.seeds))
     places = np.stack(policy.places, 1)
     paths = [place[:length] for place, length in zip(places, scores.lengths.ravel(), strict=True)]
-    return paths, scores.successes.ravel()
+    parts = [slice(k * episodes, (k + 1) * episodes) for k in range(len(run.seeds))]
+    return [(paths[part], scores.successes.ravel()[part]) for part in parts]
 
 
 def nearest(path: np.ndarray) -> int:
@@ -112,7 +117,7 @@ def draw(agents: list[str], options: argparse.Namespace) -> Path:
         panels = np.atleast_1d(figure.subplots(1, len(agents), sharey=True))
         for panel, agent in zip(panels, agents, strict=True):
             run = reverie.load(options.out / agent)
-            paths, reached = followed(run, run.seeds[0], options.episodes)
+            paths, reached = followed(run, options.episodes)[0]
             for path, good in zip(paths, reached, strict=True):
                 panel.plot(*path.T, color=DISTINCT[nearest(path)] if good else "#8a919c", lw=0.6)
             for goal in GOALS:

@@ -1,8 +1,8 @@
 """SAC with and without a synthesizer, online: python recipes/online.py [--env NAME] [--steps N] [--seeds S] [--jobs J]
 
-Three agents at the same number of environment steps: SAC with one update a step, with twenty, and with twenty of which
-half of each batch is SynthER's. Writes OUT/online.md, .json and .png. A run is a folder, OUT/AGENT: what is there
-goes on, or is left as it is when it has all its steps.
+Agents at the same number of environment steps: SAC with one update a step, with --ratio of them, and with as many of
+which half of each batch is SynthER's; REDQ, whose critics are many, with as many too. Writes OUT/online.md, .json and
+.png. A run is a folder, OUT/AGENT-RATIO: what is there goes on, or is left as it is when it has all its steps.
 """
 
 import argparse
@@ -19,10 +19,12 @@ from reverie.evaluation.plots import compared_curves, save
 from reverie.training.metrics import Table
 
 AGENTS = {
-    "sac": "--utd-ratio 1",
-    "sac-20": "--utd-ratio 20",
-    "synther-20": "--utd-ratio 20 --synthesizer synther",
+    "sac": ("sac", "", False),
+    "sac-often": ("sac", "", True),
+    "synther-often": ("sac", "--synthesizer synther", True),
+    "redq-often": ("redq", "--policy-delay {ratio}", True),
 }
+"""The algorithm, its further settings, and whether it learns --ratio times a step, or once."""
 SHORT = (
     "--hidden 64 64 --critic-hidden 64 64 --batch-size 128 --learning-rate 1e-3 "
     "--warmup 500 --update-interval 50 --log-every 500"
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--env", default="InvertedDoublePendulum-v5")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--ratio", type=int, default=20, help="updates a step of the agents that learn often")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, metavar="AGENT")
     parser.add_argument("--short", action="store_true", help="small networks, short synthesizers")
     parser.add_argument("--last", type=int, default=5, help="rows of the metrics that the table averages")
@@ -49,16 +52,23 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda agent: train(agent, options), options.agents))
-    report({agent: curve(options.out / agent) for agent in options.agents}, options)
+    report({called(agent, options): curve(options.out / called(agent, options)) for agent in options.agents}, options)
+
+
+def called(agent: str, options: argparse.Namespace) -> str:
+    return agent.replace("-often", f"-{options.ratio}")
 
 
 def train(agent: str, options: argparse.Namespace) -> None:
-    words = f"--env {options.env} --steps {options.steps} --seeds {options.seeds} {AGENTS[agent]} --resume".split()
+    algorithm, more, often = AGENTS[agent]
+    ratio, name = options.ratio if often else 1, called(agent, options)
+    words = f"--env {options.env} --steps {options.steps} --seeds {options.seeds} --utd-ratio {ratio} --resume".split()
+    words += more.format(ratio=ratio).split()
     if options.short:
         words += SHORT.split() + (SHORT_SYNTHESIS.split() if "--synthesizer" in words else [])
-    command = ["online", "sac", *words, "--out", str(options.out / agent)]
+    command = ["online", algorithm, *words, "--out", str(options.out / name)]
     print("reverie", *command, flush=True)
-    with (options.out / f"{agent}.log").open("a") as log:
+    with (options.out / f"{name}.log").open("a") as log:
         subprocess.run([sys.executable, "-m", "reverie.cli", *command], check=True, stdout=log, stderr=log)
 
 

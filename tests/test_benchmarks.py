@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, peers, plans, scaling, schedules, shields, steps, stitches, timing
+from benchmarks import cleandiffuser, online, peers, plans, scaling, schedules, shields, steps, stitches, timing
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
 from benchmarks.workloads import (
@@ -261,3 +261,11 @@ def test_schedules_error_is_that_of_the_sampler_alone(tmp_path):
     schedules.main(["--processes", "edm", "--nfe", "2", "--out", str(tmp_path)])
     rows = (tmp_path / "schedules.md").read_text().splitlines()
     assert len(rows) == 6 and rows[4].startswith("| edm | **karras** |")
+
+
+def test_learning_online_is_timed_between_two_marks(monkeypatch):
+    monkeypatch.setitem(online.SIZES, "sac", {"steps": 100, "from": 60})
+    monkeypatch.setattr(online, "WARMUP", 20)
+    monkeypatch.setattr(online, "SETTINGS", {"sac": {"update_interval": 20, "log_every": 20, "utd_ratio": 0.1}})
+    first, last = online.reverie_side("sac", "Pendulum-v1")
+    assert 0 < last - first < 60

@@ -38,15 +38,26 @@ def test_the_recipe_is_parsed_up_to_its_data(name, capsys):
     assert RECIPES[name]["eval"].startswith("--env ")
 
 
-@pytest.mark.parametrize("agent", ["sac", "sac-20", "synther-20"])
+@pytest.mark.parametrize("agent", ["sac", "sac-often", "synther-often", "redq-often"])
 def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     online, given = importlib.import_module("online"), []
     monkeypatch.setattr(online.subprocess, "run", lambda command, **_: given.extend(command[3:]))
-    options = argparse.Namespace(env="Nowhere-v5", steps=1000, seeds=1, short=True, out=tmp_path)
+    options = argparse.Namespace(env="Nowhere-v5", steps=1000, seeds=1, short=True, out=tmp_path, ratio=10)
     online.train(agent, options)
+    assert ("10" in given) == (agent != "sac") and given[-1].endswith(online.called(agent, options))
     assert cli.main(given) == 2
     assert "Nowhere-v5" in capsys.readouterr().err
+
+
+def test_the_goals_of_a_seeds_episodes_are_counted(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    goals = importlib.import_module("goals")
+    paths = [np.array([[0, 0], end]) for end in ([0.9, 0.1], [0.95, 0.0], [0.0, -1.0], [0.0, 0.3])]
+    assert goals.ends(paths, np.array([True, True, True, False])) == [0.5, 0, 0, 0.25]
+    for agent in goals.AGENTS:
+        words = ["online", agent.removesuffix("-warm"), "--env", "Nowhere-v5", "--steps", "2000", *goals.SHORT.split()]
+        assert cli.main([*words, *goals.AGENTS[agent].split()]) == 2
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from reverie.planning.sides import END, NEIGHBOUR, NOTHING, Side
 
 ALGORITHM = CompDiffuser(
     goal_size=1, horizon=12, stride=1, overlap=4, chunk_count=4, candidates=8, width=16, multipliers=(1, 2),
-    code_width=16, diffusion_steps=16, batch_size=64, ema_start=300, ema_decay=0.9, learning_rate=2e-3,
+    code_width=16, diffusion_steps=16, batch_size=64, ema_start=200, ema_decay=0.9, learning_rate=2e-3,
     inverse_hidden=(16,), restoration_time=0.05,
 )  # fmt: skip
 composed = jax.jit(lambda algorithm, *arguments: algorithm.compose(*arguments), static_argnums=0)
@@ -27,7 +27,7 @@ planned = jax.jit(lambda algorithm, *arguments: algorithm.plan(*arguments), stat
 @pytest.fixture(scope="module")
 def trained(optimised):
     with optimised():
-        return reverie.fit(ALGORITHM, walks(), steps=1300, progress=False)
+        return reverie.fit(ALGORITHM, walks(), steps=900, progress=False)
 
 
 @pytest.fixture(scope="module")

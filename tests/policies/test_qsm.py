@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from critics import linear
+from reverie.diffusion import sample
 from reverie.policies import QSM
 from reverie.rl import Critic, OnlineState
 
@@ -27,3 +28,16 @@ def test_the_score_is_the_gradient_of_the_smallest_q_over_the_temperature(temper
 
     loss = algorithm.actor_loss(net, state, batch, jax.random.key(0))
     assert loss < 1e-6 if exact else loss > 10
+
+
+def test_an_exact_chain_of_that_score_is_narrower_than_its_temperature_says():
+    """Q a bowl of curvature 8 and the temperature 0.1, so that exp(Q / temperature) has the variance 0.0125; 10 % by
+    5,000 samples. The gradient at a noisy action is not the score of the noised policy."""
+    process = QSM(diffusion_steps=50).process
+
+    def denoiser(x, t):
+        return (x - process.sigma(t) ** 2 * 8 * (x - 0.2) / 0.1) / process.alpha(t)
+
+    samples = sample(process, denoiser, jax.random.key(0), (5_000, 1), nfe=50, clip_x0=(-1.0, 1.0))
+    np.testing.assert_allclose(samples.mean(), 0.2, atol=0.004)
+    np.testing.assert_allclose(samples.var(), 0.0025, rtol=0.1)
