@@ -49,6 +49,17 @@ def test_before_the_first_step_the_policy_is_the_one_that_acted(monkeypatch):
     assert len(run.histories[0].dataset()) == 800
 
 
+def test_the_carry_has_the_discounted_sum_of_rewards_so_far():
+    algorithm = PPO(hidden=(8,), critic_hidden=(8,), discount=0.5).exploring
+    data = reverie.Dataset.from_arrays(*np.ones((2, 4, 1)), np.ones(4), np.ones(4), action_low=[-1], action_high=[1])
+    _, spec = algorithm.prepare(data)
+    state, carry = init(algorithm, jax.random.key(0), spec), algorithm.reset(spec, 2, {})
+    act = jax.jit(lambda carry, reward: algorithm.act(state, spec, jnp.ones((2, 1)), carry, reward, jax.random.key(0)))
+    for reward, total in ((0.0, 0.0), (8.0, 8.0), (2.0, 6.0), (1.0, 4.0)):
+        _, carry = act(carry, {"reward": jnp.full(2, reward)})
+        np.testing.assert_allclose(algorithm.recorded(carry)["discounted"], total)
+
+
 def test_a_reward_s_scale_changes_nothing():
     """All rewards a thousand times as large: the same advantages and V, as both are in units of the rewards' spread."""
     algorithm = PPO(hidden=(8,), critic_hidden=(8,))

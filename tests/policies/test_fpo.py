@@ -54,8 +54,10 @@ def test_the_error_is_of_the_noise_that_the_velocity_tells():
     """(1 - t)² times that of the velocity eps - a."""
     algorithm = FPO(losses=2)
     action, eps, t = jnp.array([[0.5, -1.0]]), jnp.array([[[1.0, 2.0], [0.0, -1.0]]]), jnp.array([[0.2, 0.9]])
-    found = algorithm.matching_loss(lambda x, t, o: jnp.zeros_like(x), jnp.zeros((1, 1)), action, eps, t)
-    by_hand = ((1 - t[..., None]) ** 2 * (eps - action[:, None]) ** 2).mean((1, 2))
+    found = algorithm.matching_loss(lambda x, t, o: 2 * x / OUTPUT_SCALE, jnp.zeros((1, 1)), action, eps, t)
+    t = t[..., None]
+    x = (1 - t) * action[:, None] + t * eps
+    by_hand = ((1 - t) ** 2 * (2 * x - (eps - action[:, None])) ** 2).mean((1, 2))
     np.testing.assert_allclose(found, by_hand, rtol=1e-5)
 
 
