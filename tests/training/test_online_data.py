@@ -1,7 +1,7 @@
 """A data set beside the replay: its share of every batch, its units, and a run that goes on with it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import gymnasium
@@ -99,6 +99,9 @@ def test_a_data_set_and_what_excludes_it_are_refused():
 def test_rows_of_the_data_have_the_space_of_the_environment():
     with pytest.raises(RunError, match="The data set has observations that are"):
         fit_online(Watching(), Still, steps=40, data=synthetic(), **SETTINGS)
+    narrow = replace(paid(), action_low=np.full(1, -0.5, np.float32))
+    with pytest.raises(RunError, match=r"The least action of the data set is \[-0.5\], and that of Still \[-1.0\]"):
+        fit_online(Watching(), Still, steps=40, data=narrow, **SETTINGS)
 
 
 @pytest.mark.parametrize("capacity", [None, 12])

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from reverie.data import Dataset, Spec
-from reverie.data.fields import Field, Space, describe
+from reverie.data.fields import Field, Space, describe, field_of
 from reverie.errors import RunError
 from reverie.learning import Optimised
 from reverie.protocols import Successor, Tuner
@@ -62,9 +63,16 @@ def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> N
     _check_alike("run to begin from", run.spec.observation_space, run.spec.action, observations, actions, where)
 
 
-def check_data(data: Dataset, observations: Space, actions: Field, where: str) -> None:
-    """Raise RunError where the data have other observations or actions than the environment."""
-    _check_alike("data set", data.observation_space, data.action_space, observations, actions, where)
+def check_data(data: Dataset, observations: Space, low: np.ndarray, high: np.ndarray, where: str) -> None:
+    """Raise RunError where the data have other observations or actions than the environment, or others of their
+    bounds."""
+    _check_alike("data set", data.observation_space, data.action_space, observations, field_of(low[None]), where)
+    for what, known, found in (("least", data.action_low, low), ("largest", data.action_high, high)):
+        if known is not None and not np.allclose(known, found):
+            raise RunError(
+                f"The {what} action of the data set is {known.tolist()}, and that of {where} {found.tolist()}; give "
+                "data of the same task, with its bounds (action_low=, action_high=)."
+            )
 
 
 def _check_alike(what: str, seen: Space, done: Field, observations: Space, actions: Field, where: str) -> None:

@@ -94,7 +94,7 @@ class OnlineLoop:
         initial = training.initial
         spaces = space_of(env.observations[0]), field_of(env.low[None])
         if training.data is not None:
-            beginning.check_data(training.data, *spaces, env.name)
+            beginning.check_data(training.data, spaces[0], env.low, env.high, env.name)
         if initial is not None and beginning.goes_on(algorithm, initial):
             beginning.check_spaces(initial, *spaces, env.name)
             self.spec = initial.spec
