@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused(first, algorithm, seeds, message):
         ),
         (
             "actions",
-            r"actions that are vectors float32 \[2\], and those of the data are vectors float32 \[3\]; give a run",
+            r"actions that are vectors float32 \[2\], and those of the data are vectors float32 \[3\]; give one",
         ),
     ],
 )
