@@ -31,7 +31,7 @@ AGENTS = {
     "sdac": f"{PARTICLES} --temperature 0.05 --particles 32",
     "sdac-warm": f"{PARTICLES} --temperature 0.3 --particles 32",
     "qvpo": f"{PARTICLES} --sampled-actions 16",
-    "dpmd": f"{PARTICLES} --particles 16 --target-kl 0.5",
+    "dpmd": f"{PARTICLES} --particles 8 --nfe 5 --target-kl 0.5",
 }
 """By the method's name, which -warm follows where the temperature is higher than that of the line above."""
 SHORT = (
