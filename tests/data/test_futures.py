@@ -108,4 +108,4 @@ def test_the_same_batch_is_taken_on_the_host():
     mine, theirs = made.take(index), on_host(made).take(np.asarray(index))
     for name, rows in theirs.items():
         assert isinstance(rows, np.ndarray)
-        np.testing.assert_allclose(mine[name], rows, rtol=1e-6)
+        np.testing.assert_array_equal(mine[name], rows)

@@ -40,6 +40,8 @@ class Futures(View):
     """The row with which a step's future ends, by a terminal or a cut: int32 `[N]`."""
     reach: Array
     """The largest offset of which a step's future is known, no more than `longest`; 0 for none: int32 `[N]`."""
+    share: Array
+    """Of all offsets' probability that of those which are known, `[N]`."""
     recorded: Array
     """The probability that the recording is not cut within 0, 1, ..., `longest` steps: `[longest + 1]`."""
     discount: float = eqx.field(static=True)
@@ -62,13 +64,11 @@ class Futures(View):
         row, offset = index[..., 0], index[..., 1]
         later, last = row + offset, self.last[row]
         batch = taken(self.rows, row)
-        share = (1 - self.discount ** self.reach[row].astype(xp.float32)) / (1 - self.discount**self.longest)
-        share = share / self.recorded[xp.minimum(offset, last - row)]
         return batch | {
             "futures": self.rows["observations"][xp.minimum(later, last)],
             "offsets": offset,
             "alive": (later <= last).astype(xp.float32),
-            "weights": share.astype(xp.float32),
+            "weights": self.share[row] / self.recorded[xp.minimum(offset, last - row)],
             "index": index,
         }
 
@@ -112,11 +112,19 @@ def futures(data: Dataset, spec: Spec, discount: float, longest: int) -> Futures
     reach = np.where(ended, longest, np.minimum(last - np.arange(len(data)), longest))
     known = recorded(data)
     known = np.append(known, np.full(longest, known[-1]))[: longest + 1]
-    arrays = (jnp.asarray(last, jnp.int32), jnp.asarray(reach, jnp.int32), jnp.asarray(known, jnp.float32))
+    share = (1 - discount**reach) / (1 - discount**longest)
     rows = {name: spec.normalise(name, getattr(data, name)) for name in ("observations", "actions")}
     if data.rewards is not None:
         rows["rewards"] = spec.normalise("rewards", data.rewards[:, None])[:, 0]
-    return Futures(rows, *arrays, discount, longest)
+    return Futures(
+        rows=rows,
+        last=jnp.asarray(last, jnp.int32),
+        reach=jnp.asarray(reach, jnp.int32),
+        share=jnp.asarray(share, jnp.float32),
+        recorded=jnp.asarray(known, jnp.float32),
+        discount=discount,
+        longest=longest,
+    )
 
 
 def _ends(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
