@@ -94,19 +94,19 @@ def test_the_contrastive_loss_learns_the_exact_energy_and_not_the_mean_of_q():
 @pytest.fixture(scope="module")
 def trained():
     algorithm = QGPO(
-        behaviour_updates=1000,
+        behaviour_updates=700,
         critic_updates=300,
         widths=(64, 64),
         time_scale=1.0,
         critic_hidden=(32, 32),
         energy_hidden=(64, 64),
         learning_rate=3e-3,
-        decay_updates=2500,
+        decay_updates=1700,
         alpha=6.0,
         guidance_scale=2.0,
         discount=0.0,
     )
-    return algorithm, *train(algorithm, bandit(1024), 3600)
+    return algorithm, *train(algorithm, bandit(1024), 2500)
 
 
 def test_the_best_corner_is_chosen_and_the_data_not_left(trained):
