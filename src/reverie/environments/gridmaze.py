@@ -145,8 +145,8 @@ def shortest_way(configuration: np.ndarray) -> np.ndarray:
 
 
 def random_configurations(rng: np.random.Generator, n: int, size: int = SIZE) -> np.ndarray:
-    """Solvable ones `[n, size, size]`: of each the probability of a wall is drawn from 0 to a half, then walls, start and
-    goal; those without a way are drawn anew."""
+    """Solvable ones `[n, size, size]`: of each the probability of a wall is drawn, from 0 to a half, then walls, start
+    and goal; those without a way are drawn anew."""
     found = np.zeros((0, size, size), np.uint8)
     while len(found) < n:
         count = 2 * (n - len(found)) + 8
@@ -159,23 +159,31 @@ def random_configurations(rng: np.random.Generator, n: int, size: int = SIZE) ->
 
 
 def encode(configurations: np.ndarray) -> np.ndarray:
-    """Vectors in -1 and 1, where are walls, the start and the goal: float32 `[n, 3 * S * S]`."""
-    kinds = configurations.reshape(len(configurations), 1, -1) == np.array([WALL, START, GOAL])[:, None]
-    return np.where(kinds, 1.0, -1.0).reshape(len(configurations), -1).astype(np.float32)
+    """Vectors in -1..1: the cells, 1 for a wall and -1 for none, then row and column of the start, and of the goal:
+    float32 `[n, S * S + 4]`."""
+    walls = np.where(configurations == WALL, 1.0, -1.0).reshape(len(configurations), -1)
+    ends = [scaled(cells_of(configurations, what), configurations.shape[-1]) for what in (START, GOAL)]
+    return np.concatenate([walls, *ends], 1).astype(np.float32)
+
+
+def scaled(cells: np.ndarray, size: int) -> np.ndarray:
+    """Rows and columns, of which the first is -1 and the last 1."""
+    return cells * 2 / max(size - 1, 1) - 1
 
 
 def decode(x: np.ndarray) -> np.ndarray:
-    """The nearest configurations of vectors `[n, 3 * S * S]`: walls where they are above 0, the start and the goal in
-    the cells of the largest numbers, the goal in another than the start; both are free. Raises ReverieError for
-    vectors of another length."""
-    size = math.isqrt(x.shape[-1] // 3)
-    if 3 * size * size != x.shape[-1]:
-        raise ReverieError(f"Vectors of {x.shape[-1]} numbers are no grids: give 3 S^2, such as {3 * SIZE**2}.")
-    walls, start, goal = x.reshape(len(x), 3, size * size).swapaxes(0, 1)
-    cells, rows = (walls > 0).astype(np.uint8), np.arange(len(x))
-    begun = start.argmax(1)
-    cells[rows, begun] = START
-    cells[rows, np.where(np.arange(size * size) == begun[:, None], -np.inf, goal).argmax(1)] = GOAL
+    """The nearest configurations of vectors `[n, S * S + 4]`: walls where they are above 0, the start and the goal in
+    the nearest cells, the goal in another than the start; both are free. Raises ReverieError for vectors of a length
+    that no grid has."""
+    size = math.isqrt(max(x.shape[-1] - 4, 0))
+    if size < 2 or size * size + 4 != x.shape[-1]:
+        raise ReverieError(f"Vectors of {x.shape[-1]} numbers are no grids: give S^2 + 4, such as {SIZE**2 + 4}.")
+    places = scaled(np.stack(np.divmod(np.arange(size * size), size), 1), size)
+    start, goal = (np.square(x[:, None, -k : x.shape[-1] - k + 2] - places).sum(-1) for k in (4, 2))
+    cells, rows = (x[:, :-4] > 0).astype(np.uint8), np.arange(len(x))
+    begun = start.argmin(1)
+    goal[rows, begun] = np.inf
+    cells[rows, begun], cells[rows, goal.argmin(1)] = START, GOAL
     return cells.reshape(len(x), size, size)
 
 
