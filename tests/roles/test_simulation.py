@@ -1,6 +1,7 @@
 """Configurations that are proposed: the guide in closed form, and small mazes whose success is known."""
 
 from dataclasses import replace
+from functools import lru_cache, partial
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import reverie
+from reverie.data import Spec
 from reverie.diffusion import energy, sample
 from reverie.environments import gridmaze
 from reverie.environments.gridmaze import START, GridMaze, path_lengths, random_configurations
@@ -17,9 +19,8 @@ from reverie.roles import GenerativeSimulation
 from reverie.roles.proposing import Proposing
 from reverie.roles.simulation import outcomes, propose
 
-OPTIMISED = True
-SMALL = {"width": 64, "blocks": 2, "hidden": (64, 64), "chunk": 128, "nfe": 24, "batch_size": 128, "candidates": 1}
-UPDATES = 1500
+SMALL = {"width": 64, "blocks": 2, "hidden": (64, 64), "chunk": 128, "nfe": 20, "batch_size": 128, "candidates": 1}
+UPDATES = 1200
 
 
 def true_success(configurations):
@@ -40,9 +41,10 @@ def run(mazes, optimised):
 
 
 @pytest.fixture(scope="module")
-def proposals(run):
+def proposals(run, optimised):
     """Unguided, and guided to a half and to a tenth."""
-    return {wanted: propose(run, gridmaze, 100, wanted) for wanted in (None, 0.5, 0.1)}
+    with optimised():
+        return {wanted: propose(run, gridmaze, 100, wanted) for wanted in (None, 0.5, 0.1)}
 
 
 def test_the_guide_is_the_likelihood_of_a_share_of_successes():
@@ -73,12 +75,11 @@ def test_with_exact_models_one_success_of_one_episode_is_bayes_rule():
         p = share * 0.8 + (1 - share) * 0.1
         return jnp.log(p / (1 - p))
 
-    for wanted, expected in ((1.0, 0.8 / 0.9), (0.0, 0.2 / 1.1)):
-        guided = energy(
-            process, denoiser, lambda x, t, s=wanted: GenerativeSimulation.log_likelihood(logit, s, x, t)
-        )
-        made = sample(process, guided, jax.random.key(0), (20_000, 1), nfe=100)
-        assert abs(float((made > 0).mean()) - expected) < 0.015
+    wanted = jnp.repeat(jnp.array([1.0, 0.0]), 10_000)
+    guide = partial(GenerativeSimulation.log_likelihood, logit, wanted)
+    made = sample(process, energy(process, denoiser, guide), jax.random.key(0), (20_000, 1), nfe=50) > 0
+    assert abs(float(made[:10_000].mean()) - 0.8 / 0.9) < 0.015
+    assert abs(float(made[10_000:].mean()) - 0.2 / 1.1) < 0.015
 
 
 def test_proposals_are_solvable_new_and_different(mazes, proposals):
@@ -104,25 +105,33 @@ def test_guided_proposals_have_the_wanted_success(run, proposals):
         assert off(proposals[wanted], wanted) < off(proposals[None], wanted) - 0.04
     rates = {wanted: true_success(made.configurations).mean() for wanted, made in proposals.items()}
     assert rates[0.1] < rates[0.5] - 0.1 < rates[None] - 0.1
-    chosen = propose(run.acting(candidates=4), gridmaze, 40, 0.5)
-    assert np.abs(chosen.success - 0.5).max() < np.abs(proposals[0.5].success - 0.5).max()
-    assert off(chosen, 0.5) < off(proposals[0.5], 0.5) - 0.03
 
 
-def test_the_same_key_proposes_the_same(run):
-    first, again, other = (propose(run, gridmaze, 5, 0.5, key=key).configurations for key in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+def test_the_nearest_candidates_are_taken_in_their_order(run, proposals):
+    made = proposals[0.5]
+    chosen, told = run.algorithm.nearest(run.state(), run.spec, gridmaze, made.configurations, 25, 0.5)
+    places = np.flatnonzero(np.isin(np.abs(made.success - 0.5), np.sort(np.abs(made.success - 0.5))[:25]))
+    np.testing.assert_array_equal(chosen, made.configurations[places])
+    np.testing.assert_array_equal(told, made.success[places])
+    assert np.abs(true_success(chosen) - 0.5).mean() < np.abs(true_success(made.configurations) - 0.5).mean() - 0.02
+
+
+def test_the_same_key_proposes_the_same(run, proposals, optimised):
+    with optimised():  # as the proposals were drawn
+        again, other = (propose(run, gridmaze, 5, 0.5, key=key).configurations for key in (0, 2))
+    np.testing.assert_array_equal(again, proposals[0.5].configurations[:5])
+    assert not np.array_equal(again, other)
 
 
 def test_a_refit_learns_other_outcomes_and_draws_as_before(run, mazes):
-    state, x = run.state(), gridmaze.encode(mazes[:1000])
-    won = 1 - true_success(mazes[:1000]).astype(np.float32)
+    """Although the training's learning rate has fallen to 0."""
+    state, x = run.state(), gridmaze.encode(mazes[:500])
+    won = 1 - true_success(mazes[:500]).astype(np.float32)
     padded = np.concatenate([x, np.zeros_like(x)]), np.concatenate([won, np.zeros_like(won)])
-    again = run.algorithm.refitted(state, run.spec, *padded, 1000, jax.random.key(0), 300)
+    again = run.algorithm.refitted(state, run.spec, *padded, 500, jax.random.key(0), 200)
     before, after = (np.asarray(run.algorithm.success(each, run.spec, x)) for each in (state, again))
     assert np.corrcoef(before, won)[0, 1] < -0.7
-    assert np.corrcoef(after, won)[0, 1] > 0.6
+    assert np.corrcoef(after, won)[0, 1] > 0.5
     for mine, theirs in zip(jax.tree.leaves(state.ema), jax.tree.leaves(again.ema), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -134,12 +143,18 @@ class Listed(GenerativeSimulation):
         return spec.kept["drawn"]
 
 
+@lru_cache
+def begun(algorithm, size):
+    spec = Spec(1, size, -jnp.ones(size), jnp.ones(size), {})
+    return jax.jit(algorithm.init)(jax.random.key(0), spec)
+
+
 def listed(made, known):
     """A run that draws `made`, over and over, and has learned `known`."""
     algorithm = Listed(**SMALL)
     spec = algorithm.prepare(outcomes(gridmaze, known, np.ones(len(known))))[1]
     spec = replace(spec, kept=spec.kept | {"drawn": jnp.asarray(gridmaze.encode(made))})
-    state = algorithm.init(jax.random.key(0), spec)
+    state = begun(algorithm, spec.action_dim)
     return SimpleNamespace(algorithm=algorithm, spec=spec, state=lambda seed=None: state)
 
 
@@ -157,7 +172,7 @@ def test_shares_are_of_what_was_drawn_and_the_rest_is_kept(mazes):
 
 
 def test_episodes_start_as_proposed_and_are_remembered(mazes):
-    env = Proposing(GridMaze(5), listed(mazes[:128], mazes[500:510]), gridmaze, batch=3, refit_every=3, updates=1)
+    env = Proposing(GridMaze(5), listed(mazes[:128], mazes[500:540]), gridmaze, batch=3, refit_every=3, updates=1)
     before = env.state
     for episode in range(4):
         seen, _ = env.reset(seed=episode)
@@ -181,7 +196,7 @@ def directions(configuration):
 
 
 def test_a_configuration_of_one_s_own_is_played_and_failures_count(mazes):
-    env = Proposing(GridMaze(5), listed(mazes[:128], mazes[500:510]), gridmaze)
+    env = Proposing(GridMaze(5), listed(mazes[:128], mazes[500:540]), gridmaze)
     with pytest.raises(ReverieError, match="No episode has ended"):
         env.refit()
     env.reset(options={"configuration": mazes[7]})
@@ -204,7 +219,7 @@ def test_what_is_no_outcome_or_no_wish_is_refused(mazes):
         outcomes(gridmaze, mazes[:2], np.zeros(3))
     with pytest.raises(DataError, match="An outcome is 1.5; give 1 for success"):
         outcomes(gridmaze, mazes[:2], [0.5, 1.5])
-    run = listed(mazes[:128], mazes[500:510])
+    run = listed(mazes[:128], mazes[500:540])
     for wanted in (-0.1, 1.2):
         with pytest.raises(ReverieError, match=f"success = {wanted} is no probability"):
             propose(run, gridmaze, 1, wanted)

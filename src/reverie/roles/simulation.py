@@ -20,7 +20,7 @@ from reverie.configs import EMA, Adam, Sampling
 from reverie.data import Dataset, MinMax, Spec, Transitions
 from reverie.diffusion import Process, energy, sample, vp_cosine
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised
+from reverie.learning import Optimised, optimiser
 from reverie.networks import MLP, ResidualMLP, TimeMLP
 from reverie.networks.embeddings import Sinusoidal
 from reverie.networks.layers import Draw, concatenate
@@ -165,11 +165,11 @@ class GenerativeSimulation(EMA, Sampling, Adam):
         denoiser, loss = state.denoiser.minimise(
             lambda net: self.process.loss(net, x, draw_key).mean(), self.optimiser
         )
-        success, error = self.success_step(state.success, x, batch["rewards"], success_key)
+        success, error = self.success_step(state.success, x, batch["rewards"], success_key, self.optimiser)
         average = self.averaged(state.ema, denoiser.params, state.step)
         return State(denoiser, average, success, state.step + 1), {"diffusion_loss": loss, "success_loss": error}
 
-    def success_step(self, success: Optimised, x, won, key) -> tuple[Optimised, jax.Array]:
+    def success_step(self, success: Optimised, x, won, key, by) -> tuple[Optimised, jax.Array]:
         """One step down the cross-entropy of outcomes `[B]`, of configurations `[B, D]` noised as the denoiser's."""
         key_t, key_eps = jax.random.split(key)
         t = self.process.draw_times(key_t, won.shape)
@@ -178,21 +178,23 @@ class GenerativeSimulation(EMA, Sampling, Adam):
         def loss(net):
             return optax.sigmoid_binary_cross_entropy(net(noisy, feature), won).mean()
 
-        return success.minimise(loss, self.optimiser)
+        return success.minimise(loss, by)
 
     @partial(jax.jit, static_argnums=(0, 7))
     def refitted(self, state: State, spec: Spec, x, won, count, key, updates: int) -> State:
         """With a model of success that has learned from the first `count` of configurations `[M, D]`, in the data's
-        units, and their outcomes `[M]`. What draws them remains, as in ADD."""
-        x = spec.normalise("actions", x)
+        units, and their outcomes `[M]`, at the learning rate at which the training began. What draws them remains, as
+        in ADD."""
+        x, by = spec.normalise("actions", x), optimiser(self.learning_rate, betas=self.betas)
 
         def once(success, key):
             index_key, loss_key = jax.random.split(key)
             rows = jax.random.randint(index_key, (self.batch_size,), 0, count)
-            return self.success_step(success, x[rows], won[rows], loss_key)
+            return self.success_step(success, x[rows], won[rows], loss_key, by)
 
-        success, _ = jax.lax.scan(once, state.success, jax.random.split(key, updates))
-        return replace(state, success=success)
+        begun = Optimised.create(state.success.params, by)
+        success, _ = jax.lax.scan(once, begun, jax.random.split(key, updates))
+        return replace(state, success=Optimised(success.params, state.success.moments))
 
     # What it is asked for.
 
