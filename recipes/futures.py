@@ -3,7 +3,7 @@
 DVF learns from all episodes but every tenth. Of states and actions of those that it has not seen it tells the values of
 the behaviour, which are compared with the discounted returns from there: by correlation, and by bias. Steps whose
 recording was cut before the discount is a thousandth are left out, as their return is not known. It then acts, by the
-best of one, 4 and 16 actions that its model of the behaviour draws.
+best of one and of 4 actions that its model of the behaviour draws.
 
 The run is kept in OUT; writes OUT.json, where what is there is not measured again, and OUT.png.
 """
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", default="hopper-mixture", metavar="SOURCE")
     parser.add_argument("--env", default="Hopper-v5")
     parser.add_argument("--updates", type=int, default=20_000)
-    parser.add_argument("--candidates", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--episodes", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("runs/futures"))
     options = parser.parse_args(arguments)

@@ -1,0 +1,36 @@
+"""The recipes of the other roles: what is left out of the training, and what plans see beyond an episode's end."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reverie.data import Dataset
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "recipes"))
+
+
+def episodes(count: int, length: int) -> Dataset:
+    rows = np.arange(count * length)
+    observations = np.stack([rows // length, rows % length, 0 * rows, 0 * rows], 1)
+    actions = np.zeros((len(rows), 2))
+    return Dataset.from_arrays(observations, actions, 0 * rows, timeouts=rows % length == length - 1)
+
+
+def test_every_tenth_episode_is_not_learned_from():
+    learned, held = importlib.import_module("futures").parted(episodes(25, 3))
+    assert set(held.observations[:, 0]) == {0, 10, 20}
+    assert set(learned.observations[:, 0]) == set(range(25)) - {0, 10, 20}
+
+
+def test_plans_stay_where_an_episode_ended_and_the_reward_s_windows_as_well():
+    recipe = importlib.import_module("relative_reward")
+    data = episodes(3, 20)
+    for algorithm in (recipe.PLANNER, recipe.REWARD):
+        view, spec = algorithm.prepare(data)
+        seen = spec.denormalise("observations", view.take(np.array([15]))["observations"])
+        np.testing.assert_allclose(seen[0, :, 1], [15, *[19] * (algorithm.horizon - 1)], atol=1e-4)
