@@ -100,8 +100,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path:
     with page(1.25 * SHOWN + 3.0, 1.5 * len(kinds)) as figure:
         axes = figure.subplots(len(kinds), SHOWN + 1, squeeze=False, width_ratios=[1] * SHOWN + [2])
         for row, (*panels, last) in zip(kinds, axes, strict=True):
-            for panel, maze, rate, told in zip(panels, row["shown"], row["rates"], row.get("probabilities", [None] * SHOWN),
-                                               strict=False):  # fmt: skip
+            probabilities = row.get("probabilities", [None] * SHOWN)
+            for panel, maze, rate, told in zip(panels, row["shown"], row["rates"], probabilities, strict=False):
                 draw_maze(panel, np.array(maze))
                 panel.set_title(f"{rate:.2f}" + ("" if told is None else f" (told {told:.2f})"), fontsize=8)
             wanted = WANTED.get(row["mazes"])

@@ -22,7 +22,8 @@ from reverie.settings import acting_fields, annotations
 
 OURS = {name: kind for name, kind in ALGORITHMS.items() if kind.__module__.startswith("reverie.")}
 METHODS = {name: kind for name, kind in OURS.items() if kind.role in ("policy", "imitation", "value", "baseline")}
-VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
+VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs and kind.role != "simulation"]
+"""A simulation's rewards are outcomes from 0 to 1, and its actions configurations: it has tests of its own."""
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
 
@@ -160,7 +161,7 @@ CALLED = {
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
 CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
-CAN |= {"synthesizer": {Synthesizer}, "reward": set()}
+CAN |= {"synthesizer": {Synthesizer}, "reward": set(), "simulation": set()}
 
 
 @pytest.mark.parametrize("name", OURS)

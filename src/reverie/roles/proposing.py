@@ -1,4 +1,4 @@
-"""A Gymnasium wrapper whose episodes are those that a model of configurations proposes for the policy that plays them."""
+"""A Gymnasium wrapper whose episodes are those that a model of configurations proposes for whoever plays them."""
 
 from typing import Any
 
@@ -95,7 +95,5 @@ class Proposing(gymnasium.Wrapper):
             raise ReverieError("No episode has ended, so there is nothing to learn success from; play one first.")
         self.key, now = jax.random.split(self.key)
         count = min(self.episodes, len(self.won))
-        self.state = self.algorithm.refitted(
-            self.state, self.model_spec, self.x, self.won, count, now, self.updates
-        )
+        self.state = self.algorithm.refitted(self.state, self.model_spec, self.x, self.won, count, now, self.updates)
         self.waiting = []

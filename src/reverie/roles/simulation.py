@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from reverie.configs import EMA, Adam, Sampling
-from reverie.data import Dataset, MinMax, Spec, Transitions
+from reverie.data import Dataset, MinMax, Normaliser, Spec, Transitions
 from reverie.diffusion import Process, energy, sample, vp_cosine
 from reverie.errors import DataError, ReverieError
 from reverie.learning import Optimised, optimiser
@@ -69,7 +69,9 @@ def outcomes(space: Space, configurations: np.ndarray, success: Any) -> Dataset:
     """
     won = np.asarray(success, np.float32)
     if won.shape != (len(configurations),):
-        raise DataError(f"{len(configurations)} configurations have outcomes of shape {list(won.shape)}; give one each.")
+        raise DataError(
+            f"{len(configurations)} configurations have outcomes of shape {list(won.shape)}; give one each."
+        )
     check_probabilities(won)
     kept = space.solvable(configurations)
     if not kept.any():
@@ -149,7 +151,7 @@ class GenerativeSimulation(EMA, Sampling, Adam):
 
     def spec(self, data: Dataset) -> Spec:
         spec = Spec.fit(data)
-        units = {"actions": MinMax(spec.action_low, spec.action_high)}
+        units: dict[str, Normaliser] = {"actions": MinMax(spec.action_low, spec.action_high)}
         return replace(spec, normalisers=units, kept={"configurations": jnp.asarray(data.actions)})
 
     def init(self, key, spec: Spec) -> State:
@@ -162,9 +164,7 @@ class GenerativeSimulation(EMA, Sampling, Adam):
     def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
         draw_key, success_key = jax.random.split(key)
         x = batch["actions"]
-        denoiser, loss = state.denoiser.minimise(
-            lambda net: self.process.loss(net, x, draw_key).mean(), self.optimiser
-        )
+        denoiser, loss = state.denoiser.minimise(lambda net: self.process.loss(net, x, draw_key).mean(), self.optimiser)
         success, error = self.success_step(state.success, x, batch["rewards"], success_key, self.optimiser)
         average = self.averaged(state.ema, denoiser.params, state.step)
         return State(denoiser, average, success, state.step + 1), {"diffusion_loss": loss, "success_loss": error}
@@ -225,9 +225,7 @@ class GenerativeSimulation(EMA, Sampling, Adam):
         """Probabilities of success of vectors `[n, D]` in the data's units: `[n]`."""
         return jax.nn.sigmoid(self.logit(state)(spec.normalise("actions", x), jnp.float32(self.process.t_min)))
 
-    def propose(
-        self, state: State, spec: Spec, space: Space, key, n: int, success: float | None = None
-    ) -> Proposals:
+    def propose(self, state: State, spec: Spec, space: Space, key, n: int, success: float | None = None) -> Proposals:
         """n configurations that are solvable and new, drawn for a probability of success (as they come if None).
 
         Raises ReverieError for a `success` outside 0..1 and for fewer than one configuration, and where hardly any of
