@@ -3,7 +3,8 @@
 A point goes straight to the goal of a maze on a grid of 7 x 7 cells, and now and then a few steps anywhere: where walls
 are in the way it succeeds by luck. Of 20,000 random mazes with a way it plays one episode each; a diffusion model
 learns the mazes, and its model of success the outcomes. It then proposes mazes: any, and such as the policy should
-solve with probability 0.9, 0.5 and 0.1, by guidance alone and as the nearest of four. Each is played 32 times.
+solve with probability 0.9, 0.5 and 0.1, by guidance alone and as the nearest of four. Each is played 32 times. At last
+another plays what is proposed for 0.5, a walk at random, of which the model learns every 100 episodes.
 
 The run is kept in OUT; writes OUT.json, where what is there is not measured again, and OUT.png.
 """
@@ -21,6 +22,7 @@ from reverie.environments import gridmaze
 from reverie.environments.gridmaze import FARTHEST, GOAL, GOAL_RADIUS, LIMIT, START, WALL
 from reverie.evaluation.plots import BLUE, DISTINCT, INK, page, save
 from reverie.roles import GenerativeSimulation
+from reverie.roles.proposing import Proposing
 from reverie.roles.simulation import outcomes, propose
 
 METHOD = GenerativeSimulation(width=256, blocks=3, learning_rate=1e-3, guidance_scale=8.0)
@@ -51,9 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
             arm = {"mazes": name, "candidates": candidates}
             chosen = run.acting(candidates=candidates)
             once(results, arm, lambda chosen=chosen, success=success: proposed(chosen, n, success))
+    once(results, {"walk": "edge"}, lambda: followed(run))
     rows = read(results)
     for row in rows:
-        print({name: each for name, each in row.items() if not isinstance(each, list)})
+        print({name: each for name, each in row.items() if "walk" in row or not isinstance(each, list)})
     print(draw(rows, options.out.with_suffix(".png")))
 
 
@@ -94,9 +97,37 @@ def judged(mazes: np.ndarray, wanted: float | None = None) -> dict[str, Any]:
     }
 
 
+def followed(run: Any, rounds: int = 8, episodes: int = 100) -> dict[str, Any]:
+    """Of each round's proposals how long their ways are, and how often a walk succeeds that goes on for ten steps in
+    every direction that it takes; and how often in as many random mazes."""
+    env = Proposing(gridmaze.GridMaze(), run, gridmaze, batch=episodes, refit_every=episodes)
+    rng = np.random.default_rng(0)
+    won = [walked(env, rng, {}) for _ in range(rounds * episodes)]
+    mazes = gridmaze.random_configurations(rng, episodes * 3)
+    return {
+        "success": np.reshape(won, (rounds, episodes)).mean(1).round(2).tolist(),
+        "told": [round(float(made.success.mean()), 2) for made in env.proposals],
+        "path": [round(float(gridmaze.path_lengths(made.configurations).mean()), 1) for made in env.proposals],
+        "solvable": [round(made.solvable, 2) for made in env.proposals],
+        "random mazes": round(float(np.mean([walked(env.env, rng, {"configuration": maze}) for maze in mazes])), 2),
+    }
+
+
+def walked(env: Any, rng: np.random.Generator, options: dict[str, Any]) -> bool:
+    """Whether an episode succeeds."""
+    env.reset(options=options)
+    for step in range(LIMIT):
+        if step % 10 == 0:
+            action = rng.uniform(-FARTHEST, FARTHEST, 2)
+        *_, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            break
+    return info["success"]
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> Path:
     """A few mazes of each kind with a shortest way in each, and beside them how often the policy succeeds in all."""
-    kinds = [row for row in rows if row.get("candidates", 4) == 4]
+    kinds = [row for row in rows if "mazes" in row and row.get("candidates", 4) == 4]
     with page(1.25 * SHOWN + 3.0, 1.5 * len(kinds)) as figure:
         axes = figure.subplots(len(kinds), SHOWN + 1, squeeze=False, width_ratios=[1] * SHOWN + [2])
         for row, (*panels, last) in zip(kinds, axes, strict=True):
