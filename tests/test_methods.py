@@ -31,7 +31,8 @@ METHODS = {
     for name, kind in OURS.items()
     if kind.role in ("policy", "imitation", "value", "baseline") and name not in ON_POLICY + ONLINE
 }
-VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs]
+VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs and kind.role != "simulation"]
+"""A simulation's rewards are outcomes from 0 to 1, and its actions configurations: it has tests of its own."""
 NEEDLESS = [name for name, kind in METHODS.items() if not kind.needs]
 NEEDS = [(name, need) for name, kind in METHODS.items() for need in kind.needs]
 
@@ -204,7 +205,7 @@ CALLED = {
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
 CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
-CAN |= {"synthesizer": {Synthesizer}, "reward": set()}
+CAN |= {"synthesizer": {Synthesizer}, "reward": set(), "simulation": set()}
 
 
 @pytest.mark.parametrize("name", OURS)

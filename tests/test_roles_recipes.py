@@ -34,3 +34,17 @@ def test_plans_stay_where_an_episode_ended_and_the_reward_s_windows_as_well():
         view, spec = algorithm.prepare(data)
         seen = spec.denormalise("observations", view.take(np.array([15]))["observations"])
         np.testing.assert_allclose(seen[0, :, 1], [15, *[19] * (algorithm.horizon - 1)], atol=1e-4)
+
+
+def test_a_short_sighted_policy_goes_straight_and_is_held_up_by_walls(monkeypatch, tmp_path):
+    recipe = importlib.import_module("simulation")
+    monkeypatch.setattr(recipe, "ASTRAY", 0.0)
+    open_way, pocket = np.zeros((2, 7, 7), np.uint8)
+    open_way[0, 0], open_way[6, 5] = 2, 3
+    pocket[3, 1], pocket[3, 5], pocket[2:5, 3] = 2, 3, 1
+    mazes = np.stack([open_way, pocket])
+    assert recipe.played(mazes, np.random.default_rng(0)).tolist() == [1, 0]
+    found = recipe.judged(mazes, 0.25)
+    assert (found["success"], found["off"], found["path"]) == (0.5, 0.5, 9.5)
+    rows = [{"mazes": "random"} | found, {"mazes": "edge", "candidates": 4, "probabilities": [0.5, 0.5]} | found]
+    assert recipe.draw(rows, tmp_path / "mazes.png").stat().st_size > 10_000

@@ -47,6 +47,7 @@ PLANAR: dict[str, tuple[str, str, dict[str, Any]]] = {
     "multigoal": ("multigoal", "MultiGoal", {}),
     "speed": ("speed", "Speed", {}),
     "meeting": ("meeting", "Meeting", {}),
+    "gridmaze": ("gridmaze", "GridMaze", {}),
     **{name: ("particles", "make_particles", {"name": name}) for name in particles.NAMES},
     **{name: ("mamujoco", "make_mamujoco", {"name": name}) for name in mamujoco.BODIES},
 }
@@ -79,8 +80,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             agent is); "fork", a point that goes round an obstacle, "fork-images", a picture of it, or "fork-looks", one
             that looks different in each episode; "compass", a point and eight goals, each a task, in turn;
             "multigoal", a point and four goals that are all as good; "speed", a point that is paid and charged for its
-            speed; "meeting", two agents that must go to one place; "mpe-spread",
-            "mpe-tag" or "mpe-world" with MPE's teams;
+            speed; "meeting", two agents that must go to one place; "gridmaze", a maze whose layout is another in each
+            episode; "mpe-spread", "mpe-tag" or "mpe-world" with MPE's teams;
             "mamujoco-halfcheetah", whose legs are two agents;
             "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that
             gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your

@@ -1,6 +1,7 @@
-"""What else a diffusion model can be in reinforcement learning: a value, a reward."""
+"""What else a diffusion model can be in reinforcement learning: a value, a reward, a maker of tasks."""
 
 from reverie.roles.dvf import DVF
 from reverie.roles.relative_reward import RelativeReward
+from reverie.roles.simulation import GenerativeSimulation
 
-__all__ = ["DVF", "RelativeReward"]
+__all__ = ["DVF", "GenerativeSimulation", "RelativeReward"]
