@@ -207,9 +207,9 @@ def test_nfe_are_what_was_asked_and_each_is_useful(solver, nfe):
     right = run(-1.0)
     jax.effects_barrier()
     assert len(seen) == nfe
-    from reverie.diffusion.sampling import _rows
+    from reverie.diffusion.sampling import table
 
-    rows = _rows(process, SOLVERS[solver], nfe, None, None)
+    rows = table(process, SOLVERS[solver], nfe, None, None)
     for t in {float(t) for t in rows.level.t}:
         assert np.abs(run(t) - right).max() > 1e-7, t
 

@@ -36,7 +36,8 @@ def way(name) -> tuple:
     return tuple(getattr(getattr(OURS[name], each, None), "__qualname__", "") for each in DEFINED)
 
 
-WAYS = sorted({way(name): name for name in reversed(VECTORS)}.values())
+DOING = [name for name in VECTORS if hasattr(OURS[name], "act") or hasattr(OURS[name], "chunks")]
+WAYS = sorted({way(name): name for name in reversed(DOING)}.values())
 """The first method of each way to act or to make data."""
 
 
