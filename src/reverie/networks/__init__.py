@@ -11,7 +11,7 @@ from .embeddings import Fourier, Sinusoidal, TimeMLP, sinusoidal
 from .encoders import Encoding, ImageEncoder, ObservationEncoder, TokenEncoder
 from .image_unet import ImageUNet
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
-from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, ResidualMLP, apply_ensemble, ensemble
+from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, NoisyValue, ResidualMLP, apply_ensemble, ensemble
 from .prompted import PromptTransformer
 from .recurrent import LSTM
 from .tokens import TokenTransformer
@@ -37,6 +37,7 @@ __all__ = [
     "LayerNorm",
     "LayerNormResNet",
     "Linear",
+    "NoisyValue",
     "ObservationEncoder",
     "PromptTransformer",
     "ResidualMLP",

@@ -97,6 +97,21 @@ class DenoisingMLP(eqx.Module):
         return self.mlp(concatenate(x, self.time(t), flatten_condition(cond)))
 
 
+class NoisyValue(eqx.Module):
+    """A number of a noisy vector, beside the time's embedding: x `[..., D]`, t a scalar or `[...]` -> `[...]`."""
+
+    time: TimeMLP
+    mlp: MLP
+
+    def __init__(self, key: Key, x_dim: int, *, hidden: tuple[int, ...], time_dim: int = 16):
+        draw = Draw.of(key)
+        self.time = TimeMLP(draw, Sinusoidal(time_dim), 2 * time_dim, time_dim)
+        self.mlp = MLP(draw, x_dim + time_dim, 1, hidden=hidden)
+
+    def __call__(self, x: Array, t: Array) -> Array:
+        return self.mlp(concatenate(x, self.time(t)))[..., 0]
+
+
 class ResNetBlock(eqx.Module):
     """x + Linear(Mish(Linear(norm(dropout(x))))), wider by `expansion` inside."""
 

@@ -22,8 +22,7 @@ from reverie.diffusion.process import expand
 from reverie.diffusion.solvers import transition
 from reverie.errors import RunError
 from reverie.learning import Optimised
-from reverie.networks import MLP, Sinusoidal, TemporalUNet, TimeMLP
-from reverie.networks.layers import Draw, concatenate
+from reverie.networks import NoisyValue, TemporalUNet
 from reverie.planning.windows import UNetWindows, WindowDiffusion
 from reverie.protocols import Feedback
 from reverie.settings import Acting, Count, LearningRate, NonNegative
@@ -34,20 +33,13 @@ ALIKE = ("parts", "horizon", "stride", "diffusion_steps", "width", "multipliers"
 
 
 class WindowReward(eqx.Module):
-    """A reward of a noisy window: all of it beside the time's embedding, through an MLP: `[..., H, D] -> [...]`."""
+    """A reward of a noisy window, through an MLP of all of it: `[..., H, D] -> [...]`."""
 
     # The paper's network is half a U-Net, whose second derivatives a CPU compiles for minutes.
-    time: TimeMLP
-    mlp: MLP
-
-    def __init__(self, key, size: int, *, hidden: tuple[int, ...], time_dim: int = 16):
-        draw = Draw.of(key)
-        self.time = TimeMLP(draw, Sinusoidal(time_dim), 2 * time_dim, time_dim)
-        self.mlp = MLP(draw, size + time_dim, 1, hidden=hidden)
+    net: NoisyValue
 
     def __call__(self, x, t):
-        flat = x.reshape(*x.shape[:-2], -1)
-        return self.mlp(concatenate(flat, self.time(t)))[..., 0]
+        return self.net(x.reshape(*x.shape[:-2], -1), t)
 
 
 class State(eqx.Module):
@@ -101,7 +93,7 @@ class RelativeReward(UNetWindows):
 
     def reward_network(self, key, spec: Spec) -> Any:
         """What is trained: `net(x, time feature)`, `[..., H, D] -> [...]`."""
-        return WindowReward(key, self.horizon * self.blocks(spec).size, hidden=self.hidden)
+        return WindowReward(NoisyValue(key, self.horizon * self.blocks(spec).size, hidden=self.hidden))
 
     def init(self, key, spec: Spec) -> State:
         keys = jax.random.split(key, 3)

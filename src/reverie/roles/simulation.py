@@ -21,9 +21,7 @@ from reverie.data import Dataset, MinMax, Normaliser, Spec, Transitions
 from reverie.diffusion import Process, energy, sample, vp_cosine
 from reverie.errors import DataError, ReverieError
 from reverie.learning import Optimised, optimiser
-from reverie.networks import MLP, ResidualMLP, TimeMLP
-from reverie.networks.embeddings import Sinusoidal
-from reverie.networks.layers import Draw, concatenate
+from reverie.networks import NoisyValue, ResidualMLP
 from reverie.settings import Acting, Count, NonNegative
 
 PASSES = 50
@@ -88,21 +86,6 @@ def check_probabilities(success: np.ndarray) -> None:
         raise DataError(f"An outcome is {success[wrong][0]:g}; give 1 for success, 0 for none, or a probability.")
 
 
-class Success(eqx.Module):
-    """The logit of success in a noisy configuration: x `[..., D]`, t a scalar or `[...]` -> `[...]`."""
-
-    time: TimeMLP
-    mlp: MLP
-
-    def __init__(self, key, size: int, *, hidden: tuple[int, ...], time_dim: int = 16):
-        draw = Draw.of(key)
-        self.time = TimeMLP(draw, Sinusoidal(time_dim), 2 * time_dim, time_dim)
-        self.mlp = MLP(draw, size + time_dim, 1, hidden=hidden)
-
-    def __call__(self, x, t):
-        return self.mlp(concatenate(x, self.time(t)))[..., 0]
-
-
 class State(eqx.Module):
     denoiser: Optimised
     ema: ResidualMLP
@@ -157,7 +140,7 @@ class GenerativeSimulation(EMA, Sampling, Adam):
     def init(self, key, spec: Spec) -> State:
         keys, size = jax.random.split(key), spec.action_dim
         net = ResidualMLP(keys[0], size, width=self.width, blocks=self.blocks)
-        success = Success(keys[1], size, hidden=self.hidden)
+        success = NoisyValue(keys[1], size, hidden=self.hidden)
         create = partial(Optimised.create, by=self.optimiser)
         return State(create(net), net, create(success), jnp.zeros((), jnp.int32))
 
