@@ -26,6 +26,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie export FOLDER --out FILE.safetensors
                                             one small file, which eval, two-sample and generate take for a FOLDER
   reverie plot FOLDER                       learning curves of a run
+  reverie compare FOLDER FOLDER ...         settings that differ, scores, metrics; --out FILE.html with curves
   reverie data list                         the sources, and the sets that are generated here
   reverie data info SOURCE
   reverie data make NAME --out TARGET [--steps N] [--seed S]
@@ -96,6 +97,7 @@ VERBS: dict[str, Verb] = {
     "generate": _verb("cli.acting", "generate"),
     "export": _verb("cli.acting", "export"),
     "plot": _verb("cli.training", "plot"),
+    "compare": _verb("cli.training", "compare"),
     "data": _data,
     "demo": _verb("cli", "demo"),
 }

@@ -1,4 +1,4 @@
-"""The verbs that train: train, online, plot."""
+"""The verbs that train, and show how it went: train, online, plot, compare."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import tyro
 
 import reverie
 from reverie import catalogue
-from reverie.cli.show import draw
+from reverie.cli.show import draw, show, table
 from reverie.errors import ReverieError
 from reverie.evaluation import Evaluate
 from reverie.training import Synthesis
@@ -208,3 +208,32 @@ def plot(run: tyro.conf.Positional[Path]) -> None:
         run: the run's folder.
     """
     print(draw(reverie.load(run)))
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]], metrics: tuple[str, ...] = (), out: Path | None = None
+) -> None:
+    """Put runs beside each other: the settings in which they differ, their scores, their metrics at the end.
+
+    Args:
+        runs: folders of two runs or more, which may still be training; the others are compared with the first.
+        metrics: to show; those that two of them or more have, unless given.
+        out: FILE.html, a page with the learning curves too, or a picture of these alone, FILE.png, .pdf or .svg.
+    """
+    from reverie.evaluation import comparing
+    from reverie.evaluation.plots import save
+
+    found = comparing.compare(runs)
+    tables = comparing.settings_table(found), comparing.scores_table(found), comparing.metrics_table(found, metrics)
+    for head, rows in tables:
+        if rows:
+            show(table(head, rows))
+    if out is None:
+        return
+    figure = comparing.draw(found, metrics)
+    if out.suffix == ".html":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(comparing.page(found, figure, metrics))
+    else:
+        save(figure, out)
+    print(f"{'page' if out.suffix == '.html' else 'picture'}: {out}")
