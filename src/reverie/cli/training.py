@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +15,8 @@ from reverie.errors import ReverieError
 from reverie.evaluation import Evaluate
 from reverie.training import Synthesis
 from reverie.training.settings import settings_of
+
+Tool = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class TrainOptions:
     """Devices that share each batch."""
     host_data: bool = False
     """Keep the data in the host's memory, where the device lacks the room."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard too."""
+    loggers: tuple[Tool, ...] = ()
+    """Where else the metrics go; each needs its extra, and has its own environment variables."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
 
 
-PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "tensorboard", "resume")
+PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "loggers", "resume")
 """Options that `fit` takes as they are."""
 
 
@@ -151,6 +153,8 @@ class OnlineOptions:
     """Source of a data set beside the replay, from which --data-share of each batch is drawn."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
+    loggers: tuple[Tool, ...] = ()
+    """Where else the metrics go; each needs its extra, and has its own environment variables."""
     synthesizer: str | None = None
     """Fill a part of each batch by this method, trained on the replay now and then: synther."""
 
@@ -189,6 +193,7 @@ def online(arguments: Sequence[str]) -> None:
         synthesizer=made_by if options.synthesizer else None,
         synthesis=synthesis,
         callbacks=evaluation.callbacks(options.env),
+        loggers=options.loggers,
         **vars(collecting),
     )
     print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -71,7 +71,7 @@ def compare(paths: Sequence[str | Path]) -> Compared:
     folders = [Path(path).expanduser().resolve() for path in paths]
     if len(set(folders)) < 2 or len(set(folders)) < len(folders):
         raise ReverieError(f"{', '.join(map(str, paths)) or 'No run'}: give the folders of two different runs or more.")
-    configs = [dict(_flat(folder.read_config(path))) for path in folders]
+    configs = [dict(folder.flat(folder.read_config(path))) for path in folders]
     tables = [Table(path / folder.METRICS).as_columns() for path in folders]
     for path, table in zip(folders, tables, strict=True):
         if not table:
@@ -88,14 +88,6 @@ def called(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
-
-
-def _flat(config: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield before + name, value
 
 
 # Tables, as rows of text below a head.
