@@ -131,16 +131,17 @@ class MLflow:
 
         self.entities = mlflow.entities
         place.mkdir(parents=True, exist_ok=True)
-        self.client = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place.resolve() / 'mlflow.db'}")
-        file = place / "id"
-        if not file.exists():
+        file = f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        self.client = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or file)
+        known = place / "id"
+        if not known.exists():
             title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             found = self.client.get_experiment_by_name(title)
             experiment = found.experiment_id if found else self.client.create_experiment(title)
-            file.write_text(self.client.create_run(experiment, run_name=place.parents[1].name).info.run_id)
+            known.write_text(self.client.create_run(experiment, run_name=place.parents[1].name).info.run_id)
             for name, value in flat(config):
-                self.client.log_param(file.read_text(), name, str(value)[:500])
-        self.run = file.read_text()
+                self.client.log_param(known.read_text(), name, str(value)[:500])
+        self.run = known.read_text()
         self.client.update_run(self.run, status="RUNNING")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
