@@ -25,6 +25,7 @@ reverie: diffusion and flow models in reinforcement learning
   reverie fidelity SOURCE --real SOURCE     how true synthetic data is; with --env NAME to the simulator too
   reverie export FOLDER --out FILE.safetensors
                                             one small file, which eval, two-sample and generate take for a FOLDER
+  reverie card FOLDER --out FOLDER          a folder to be shared: that file, and what it is: data, command, scores
   reverie plot FOLDER                       learning curves of a run
   reverie compare FOLDER FOLDER ...         settings that differ, scores, metrics; --out FILE.html with curves
   reverie data list                         the sources, and the sets that are generated here
@@ -96,6 +97,7 @@ VERBS: dict[str, Verb] = {
     "fidelity": _verb("cli.acting", "fidelity"),
     "generate": _verb("cli.acting", "generate"),
     "export": _verb("cli.acting", "export"),
+    "card": _verb("cli.acting", "card"),
     "plot": _verb("cli.training", "plot"),
     "compare": _verb("cli.training", "compare"),
     "data": _data,

@@ -1,4 +1,4 @@
-"""The verbs that use a trained run: eval, two-sample, generate, export; and fidelity, of what was generated."""
+"""The verbs that use a trained run: eval, two-sample, generate, export, card; and fidelity, of what was generated."""
 
 from pathlib import Path
 from typing import Annotated
@@ -157,3 +157,27 @@ def export(
     changed = reverie.load(run).acting(**dict(map(assignment, acting)))
     changed.export(out, seed, half, **dict(map(assignment, about)))
     print(f"{changed.name}, {out.stat().st_size / 1000:,.0f} kB in {out}")
+
+
+def card(
+    run: tyro.conf.Positional[Path],
+    out: Path,
+    seed: int | None = None,
+    licence: str | None = None,
+    half: bool = False,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Write a folder to be shared: the run as one file, and a card with its method, data, command and scores.
+
+    Args:
+        run: the run's folder, with the evaluations that are to be on the card.
+        out: the folder, which is made.
+        seed: which of the run's seeds; the first if not given.
+        licence: of the weights, as hubs name it: apache-2.0.
+        half: store numbers of half precision (float16), which takes half the room.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE; evaluations of that way count.
+    """
+    from reverie.evaluation import cards
+
+    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    print(f"{changed.name}: {cards.write(changed, out, seed, licence, half)}")

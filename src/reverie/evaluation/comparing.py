@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABSENT = "–"
-LEFT_OUT = {"data.fingerprint", "initial.path", "versions.jax"}
+LEFT_OUT = {"data.fingerprint", "initial.path", "versions.jax", "training.loggers", "training.tensorboard"}
 """Settings that say nothing to a reader, or say it again."""
 
 
