@@ -18,6 +18,8 @@ reverie: diffusion and flow models in reinforcement learning
                                             ALGORITHM may be one of your own, package.module:Class
   reverie train --resume FOLDER             go on with a run that was stopped
   reverie online sac --env NAME --steps N   learn in an environment; --synthesizer synther fills half of each batch
+  reverie sweep METHOD ... --data SOURCE --steps N --env NAME --over FIELD=VALUE,VALUE ...
+                                            many trainings, a grid or a search, on Ray too; a killed one goes on
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
   reverie two-sample FOLDER --data SOURCE   how well a classifier distinguishes its actions from the data's
   reverie check FOLDER --data SOURCE        what may be wrong with the data or the training, and what would help
@@ -91,6 +93,7 @@ VERBS: dict[str, Verb] = {
     "list": _verb("cli", "list_algorithms"),
     "train": _with_algorithm("train"),
     "online": _with_algorithm("online"),
+    "sweep": lambda arguments, name: import_module("reverie.cli.sweeping").sweep(arguments),
     "eval": _verb("cli.acting", "evaluate"),
     "two-sample": _verb("cli.acting", "two_sample"),
     "check": _verb("cli.acting", "check"),
