@@ -168,7 +168,7 @@ SMALL = PolyGRAD(
 @pytest.fixture(scope="module")
 def trained(optimised):
     with optimised():
-        return reverie.fit(SMALL, walks(), steps=600, progress=False)
+        return reverie.fit(SMALL, walks(), steps=400, progress=False)
 
 
 def test_what_is_imagined_is_what_would_happen(trained):

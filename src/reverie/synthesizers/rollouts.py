@@ -111,6 +111,22 @@ class ModelRollouts(Episodic, LearnedOutcomes):
 
         return rollout(step, (first, jnp.ones(self.starts, bool), jnp.zeros(self.starts)), key, self.horizon)
 
+    # As an environment (`roles.learned_env`).
+
+    def world(self, state: State, spec: Spec) -> Ready:
+        return self.ready(state, spec)
+
+    def begin(self, world: Ready, spec: Spec, observations, key):
+        return observations, jnp.zeros(len(observations))
+
+    def follow(self, world: Ready, spec: Spec, carry, actions, key):
+        observations, accumulated = carry
+        row, means = world.models.follow(
+            spec, observations, spec.normalise("actions", actions), jax.random.split(key, 3)
+        )
+        row, kept, accumulated = self.judge(row, self.uncertainty(means), accumulated, world)
+        return (row["next_observations"], accumulated), row | {"valid": kept}
+
     def judge(self, row: dict[str, jax.Array], uncertainty, accumulated, ready: Ready):
         """What becomes of a step of such uncertainty `[n]`: the row as it is told, whether it is kept `[n]`, and the
         uncertainty of the rollout so far, with this step `[n]`."""
