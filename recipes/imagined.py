@@ -13,6 +13,7 @@ nothing. The runs are kept in OUT; writes OUT.json, where what is there is not m
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--env", default="Pendulum-v1", help="linear, Pendulum-v1, or a locomotion task of MuJoCo")
     parser.add_argument("--horizon", type=int, default=10, help="states of a trajectory")
     parser.add_argument("--steps", type=int, default=10_000, help="of the data")
-    parser.add_argument("--updates", type=int, default=3000, help="of each model")
+    parser.add_argument("--updates", type=int, default=5000, help="of each model")
     parser.add_argument("--returns", type=int, default=0, help="steps of each agent that learns in the task")
     parser.add_argument("--out", type=Path, default=Path("runs/imagined"))
     options = parser.parse_args(arguments)
@@ -82,7 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     runs = {}
     for algorithm in methods(options.horizon):
         clock, out = time.perf_counter(), options.out / options.env / f"{algorithm.name}-{options.horizon}"
-        runs[algorithm.name] = reverie.fit(algorithm, data, steps=options.updates, out=out, resume=True)
+        falling = replace(algorithm, decay_updates=options.updates)
+        runs[algorithm.name] = reverie.fit(falling, data, steps=options.updates, out=out, resume=True)
         print(f"{algorithm.name}: {time.perf_counter() - clock:.0f} s")
     policy = policy_of(runs["polygrad"])
     for name, run in runs.items():
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
 def methods(horizon: int) -> list[Any]:
     """A model of each kind, small, and for trajectories of so many states."""
     return [
-        PolyGRAD(horizon=horizon, diffusion_steps=16, width=128, blocks=3, batch_size=128, strength=0.03,
+        PolyGRAD(horizon=horizon, diffusion_steps=16, width=192, blocks=3, batch_size=128, strength=0.03,
                  strength_rate=0.01, **POLICY),
         MBPO(horizon=horizon - 1, members=5, elites=3, hidden=(64, 64, 64), policy_hidden=(64, 64), batch_size=128),
         LatentDynamics(horizon=horizon - 1, steps_in_a_row=max(16, horizon), width=64, latent_size=8,

@@ -28,9 +28,8 @@ def data(n=2000) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trained(optimised):
-    with optimised():
-        return reverie.fit(SMALL, data(), steps=200, progress=False)
+def trained():
+    return reverie.fit(SMALL, data(), steps=200, progress=False)
 
 
 def test_its_actor_finds_in_its_latents_what_pays(trained):

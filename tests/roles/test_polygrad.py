@@ -166,9 +166,8 @@ SMALL = PolyGRAD(
 
 
 @pytest.fixture(scope="module")
-def trained(optimised):
-    with optimised():
-        return reverie.fit(SMALL, walks(), steps=400, progress=False)
+def trained():
+    return reverie.fit(SMALL, walks(), steps=400, progress=False)
 
 
 def test_what_is_imagined_is_what_would_happen(trained):
