@@ -35,7 +35,7 @@ from reverie.synthesizers import MBPO
 
 POLICY: dict[str, Any] = {
     "hidden": (64, 64), "critic_hidden": (64, 64), "imagined": 64, "learning_rate": 1e-3, "actor_learning_rate": 1e-3,
-    "critic_learning_rate": 1e-3, "policy_gradient_clip": 1.0, "policy_change": 0.03, "entropy_weight": 0.01,
+    "critic_learning_rate": 1e-3, "policy_gradient_clip": 1.0, "policy_change": 0.03, "entropy_weight": 1e-3,
     "tau": 0.02, "initial_std": 0.6,
 }  # fmt: skip
 NAMES = {"polygrad": "PolyGRAD, whole", "mbpo": "ensemble (MBPO)", "latent-dynamics": "latent (Dreamer's way)"}

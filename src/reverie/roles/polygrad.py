@@ -27,8 +27,8 @@ from reverie.networks.layers import concatenate
 from reverie.rl import Imagined, ImaginedActorCritic, Normal, NormalActor, drawn_rows
 from reverie.settings import Acting, Count, Fraction, NonNegative, Positive
 
-STRONGEST = 1.0
-"""The largest strength of the policy's gradient."""
+STRONGEST = 100.0
+"""The largest strength of the policy's gradient. What is beyond the policy's variance changes nothing."""
 
 
 class Model(eqx.Module):
