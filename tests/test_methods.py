@@ -85,6 +85,9 @@ TINY = {
     "draws": 2,
     "future_nfe": 2,
     "imagined": 4,
+    "steps_in_a_row": 4,
+    "latent_size": 2,
+    "model_hidden": (8,),
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
