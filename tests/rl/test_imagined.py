@@ -58,28 +58,31 @@ def test_what_comes_after_an_end_is_not_learned_from():
     assert not all(np.array_equal(*leaves) for leaves in zip(first, other, strict=True))
 
 
-def paid(n: int = 256) -> Imagined:
-    """Actions that are paid for being large."""
-    actions = jax.random.normal(jax.random.key(1), (3, n, 1))
-    return Imagined(jnp.zeros((4, n, 1)), actions, actions[..., 0], jnp.zeros((3, n)))
+def test_the_actor_s_step_changes_the_log_probabilities_as_much_as_is_wanted_or_is_whole():
+    algorithm = Still(**SMALL, actor_learning_rate=0.1, policy_change=0.01)
+    actor = algorithm.init(jax.random.key(0), SPEC).actor
+    seen, actions = jnp.zeros((3, 64, 1)), jax.random.normal(jax.random.key(1), (3, 64, 1))
+    weight = jnp.full((3, 64), 1 / 192)
 
+    def log_probs(params):
+        return algorithm.policy(params, seen).log_prob(actions)
 
-@pytest.mark.parametrize("rate", [0.1, 1e-5])
-def test_the_actor_s_step_changes_the_log_probabilities_as_much_as_is_wanted_or_is_whole(rate):
-    algorithm = Still(**SMALL, actor_learning_rate=rate, policy_change=0.01, discount=0.0)
-    state = algorithm.init(jax.random.key(0), SPEC)
-    after, metrics = jax.jit(algorithm.learn_policy)(state, paid())
-    seen, actions = paid().seen[:-1], paid().actions
-    before, now = (algorithm.policy(each.actor.params, seen) for each in (state, after))
-    change = float(jnp.abs(now.log_prob(actions) - before.log_prob(actions)).mean())
-    assert metrics["policy_change"] == pytest.approx(change, rel=1e-3, abs=1e-5)
-    assert (now.mean > before.mean).all()
-    if rate == 0.1:
+    @jax.jit
+    def paced(pace, scale):
+        """By the gradient that makes large actions likelier, or by none."""
+        gradient = jax.grad(lambda params: -(actions[..., 0] * log_probs(params)).mean())(actor.params)
+        gradient = jax.tree.map(lambda leaf: scale * leaf, gradient)
+        after, pace, change = algorithm.paced(actor, gradient, pace, seen, actions, weight)
+        return pace, change, jnp.abs(log_probs(after.params) - log_probs(actor.params)).mean()
+
+    for begun in (1.0, 0.001):
+        pace, change, found = paced(begun, 1.0)
+        assert change == pytest.approx(float(found), rel=1e-3)
         assert 0.008 <= change <= 0.012
-        assert metrics["pace"] < 0.5
-    else:
-        assert metrics["pace"] == 1
-        assert change < 0.008
+        assert 0.001 < pace < 0.5
+    pace, change, _ = paced(0.5, 0.0)
+    assert pace == 1
+    assert change < 1e-6
 
 
 def test_the_actor_is_led_by_what_pays_and_its_spread_has_a_floor():

@@ -10,7 +10,7 @@ from reverie.data import Dataset
 from reverie.roles import LatentDynamics
 
 SMALL = LatentDynamics(
-    horizon=4, steps_in_a_row=4, width=16, latent_size=2, model_hidden=(), hidden=(16,), critic_hidden=(16,),
+    horizon=4, steps_in_a_row=4, width=16, latent_size=2, model_hidden=(), hidden=(16,), critic_hidden=(),
     batch_size=16, imagined=32, learning_rate=3e-3, actor_learning_rate=2e-3, policy_gradient_clip=1.0,
     policy_change=0.05, initial_std=0.5, discount=0.5,
 )  # fmt: skip

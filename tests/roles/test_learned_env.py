@@ -73,13 +73,13 @@ def data() -> Dataset:
 
 
 LATENT = LatentDynamics(
-    horizon=3, steps_in_a_row=4, width=8, latent_size=2, model_hidden=(8,), hidden=(8,), critic_hidden=(8,),
+    horizon=3, steps_in_a_row=4, width=8, latent_size=2, model_hidden=(), hidden=(), critic_hidden=(),
     batch_size=4, imagined=4,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "algorithm", [MBPO(members=2, elites=1, hidden=(8,), policy_hidden=(8,), horizon=3, batch_size=8), LATENT]
+    "algorithm", [MBPO(members=2, elites=1, hidden=(), policy_hidden=(), horizon=3, batch_size=8), LATENT]
 )
 def test_a_model_passes_gymnasium_s_checks(algorithm):
     _, spec = algorithm.prepare(data())

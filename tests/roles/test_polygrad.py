@@ -59,17 +59,11 @@ EXACT = Exact(horizon=H, diffusion_steps=32, strength=0.015, strength_rate=0.3)
 STARTS = jax.random.normal(jax.random.key(5), (512, 2))
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def imagined(algorithm, log_strength, rounds: int):
-    """After so many rounds in which lambda is tuned."""
-
-    def once(log_strength, key):
-        found, model, told = algorithm.imagine(Model(None, None, log_strength), ACTOR, STARTS, key)
-        return model.log_strength, (found, told)
-
-    keys = jax.random.split(jax.random.key(0), rounds)
-    log_strength, _ = jax.lax.scan(lambda x, key: (once(x, key)[0], None), log_strength, keys)
-    return once(log_strength, jax.random.key(1))[1]
+@partial(jax.jit, static_argnums=0)
+def imagined(algorithm, log_strength, key):
+    """Trajectories, their metrics, and lambda after them."""
+    found, model, told = algorithm.imagine(Model(None, None, log_strength), ACTOR, STARTS, jax.random.key(key))
+    return found, told, model.log_strength
 
 
 def regressed(found) -> tuple[np.ndarray, float]:
@@ -80,7 +74,9 @@ def regressed(found) -> tuple[np.ndarray, float]:
 
 
 def test_actions_become_the_policy_s_and_states_theirs():
-    found, told = imagined(EXACT, jnp.log(EXACT.strength), 30)
+    log_strength = jnp.log(EXACT.strength)
+    for key in range(20):
+        found, told, log_strength = imagined(EXACT, log_strength, key)
     gain, std = regressed(found)
     np.testing.assert_allclose(gain, GAIN, atol=0.08)
     assert std == pytest.approx(STD, rel=0.05)
@@ -109,7 +105,7 @@ class Strict(Exact):
 
 def test_trajectories_begin_exactly_in_their_starts_at_every_level():
     algorithm = Strict(horizon=H, diffusion_steps=32, strength=0.01)
-    found, _ = imagined(algorithm, jnp.log(0.01), 0)
+    found, *_ = imagined(algorithm, jnp.log(0.01), 0)
     np.testing.assert_array_equal(found.seen[0], STARTS)
     assert jnp.isfinite(found.seen).all()
     away = (found.actions[0] - STARTS @ GAIN.T) / STD
@@ -127,9 +123,9 @@ def test_an_action_s_move_by_hand():
 
 
 def test_all_actions_are_within_three_standard_deviations_of_the_policy_at_their_states():
-    found, _ = imagined(replace(EXACT, farthest=1.0), jnp.log(1e-4), 0)
+    found, *_ = imagined(EXACT, jnp.log(1e-4), 0)
     away = (found.actions - found.seen[:-1] @ GAIN.T) / STD
-    assert 0.99 < jnp.abs(away).max() <= 1 + 1e-4
+    assert 2.99 < jnp.abs(away).max() <= 3 + 1e-4
 
 
 def test_lambda_grows_where_the_actions_spread_too_far():
@@ -170,7 +166,7 @@ def walks(n=3000, seed=0) -> Dataset:
 
 
 SMALL = PolyGRAD(
-    horizon=4, diffusion_steps=12, width=48, blocks=2, hidden=(16,), critic_hidden=(16,), batch_size=64, imagined=32,
+    horizon=4, diffusion_steps=12, width=48, blocks=2, hidden=(16,), critic_hidden=(), batch_size=64, imagined=32,
     learning_rate=3e-3, actor_learning_rate=1e-3, policy_gradient_clip=1.0, strength=0.03, strength_rate=0.03,
     initial_std=0.5,
 )  # fmt: skip
@@ -178,7 +174,7 @@ SMALL = PolyGRAD(
 
 @pytest.fixture(scope="module")
 def trained():
-    return reverie.fit(SMALL, walks(), steps=400, progress=False)
+    return reverie.fit(SMALL, walks(), steps=300, progress=False)
 
 
 def test_what_is_imagined_is_what_would_happen(trained):
@@ -193,17 +189,19 @@ def test_what_is_imagined_is_what_would_happen(trained):
     assert 0.8 < trained.metrics()["action_std"][-1] < 1.25
     ended = made.terminals
     assert ended.any()
-    assert expected[ended].mean() > 0.9
+    assert expected[ended].mean() > 0.8
     assert not (made.timeouts & made.terminals).any()
 
 
-def test_its_policy_goes_where_it_is_paid(trained):
-    policy = trained.policy()
-    action, _ = policy.act(np.zeros(1, np.float32), policy.reset())
-    assert action.shape == (1,)
-    again = imagine(trained, np.zeros((4, 1)), key=3)
-    assert again.action_bounds[1] == 1
-    assert trained.metrics()["pace"].max() <= 1
+def test_it_acts_by_its_policy_s_mean_and_explores_by_samples(trained):
+    algorithm, spec, state = trained.algorithm, trained.spec, trained.state()
+    seen = jnp.zeros((500, 1))
+    policy = algorithm.policy(state.actor.params, spec.normalise("observations", seen))
+    acted, explored = (
+        each.act(state, spec, seen, (), {}, jax.random.key(0))[0] for each in (algorithm, algorithm.exploring)
+    )
+    np.testing.assert_allclose(acted, policy.mean, atol=1e-6)  # the bounds are -1 and 1
+    assert explored.std() > 0.5 * policy.std.mean()
 
 
 def test_episodes_shorter_than_a_window_are_refused():
