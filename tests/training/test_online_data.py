@@ -167,3 +167,15 @@ def test_q_chunking_goes_on_online():
     offline = reverie.fit(kind, data, steps=2, progress=False)
     run = fit_online(kind, Still, steps=30, initial=offline, data=data, **SETTINGS)
     assert np.isfinite(run.metrics()["flow_loss"]).all() and run.step == 30
+
+
+def test_a_model_of_windows_learns_online_beside_data():
+    kind = PolyGRAD(
+        horizon=3, diffusion_steps=2, width=8, blocks=1, hidden=(), critic_hidden=(), batch_size=8, imagined=4
+    )
+    data = Dataset.from_arrays(
+        np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50), np.zeros(50), timeouts=np.arange(50) % 5 == 4
+    )
+    run = fit_online(kind, Still, steps=30, data=data, **SETTINGS)
+    assert np.isfinite(run.metrics()["diffusion_loss"]).all()
+    assert run.step == 30
