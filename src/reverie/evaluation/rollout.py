@@ -89,7 +89,10 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
-        films = _filmed(envs, min(filmed, episodes)) if video is not None else []
+        if video is not None:
+            from reverie.evaluation.video import film, write_films
+
+            films = film(envs, min(filmed, episodes))
         number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
         policy: Policy = RunPolicy(run, seed, own_tasks(run, envs[0], episodes)) if trained else run
@@ -113,18 +116,8 @@ def evaluate(
     if path is not None:
         scores.save(Path(path) / FILE)
     if video is not None:
-        from reverie.evaluation.video import write_films
-
         write_films(films, scores.returns[0, : len(films)].tolist(), video, name)
     return scores
-
-
-def _filmed(envs: list, count: int) -> list:
-    """The first ones, which from now on keep pictures."""
-    from reverie.evaluation.video import Filmed
-
-    envs[:count] = [Filmed(env) for env in envs[:count]]
-    return envs[:count]
 
 
 def budget_of(run: Any, budget: float | None, shape: tuple[int, int]) -> np.ndarray | None:

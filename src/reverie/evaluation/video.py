@@ -66,6 +66,12 @@ class Filmed(gymnasium.Wrapper):
         return float(self.metadata.get("render_fps") or 30)
 
 
+def film(envs: list, count: int) -> list[Filmed]:
+    """The first ones, which from now on keep pictures: they are replaced in the list as well."""
+    envs[:count] = [Filmed(env) for env in envs[:count]]
+    return envs[:count]
+
+
 def _follow(env: Any) -> None:
     """Let MuJoCo's camera that goes with the body draw, where the model has one: the default one stays behind."""
     renderer, model = getattr(env, "mujoco_renderer", None), getattr(env, "model", None)
