@@ -1,12 +1,13 @@
 """The verbs that use a trained run: eval, two-sample, generate, export; and fidelity, of what was generated."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 import reverie
 from reverie.cli.show import assignment, show, table
+from reverie.deploy import export as write
 from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
 from reverie.evaluation.diagnosis import check_data, check_run
@@ -139,21 +140,25 @@ def generate(
 def export(
     run: tyro.conf.Positional[Path],
     out: Path,
+    to: Literal["safetensors", "npz", "stablehlo", "onnx"] = "safetensors",
     seed: int | None = None,
     half: bool = False,
     acting: tuple[str, ...] = (),
     about: tuple[str, ...] = (),
 ) -> None:
-    """Write what a run reads when it acts, or generates, to one file, which eval, two-sample and generate take.
+    """Write what a run reads when it acts, or generates, to one file, which eval, two-sample and generate take; or its
+    whole way of acting to a file that is run without Reverie.
 
     Args:
         run: the run's folder.
-        out: FILE.safetensors.
+        out: FILE.safetensors; FILE.npz; FILE.onnx; any name for stablehlo.
+        to: safetensors, for Reverie; npz, the same arrays for NumPy alone; stablehlo, the acting function for JAX
+            alone; onnx, the acting function for ONNX Runtime (pip install 'reverie[onnx]').
         seed: which of the run's seeds; the first if not given.
-        half: store numbers of half precision (float16), which takes half the room.
+        half: store numbers of half precision (float16), which takes half the room; of safetensors and npz.
         acting: fields of the algorithm to change in acting, as FIELD=VALUE: what is read then is stored.
         about: what to keep with it, as NAME=VALUE: returns=3600 minutes=12.
     """
     changed = reverie.load(run).acting(**dict(map(assignment, acting)))
-    changed.export(out, seed, half, **dict(map(assignment, about)))
+    write(changed, out, to, seed, half, **dict(map(assignment, about)))
     print(f"{changed.name}, {out.stat().st_size / 1000:,.0f} kB in {out}")
