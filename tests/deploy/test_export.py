@@ -34,9 +34,7 @@ def actions(run, path):
     brought = {"reward": 0.5} if exported.takes("feedback/reward") else {}
     for seen in STATES[0].astype(np.float32)[:12]:
         action, carry = policy.act(seen, carry, {"reward": 0.5})
-        found.append(
-            (action, exported.act(seen, reward=0.5) if exported.takes("feedback/reward") else exported.act(seen))
-        )
+        found.append((action, exported.act(seen, **brought)))
     return np.swapaxes(found, 0, 1)
 
 
@@ -149,10 +147,9 @@ def test_npz_has_the_arrays_of_safetensors(small, tmp_path):
 
 def test_the_loader_can_be_copied_and_says_what_it_lacks(small, tmp_path):
     source = Path(exported_policy.__file__).read_text()
-    imported = {each.module or "" for each in ast.walk(ast.parse(source)) if isinstance(each, ast.ImportFrom)}
-    imported |= {
-        name.name for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Import) for name in each.names
-    }
+    lines = list(ast.walk(ast.parse(source)))
+    imported = {each.module for each in lines if isinstance(each, ast.ImportFrom)}
+    imported |= {name.name for each in lines if isinstance(each, ast.Import) for name in each.names}
     assert imported == {"base64", "json", "sys", "pathlib", "numpy", "onnxruntime", "jax"}
     export(small, tmp_path / "policy", "stablehlo")
     policy = ExportedPolicy(tmp_path / "policy")

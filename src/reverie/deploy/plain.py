@@ -124,7 +124,7 @@ def selected(eqn: Any, which: Any, *cases: Any) -> Sequence[Any]:
         return bound(eqn, which, *cases)
     which = jnp.broadcast_to(which, cases[0].shape)
     if kind == np.dtype(np.uint32):
-        return typed([lax.select_n(which, *signed(cases))], cases)
+        return typed([lax.select_n(which, *signed(cases))], cases[:1])
     return [lax.bitwise_or(lax.bitwise_and(lax.bitwise_not(which), cases[0]), lax.bitwise_and(which, cases[1]))]
 
 
