@@ -41,6 +41,7 @@ DRAWS = {
     "several keys": lambda key: jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, 7), (3,)))(
         jax.random.split(key, 4)
     ),
+    "a key of its own": lambda key: jax.random.normal(jax.random.split(jax.random.key(5))[1]) + key[0],
     "nested": nested,
 }
 

@@ -1,5 +1,6 @@
-"""The verbs that use a trained run: eval, two-sample, generate, export; and fidelity, of what was generated."""
+"""The verbs that use a trained run: eval, two-sample, generate, export, serve; and fidelity, of what was generated."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -162,3 +163,35 @@ def export(
     changed = reverie.load(run).acting(**dict(map(assignment, acting)))
     write(changed, out, to, seed, half, **dict(map(assignment, about)))
     print(f"{changed.name}, {out.stat().st_size / 1000:,.0f} kB in {out}")
+
+
+def serve(
+    run: tyro.conf.Positional[Path],
+    port: int,
+    host: str = "127.0.0.1",
+    token: str = "",
+    seed: int | None = None,
+    sessions: int = 64,
+    batch: int = 32,
+    vectorised: bool = False,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Answer clients' observations with actions, over websockets, until Ctrl-C or SIGTERM.
+
+    Args:
+        run: the run's folder, or a file of `reverie export`.
+        port: where it listens; 0 takes a free one.
+        host: 127.0.0.1, this machine alone, or another address of it, which needs a token.
+        token: what clients must show; from REVERIE_TOKEN in the environment, where processes do not show it, if not
+            given.
+        seed: which of the run's seeds acts; the first if not given.
+        sessions: clients at a time.
+        batch: clients that are answered by one act, at most.
+        vectorised: compute a batch's actions together, for a GPU; else one after another in one program.
+        acting: what to change in acting, as NAME=VALUE: fields of the algorithm and what it is asked for.
+    """
+    from reverie.deploy.serving import serve as answer
+
+    policy = reverie.load(run).acting(**dict(map(assignment, acting))).policy(seed)
+    told = token or os.environ.get("REVERIE_TOKEN", "")
+    answer(policy, host=host, port=port, token=told, sessions=sessions, batch=batch, vectorised=vectorised)

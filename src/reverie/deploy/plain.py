@@ -39,11 +39,11 @@ def evaluate(closed: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
     values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, map(raw, closed.consts), strict=True))
     values |= zip(closed.jaxpr.invars, arguments, strict=True)
     for eqn in closed.jaxpr.eqns:
-        given = [x.val if isinstance(x, core.Literal) else values[x] for x in eqn.invars]
+        given = [raw(x.val) if isinstance(x, core.Literal) else values[x] for x in eqn.invars]
         rule = RULES.get(eqn.primitive.name, bound)
         found = rule(eqn, *given)
         values |= zip(eqn.outvars, found, strict=True)
-    return [x.val if isinstance(x, core.Literal) else values[x] for x in closed.jaxpr.outvars]
+    return [raw(x.val) if isinstance(x, core.Literal) else values[x] for x in closed.jaxpr.outvars]
 
 
 def raw(constant: Any) -> Any:
@@ -219,6 +219,10 @@ def split(eqn: Any, keys: Any) -> Sequence[Any]:
     return of_keys(mapped(partial(threefry.split, shape=eqn.params["shape"]), keys.ndim - 1), keys)
 
 
+def seed(eqn: Any, seeds: Any) -> Sequence[Any]:
+    return of_keys(mapped(threefry.seed, seeds.ndim), seeds)
+
+
 def fold_in(eqn: Any, keys: Any, data: Any) -> Sequence[Any]:
     data = jnp.broadcast_to(lax.convert_element_type(data, np.uint32), keys.shape[:-1])
     return of_keys(mapped(threefry.fold_in, keys.ndim - 1), keys, data)
@@ -270,6 +274,7 @@ RULES: dict[str, Callable] = {
     "random_bits": bits,
     "random_split": split,
     "random_fold_in": fold_in,
+    "random_seed": seed,
     "threefry2x32": threefry2x32,
     "iota_2x32_shape": places,
     "bitcast_convert_type": float_of_bits,
