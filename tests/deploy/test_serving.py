@@ -115,6 +115,7 @@ def test_a_wrong_token_is_refused_and_a_session_too_many(serving):
             break
         except RuntimeError:
             threading.Event().wait(0.05)
+    assert len(clients) == 4
     clients[-1].reset()
     assert clients[-1].act(SEEN[0]).shape == (2,)
     for each in clients[1:]:
