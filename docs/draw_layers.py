@@ -25,7 +25,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("evaluation/", "realtime", "deploy/"), "rollouts, scores, pictures; a loop at a fixed rate; export"),
     (("collection/",), "agents and mazes that make data"),
     (("loading",), "load_dataset, resume"),
-    (("demo", "recipes"), "what is run as it is"),
+    (("demo", "recipes", "sweeps/"), "what is run as it is"),
     (("cli/",), "what people type"),
 ]
 METHODS = "planners/"  # whose floor is the one that grows

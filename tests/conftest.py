@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ def optimised():
 
     return context
 
+
+# What JAX traces are many small objects that live until a module ends: the collector would look at all of them again and
+# again.
+gc.set_threshold(100_000, 20, 50)
 
 TRAINING = {"sided", "crossing", "trained", "drifting"}
 """Fixtures that train for ten seconds and more: what uses them is slow."""

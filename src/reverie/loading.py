@@ -85,6 +85,8 @@ def resume(
             raise RunError(f"The run in {str(path)!r} learns online, from its own replay: go on with it without data.")
         beside = _recorded_data(path, config["data"]) if given and data is None else data
         return resume_online(path, steps, beside, callbacks=callbacks, progress=progress)
+    if config["training"].pop("tensorboard", False):  # as 0.1 wrote it
+        config["training"]["loggers"] = ["tensorboard"]
     recorded = dict(folder.known_settings(config, "training", Training))
     numbers = recorded.pop("seeds")
     return fit(

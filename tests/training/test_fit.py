@@ -228,7 +228,7 @@ def test_unknown_names_in_a_configuration():
         ({"steps": 5, "seeds": -1}, "seeds=-1 must be at least 1"),
         ({"steps": 5, "segment": 0}, "segment=0 must be at least 1"),
         ({"steps": 5, "devices": 4096}, "devices=4096 was asked for, and JAX sees"),
-        ({"steps": 5, "tensorboard": True}, "give out= as well"),
+        ({"steps": 5, "loggers": ["tensorboard"]}, "give out= as well"),
     ],
 )
 def test_settings_that_cannot_be_used(options, message):
@@ -278,19 +278,6 @@ def test_divergence_without_a_folder():
     said = r"at update 47 of seed 0\. No checkpoint .* A lower learning rate or a gradient"
     with pytest.raises(DivergenceError, match=said):
         fit(TinyBC(breaks_at=47), DATA, steps=80, segment=20)
-
-
-def test_tensorboard_has_the_rows(tmp_path):
-    pytest.importorskip("tensorboardX")
-    fit(TinyBC(), DATA, steps=40, segment=20, out=tmp_path, tensorboard=True)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    assert b"loss/seed0" in events.read_bytes()
-
-
-def test_tensorboard_missing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(reverie.errors.ReverieError, match=r'pip install "reverie\[tensorboard\]"'):
-        fit(TinyBC(), DATA, steps=40, segment=20, out=tmp_path, tensorboard=True)
 
 
 def test_progress_is_one_plain_line_without_a_terminal(capsys):

@@ -18,6 +18,8 @@ reverie: diffusion and flow models in reinforcement learning
                                             ALGORITHM may be one of your own, package.module:Class
   reverie train --resume FOLDER             go on with a run that was stopped
   reverie online sac --env NAME --steps N   learn in an environment; --synthesizer synther fills half of each batch
+  reverie sweep METHOD ... --data SOURCE --steps N --env NAME --over FIELD=VALUE,VALUE ...
+                                            many trainings, a grid or a search, on Ray too; a killed one goes on
   reverie eval FOLDER --env NAME            returns, lengths, success and their intervals
   reverie two-sample FOLDER --data SOURCE   how well a classifier distinguishes its actions from the data's
   reverie check FOLDER --data SOURCE        what may be wrong with the data or the training, and what would help
@@ -27,7 +29,9 @@ reverie: diffusion and flow models in reinforcement learning
                                             one small file, which eval, two-sample and generate take for a FOLDER;
                                             --to onnx or stablehlo: its way of acting, to be run without Reverie
   reverie serve FOLDER --port N             a server that answers observations with actions
+  reverie card FOLDER --out FOLDER          a folder to be shared: that file, and what it is: data, command, scores
   reverie plot FOLDER                       learning curves of a run
+  reverie compare FOLDER FOLDER ...         settings that differ, scores, metrics; --out FILE.html with curves
   reverie data list                         the sources, and the sets that are generated here
   reverie data info SOURCE
   reverie data make NAME --out TARGET [--steps N] [--seed S]
@@ -91,6 +95,7 @@ VERBS: dict[str, Verb] = {
     "list": _verb("cli", "list_algorithms"),
     "train": _with_algorithm("train"),
     "online": _with_algorithm("online"),
+    "sweep": lambda arguments, name: import_module("reverie.cli.sweeping").sweep(arguments),
     "eval": _verb("cli.acting", "evaluate"),
     "two-sample": _verb("cli.acting", "two_sample"),
     "check": _verb("cli.acting", "check"),
@@ -98,7 +103,9 @@ VERBS: dict[str, Verb] = {
     "generate": _verb("cli.acting", "generate"),
     "export": _verb("cli.acting", "export"),
     "serve": _verb("cli.acting", "serve"),
+    "card": _verb("cli.acting", "card"),
     "plot": _verb("cli.training", "plot"),
+    "compare": _verb("cli.training", "compare"),
     "data": _data,
     "demo": _verb("cli", "demo"),
 }

@@ -1,4 +1,5 @@
-"""The verbs that use a trained run: eval, two-sample, generate, export, serve; and fidelity, of what was generated."""
+"""The verbs that use a trained run: eval, two-sample, generate, export, serve, card; and fidelity, of what was
+generated."""
 
 import os
 from pathlib import Path
@@ -195,3 +196,27 @@ def serve(
     policy = reverie.load(run).acting(**dict(map(assignment, acting))).policy(seed)
     told = token or os.environ.get("REVERIE_TOKEN", "")
     answer(policy, host=host, port=port, token=told, sessions=sessions, batch=batch, vectorised=vectorised)
+
+
+def card(
+    run: tyro.conf.Positional[Path],
+    out: Path,
+    seed: int | None = None,
+    licence: str | None = None,
+    half: bool = False,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Write a folder to be shared: the run as one file, and a card with its method, data, command and scores.
+
+    Args:
+        run: the run's folder, with the evaluations that are to be on the card.
+        out: the folder, which is made.
+        seed: which of the run's seeds; the first if not given.
+        licence: of the weights, as hubs name it: apache-2.0.
+        half: store numbers of half precision (float16), which takes half the room.
+        acting: fields of the algorithm to change in acting, as FIELD=VALUE; evaluations of that way count.
+    """
+    from reverie.evaluation import cards
+
+    changed = reverie.load(run).acting(**dict(map(assignment, acting)))
+    print(f"{changed.name}: {cards.write(changed, out, seed, licence, half)}")

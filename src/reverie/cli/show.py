@@ -11,7 +11,9 @@ from reverie.errors import ReverieError
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     from rich.table import Table
 
-    made = Table(*head)
+    made = Table()
+    for heading in head:
+        made.add_column(heading, overflow="fold")
     for row in rows:
         made.add_row(*row)
     return made

@@ -1,20 +1,22 @@
-"""The verbs that train: train, online, plot."""
+"""The verbs that train, and show how it went: train, online, plot, compare."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 import reverie
 from reverie import catalogue
-from reverie.cli.show import draw
+from reverie.cli.show import draw, show, table
 from reverie.errors import ReverieError
 from reverie.evaluation import Evaluate
 from reverie.training import Synthesis
 from reverie.training.settings import settings_of
+
+Tool = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class TrainOptions:
     """Devices that share each batch."""
     host_data: bool = False
     """Keep the data in the host's memory, where the device lacks the room."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard too."""
+    loggers: tuple[Tool, ...] = ()
+    """Where else the metrics go; each needs its extra, and has its own environment variables."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
 
 
-PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "tensorboard", "resume")
+PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "loggers", "resume")
 """Options that `fit` takes as they are."""
 
 
@@ -151,6 +153,8 @@ class OnlineOptions:
     """Source of a data set beside the replay, from which --data-share of each batch is drawn."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
+    loggers: tuple[Tool, ...] = ()
+    """Where else the metrics go; each needs its extra, and has its own environment variables."""
     synthesizer: str | None = None
     """Fill a part of each batch by this method, trained on the replay now and then: synther."""
 
@@ -189,6 +193,7 @@ def online(arguments: Sequence[str]) -> None:
         synthesizer=made_by if options.synthesizer else None,
         synthesis=synthesis,
         callbacks=evaluation.callbacks(options.env),
+        loggers=options.loggers,
         **vars(collecting),
     )
     print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
@@ -208,3 +213,32 @@ def plot(run: tyro.conf.Positional[Path]) -> None:
         run: the run's folder.
     """
     print(draw(reverie.load(run)))
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]], metrics: tuple[str, ...] = (), out: Path | None = None
+) -> None:
+    """Put runs beside each other: the settings in which they differ, their scores, their metrics at the end.
+
+    Args:
+        runs: folders of two runs or more, which may still be training; the others are compared with the first.
+        metrics: to show; those that two of them or more have, unless given.
+        out: FILE.html, a page with the learning curves too, or a picture of these alone, FILE.png, .pdf or .svg.
+    """
+    from reverie.evaluation import comparing
+    from reverie.evaluation.plots import save
+
+    found = comparing.compare(runs)
+    tables = comparing.settings_table(found), comparing.scores_table(found), comparing.metrics_table(found, metrics)
+    for head, rows in tables:
+        if rows:
+            show(table(head, rows))
+    if out is None:
+        return
+    figure = comparing.draw(found, metrics)
+    if out.suffix == ".html":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(comparing.page(found, figure, metrics))
+    else:
+        save(figure, out)
+    print(f"{'page' if out.suffix == '.html' else 'picture'}: {out}")

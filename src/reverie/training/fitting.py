@@ -20,6 +20,7 @@ from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, loop, release, segments
 from reverie.training.callbacks import Callback, add_columns, any_done
+from reverie.training.loggers import check_loggers
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.run import Run
@@ -50,7 +51,7 @@ def fit(
     devices: int = 1,
     host_data: bool = False,
     callbacks: Sequence[Callback] = (),
-    tensorboard: bool = False,
+    loggers: Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """Train the algorithm on the data set for `steps` updates of each of the seeds seed ... seed + seeds - 1.
@@ -75,15 +76,14 @@ def fit(
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
         background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
-    tensorboard: write the metrics as TensorBoard's files too (the extra `tensorboard`).
+    loggers: where else the metrics go, of "tensorboard", "wandb", "mlflow", "trackio"; an extra each. See `loggers`.
 
     Ctrl-C or SIGTERM (with `out`) saves after the current segment and raises KeyboardInterrupt. Raises RunError
     for a folder or settings that cannot be used, DataError for data that the algorithm cannot use, and
     DivergenceError as soon as a metric or a state is not finite: that state is not written.
     """
     _check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
-    if tensorboard and out is None:
-        raise RunError("tensorboard=True writes into the run's folder; give out= as well.")
+    check_loggers(loggers, out)
     numbers = tuple(range(seed, seed + seeds))
     loop.device_mesh(devices, algorithm.batch_size)
     check(algorithm)
@@ -96,7 +96,9 @@ def fit(
     segments.check_writes_nothing(algorithm)
     if host_data:
         segments.check_derives_nothing(algorithm)
-    training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, tensorboard, host_data)
+    training = Training(
+        steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data, tuple(loggers)
+    )
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
     return replace(run, data=dict(data.attributes))
@@ -187,7 +189,7 @@ class Fitting:
             folder.write_config(store.path, self.config(begun_from))
         states, done = self.start(spec, store)
         store.table.truncate(done)
-        store.write_tensorboard(self.training.tensorboard, done)
+        store.open_loggers(self.training.loggers, self.config(), done)
         self.say_of_stages()
         bar = Progress(self.algorithm.name, self.training.steps, done, show=self.show, note="compiling")
         try:

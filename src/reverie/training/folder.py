@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
 LOCK = ".lock"
+LOGS = "logs"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -51,6 +52,15 @@ def known_settings(config: dict[str, Any], part: str, cls: type) -> dict[str, An
     return settings
 
 
+def flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting, its name as a path: "algorithm.batch_size"."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
 def write_config(path: Path, config: dict[str, Any]) -> None:
     """Write config.json, whole or not at all."""
     fresh = path / f"{CONFIG}.tmp"
@@ -65,7 +75,7 @@ def holds_run(path: Path) -> bool:
 
 def check_vacant(path: Path) -> None:
     """Raise RunError when the folder has files that are not of a run that died before its first checkpoint."""
-    ours = {LOCK, CONFIG, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS, REPLAY}
+    ours = {LOCK, CONFIG, f"{CONFIG}.tmp", f"{SPEC}.json", f"{SPEC}.npz", METRICS, CHECKPOINTS, REPLAY, LOGS}
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry.name not in ours and not entry.name.startswith(f"{SPEC}."):
             raise RunError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.errors import ReverieError, RunError
+from reverie.errors import RunError
 
 TIMES = ("seconds", "updates_per_second")
 
@@ -138,23 +138,3 @@ def divergence(metrics: dict[str, np.ndarray], finite: np.ndarray, seeds: tuple[
         return f"{broken} in the segment that follows update {done}."
     length = next(iter(metrics.values())).shape[1]
     return f"{broken} after update {done + length}, with every metric still finite."
-
-
-class TensorBoard:
-    """The same rows as TensorBoard's scalars, one curve a seed. Needs the extra `tensorboard`."""
-
-    def __init__(self, folder: Path, step: int):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise ReverieError('tensorboard=True needs tensorboardX: pip install "reverie[tensorboard]".') from None
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def append(self, rows: list[dict[str, float]]) -> None:
-        for row in rows:
-            for name in row.keys() - {"seed", "step"}:
-                self.writer.add_scalar(f"{name}/seed{row['seed']}", row[name], row["step"])
-        self.writer.flush()
-
-    def close(self) -> None:
-        self.writer.close()

@@ -25,6 +25,7 @@ from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, release
 from reverie.training.callbacks import Callback
 from reverie.training.inputs import signals_of
+from reverie.training.loggers import check_loggers
 from reverie.training.online_loop import OnlineLoop
 from reverie.training.round_loop import RoundLoop
 from reverie.training.run import Run
@@ -60,6 +61,7 @@ def fit_online(
     synthesizer: Any = None,
     synthesis: Synthesis | None = None,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[str] = (),
     progress: bool = True,
     **settings: Unpack[OnlineSettings],
 ) -> Run:
@@ -77,6 +79,7 @@ def fit_online(
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that
         each seed has collected; then `synthesis.ratio` of each batch is what it made.
     callbacks: called with every row of the metrics; see `Callback`.
+    loggers: where else the metrics go; see `fit`.
     out: the run's folder, where checkpoints and each seed's replay (`replay/`, in D4RL's layout) are kept. With
         `resume` the run there goes on: with the same networks and replay but in new episodes, as simulators cannot
         be put back exactly, and with a synthesizer trained afresh.
@@ -86,11 +89,21 @@ def fit_online(
     Raises RunError for an algorithm that only learns from data sets, and for settings or a folder that cannot be used.
     """
     _check_methods(algorithm, synthesizer, data)
+    check_loggers(loggers, out)
     release.check_whole(initial)
     online = _settings(algorithm, steps, settings)
     numbers = tuple(range(seed, seed + seeds))
     training = OnlineTraining(
-        algorithm, env, online, numbers, synthesizer, synthesis or Synthesis(), initial, data, tuple(callbacks)
+        algorithm,
+        env,
+        online,
+        numbers,
+        synthesizer,
+        synthesis or Synthesis(),
+        initial,
+        data,
+        tuple(callbacks),
+        tuple(loggers),
     )
     if out is None:
         return _train(training, Store(None), progress)
@@ -171,6 +184,7 @@ def resume_online(
         synthesizer=made and from_config(made, config["versions"]["reverie"]),
         synthesis=Synthesis(**folder.known_settings(config, "synthesis", Synthesis)),
         callbacks=callbacks,
+        loggers=config["training"].get("loggers", ()),
         progress=progress,
         **(recorded if steps is None else recorded | {"steps": steps}),
     )
@@ -190,6 +204,7 @@ class OnlineTraining:
     initial: Run | None
     data: Dataset | None
     callbacks: tuple[Callback, ...]
+    loggers: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -201,7 +216,7 @@ class OnlineTraining:
         return {
             "algorithm": to_config(self.algorithm),
             "data": given | {"attributes": self.attributes | {"environment": name}},
-            "training": {"seeds": self.seeds, "steps": self.online.steps},
+            "training": {"seeds": self.seeds, "steps": self.online.steps, "loggers": self.loggers},
             "online": asdict(self.online),
             "synthesizer": None if self.synthesizer is None else to_config(self.synthesizer),
             "synthesis": asdict(self.synthesis),
@@ -262,6 +277,7 @@ def _train(training: OnlineTraining, store: Store, show: bool) -> Run:
         if done:
             # Only now that all of the run could be read: one that cannot go on stays as it is.
             training.record(store.path)
+        store.open_loggers(training.loggers, training.config, done)
         title = f"{training.algorithm.name} in {env.name}"
         bar = Progress(title, training.online.steps, agents.step, show=show, unit="steps", note="compiling")
         with bar, Interrupt(active=store.path is not None) as stop:

@@ -17,7 +17,7 @@ from reverie.environments.goals import check_goal
 from reverie.errors import ReverieError, RunError
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
-from reverie.training import folder, generating, release
+from reverie.training import folder, generating, hub, release
 from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of, takes_goal
 from reverie.training.loop import state_shapes
 from reverie.training.metrics import Table
@@ -251,13 +251,14 @@ def _compiled(algorithm: Any, structure: Any) -> Callable:
 
 
 def load(path: str | Path) -> Run:
-    """The run in a folder as of its last checkpoint, or in a file of `Run.export`, which acts or generates.
+    """The run in a folder as of its last checkpoint, or in a file of `Run.export`, which acts or generates; or such a
+    file on a model hub, `"hf:USER/NAME"` (the extra `hub`).
 
     An algorithm of one's own is imported from where it was trained, `module:Class`. Raises RunError when the folder
     holds no run, none of its checkpoints is complete yet, or it was written by a version whose settings are others; and
     for a file of another kind.
     """
-    path = Path(path)
+    path = hub.fetched(str(path)) if str(path).startswith(hub.HUB) else Path(path)
     if path.is_file():
         return Run(**release.read(path))
     config = folder.read_config(path)

@@ -19,8 +19,8 @@ class Training:
     devices: int
     checkpoint_every: int | None
     keep: int
-    tensorboard: bool
     host_data: bool = False
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
-"""The files that grow during a run: metrics, checkpoints, TensorBoard's."""
+"""What grows during a run: metrics, in its folder and wherever loggers put them, and checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reverie.training import folder
-from reverie.training.metrics import Table, TensorBoard
+from reverie.training.loggers import Logger, columns, open_loggers
+from reverie.training.metrics import Table
 
 
 class Store:
@@ -16,16 +18,16 @@ class Store:
         self.path = path
         self.table = Table(path and path / folder.METRICS)
         self.checkpoints = folder.Checkpoints(path, keep, write=True) if path else None
-        self.tensorboard: TensorBoard | None = None
+        self.loggers: list[Logger] = []
 
-    def write_tensorboard(self, wanted: bool, done: int) -> None:
-        if wanted and self.path:
-            self.tensorboard = TensorBoard(self.path / "tensorboard", done)
+    def open_loggers(self, names: Sequence[str], config: Mapping[str, Any], done: int) -> None:
+        if self.path:
+            self.loggers = open_loggers(names, self.path / folder.LOGS, config, done)
 
     def append(self, rows: list[dict[str, float]]) -> None:
         self.table.append(rows)
-        if self.tensorboard:
-            self.tensorboard.append(rows)
+        for logger in self.loggers:
+            logger.log(int(rows[0]["step"]), columns(rows))
 
     def save(self, step: int, states: Any) -> None:
         if self.checkpoints:
@@ -41,6 +43,6 @@ class Store:
         return f"The last good checkpoint is that of update {self.latest()} in {str(self.path)!r}."
 
     def close(self) -> None:
-        for writer in (self.checkpoints, self.tensorboard):
+        for writer in (self.checkpoints, *self.loggers):
             if writer:
                 writer.close()
