@@ -10,6 +10,9 @@ export NO_MKDOCS_2_WARNING := 1
 QUICK := tests/test_settings.py tests/test_floors.py tests/test_wishes.py tests/docs tests/data tests/networks/test_layers.py tests/rl \
 	tests/diffusion/test_process.py tests/learning
 
+# What does not wait for each other runs side by side: the checks, before the tests.
+MAKEFLAGS += --jobs=2
+
 .PHONY: demo test quick lint docs docs-check clean
 
 demo: .venv/ready

@@ -44,8 +44,7 @@ def optimised():
     return context
 
 
-# What JAX traces are many small objects that live until a module ends: the collector would look at all of them again and
-# again.
+# What JAX traces are many small objects that live until a module ends: the collector would look at all of them often.
 gc.set_threshold(100_000, 20, 50)
 
 TRAINING = {"sided", "crossing", "trained", "drifting"}

@@ -29,7 +29,7 @@ ONLINE = [name for name, kind in OURS.items() if written_columns(kind)]
 METHODS = {
     name: kind
     for name, kind in OURS.items()
-    if kind.role in ("policy", "imitation", "value", "baseline") and name not in ON_POLICY + ONLINE
+    if kind.role in ("policy", "imitation", "value", "dynamics", "baseline") and name not in ON_POLICY + ONLINE
 }
 VECTORS = [name for name, kind in OURS.items() if "images" not in kind.needs and kind.role != "simulation"]
 """A simulation's rewards are outcomes from 0 to 1, and its actions configurations: it has tests of its own."""
@@ -84,6 +84,10 @@ TINY = {
     "epochs": 1,
     "draws": 2,
     "future_nfe": 2,
+    "imagined": 4,
+    "steps_in_a_row": 4,
+    "latent_size": 2,
+    "model_hidden": (8,),
 }
 
 ALONE = ("bc", "decision-transformer", "fql", "flow-policy")
@@ -204,7 +208,7 @@ CALLED = {
     Synthesizer: {"chunks": ["state", "spec", "key", "n", "start"]},
 }
 """The functions of a protocol, and their arguments; isinstance sees no more than their names."""
-CAN = {role: {Actor} for role in ("policy", "imitation", "value", "baseline", "planner")}
+CAN = {role: {Actor} for role in ("policy", "imitation", "value", "dynamics", "baseline", "planner")}
 CAN |= {"synthesizer": {Synthesizer}, "reward": set(), "simulation": set()}
 
 

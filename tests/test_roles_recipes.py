@@ -48,3 +48,25 @@ def test_a_short_sighted_policy_goes_straight_and_is_held_up_by_walls(monkeypatc
     assert (found["success"], found["off"], found["path"]) == (0.5, 0.5, 9.5)
     rows = [{"mazes": "random"} | found, {"mazes": "edge", "candidates": 4, "probabilities": [0.5, 0.5]} | found]
     assert recipe.draw(rows, tmp_path / "mazes.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "linear"])
+def test_the_task_is_put_where_a_trajectory_was_imagined_to_begin(name):
+    recipe = importlib.import_module("imagined")
+    env = recipe.Linear if name == "linear" else name
+    data = recipe.collected(env, 60, 0)
+    actions = data.actions[10:14]
+    recipe.Linear.NOISE, before = 0.0, recipe.Linear.NOISE
+    states = recipe.taken(env, data.observations[10:11], actions[None])
+    recipe.Linear.NOISE = before
+    tolerance = 1e-4 if name == "Pendulum-v1" else 5 * before
+    np.testing.assert_allclose(states[0], data.observations[10:15], atol=tolerance)
+
+
+def test_errors_are_of_trajectories_whose_task_goes_on(tmp_path):
+    recipe = importlib.import_module("imagined")
+    states, others = np.zeros((2, 3, 2)), np.ones((2, 3, 2))
+    others[1, 1:], others[0, 2] = np.nan, 4.0
+    assert recipe.errors(states, others, np.array([1.0, 2.0])) == [0.7906, 3.1623]
+    rows = [{"env": "linear", "horizon": 3, "model": name, "error": [0.1, 0.2]} for name in ("mbpo", "the task itself")]
+    assert recipe.draw(rows, tmp_path / "errors.png").stat().st_size > 10_000

@@ -17,7 +17,13 @@ from reverie.catalogue import ALGORITHMS
 
 from .references import Reference
 
-ROLES = {"planner": "Planners", "policy": "Policies", "synthesizer": "Synthesizers", "baseline": "Baselines"}
+ROLES = {
+    "planner": "Planners",
+    "policy": "Policies",
+    "synthesizer": "Synthesizers",
+    "baseline": "Baselines",
+    "dynamics": "Dynamics",
+}
 
 
 def algorithms() -> dict[str, list[type]]:

@@ -3,6 +3,10 @@
 The command line prints them without a traceback and exits with status 2.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from zipfile import BadZipFile
+
 
 class ReverieError(ValueError):
     """Something that the user gave, or that the machine lacks, stops the work."""
@@ -22,3 +26,20 @@ class DivergenceError(ReverieError):
 
 class ReverieWarning(UserWarning):
     """Something that works, and is likely not what was meant."""
+
+
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, EOFError, OSError, RuntimeError, BadZipFile)
+"""What readers of files raise of those that are not whole."""
+
+
+@contextmanager
+def undamaged(what: str, kind: type[ReverieError]) -> Iterator[None]:
+    """An error of that kind, about what is read, in place of whatever else reading a damaged file raises."""
+    try:
+        yield
+    except ReverieError:
+        raise
+    except DAMAGE as error:
+        said = str(error).strip().partition("\n")[0]
+        cause = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise kind(f"{what} is damaged, or of another kind ({cause}); restore it from a copy.") from error

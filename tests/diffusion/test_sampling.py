@@ -189,7 +189,7 @@ def test_churn_of_zero_is_heun():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("nfe", [1, 2, 5, 8])
+@pytest.mark.parametrize("nfe", [1, 2, 5])
 def test_nfe_are_what_was_asked_and_each_is_useful(solver, nfe):
     """The denoiser runs `nfe` times, and changing any one of its answers changes the sample."""
     process = diffusion.vp_linear()

@@ -39,12 +39,11 @@ def two_ways(episodes=300, length=12, seed=0) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def sided(optimised):
+def sided():
     algorithm = Diffuser(
         **SMALL, termination_penalty=0.0, ema_start=200, ema_decay=0.9, learning_rate=1e-3, candidates=1
     )
-    with optimised():
-        return reverie.fit(algorithm, two_ways(), steps=500, progress=False)
+    return reverie.fit(algorithm, two_ways(), steps=500, progress=False)
 
 
 def first_actions(run, n=128, key=0, **changes):

@@ -13,8 +13,8 @@ from reverie.cli import main
 from reverie.data import Dataset, transitions, windows
 from reverie.errors import DataError, ReverieError, RunError
 from reverie.loading import load_dataset
+from reverie.models import pack
 from reverie.synthesizers import MBPO, TATU, MOReL, chunked
-from reverie.synthesizers.rollouts import pack
 
 TINY = {
     "members": 3,

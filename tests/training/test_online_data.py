@@ -16,6 +16,7 @@ from reverie.data import Dataset
 from reverie.data.replay import Replay, in_network_units, room, write
 from reverie.errors import RunError
 from reverie.policies import FQL, QC
+from reverie.roles import PolyGRAD
 from reverie.training import fit_online
 
 SETTINGS = {"warmup": 10, "update_interval": 10, "log_every": 10, "utd_ratio": 0.2, "progress": False}
@@ -104,39 +105,58 @@ def test_rows_of_the_data_have_the_space_of_the_environment():
         fit_online(Watching(), Still, steps=40, data=narrow, **SETTINGS)
 
 
-@pytest.mark.parametrize("capacity", [None, 12])
-def test_chunks_of_a_replay_are_those_of_the_same_data(capacity):
-    """Row by row, of 30 steps of which, where there is room for 12, the last 12 are left."""
-    rng, n = np.random.default_rng(0), 30
+def lived(n: int = 30) -> Dataset:
+    """So many steps, of episodes of which some end and some are cut."""
+    rng = np.random.default_rng(0)
     ends = np.isin(np.arange(n), [4, 11, 12, 20, n - 1])
     observations = rng.normal(size=(n + 1, 2))
     following = np.where(ends[:, None], rng.normal(size=(n, 2)), observations[1:])
-    arrays = {
-        "observations": observations[:-1],
-        "actions": rng.uniform(-1, 1, (n, 1)),
-        "rewards": rng.normal(size=n),
-        "terminals": ends & (np.arange(n) % 2 == 0),
-        "next_observations": following,
-    }
-    timeouts = ends & ~arrays["terminals"]
-    data = Dataset.from_arrays(**arrays, timeouts=timeouts)
-    algorithm = QC(chunk_size=3, discount=0.9)
-    view, spec = algorithm.prepare(data)
+    terminals = ends & (np.arange(n) % 2 == 0)
+    return Dataset.from_arrays(
+        *(observations[:-1], rng.uniform(-1, 1, (n, 1)), rng.normal(size=n)), terminals=terminals,
+        timeouts=ends & ~terminals, next_observations=following,
+    )  # fmt: skip
+
+
+def replayed(data: Dataset, spec, capacity: int) -> Replay:
+    """The data's steps as they come, six at a time, where there is room for so many."""
     rows = in_network_units({name: x[None] for name, x in data.arrays().items() if name != "timeouts"}, spec)
-    rows |= {"timeouts": jnp.asarray(timeouts, jnp.float32)[None]}
-    kept = room(rows, capacity or 40)
-    for first in range(0, n, 6):
+    rows |= {"timeouts": jnp.asarray(data.timeouts, jnp.float32)[None]}
+    kept = room(rows, capacity)
+    for first in range(0, len(data), 6):
         part = {name: x[:, first : first + 6] for name, x in rows.items()}
         kept = write(kept, jnp.asarray(first), part)
-    replay = algorithm.online_view(Replay({name: x[0] for name, x in kept.items()}, jnp.asarray(n)))
-    steps = np.arange(n - (capacity or n), n)
-    found, expected = replay.take(jnp.asarray(steps % (capacity or n))), view.take(jnp.asarray(steps))
+    return Replay({name: x[0] for name, x in kept.items()}, jnp.asarray(len(data)))
+
+
+@pytest.mark.parametrize("capacity", [None, 12])
+def test_chunks_of_a_replay_are_those_of_the_same_data(capacity):
+    """Row by row, of 30 steps of which, where there is room for 12, the last 12 are left."""
+    data, algorithm = lived(), QC(chunk_size=3, discount=0.9)
+    view, spec = algorithm.prepare(data)
+    replay = algorithm.online_view(replayed(data, spec, capacity or 40))
+    steps = np.arange(len(data) - (capacity or len(data)), len(data))
+    found, expected = replay.take(jnp.asarray(steps % (capacity or len(data)))), view.take(jnp.asarray(steps))
     valid = np.asarray(expected["valid"])
     assert 0 < valid.sum() < len(steps)
     for name in expected.keys() - {"index"}:
         chosen = valid > 0 if name in ("rewards", "next_observations", "terminals") else slice(None)
         np.testing.assert_allclose(found[name][chosen], expected[name][chosen], atol=1e-5, err_msg=name)
     assert found.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("capacity", [None, 12])
+def test_windows_of_a_replay_are_those_of_the_same_data(capacity):
+    """In all rows, those beyond the episode's end as well, where its last stands."""
+    data, algorithm = lived(), PolyGRAD(horizon=4)
+    view, spec = algorithm.prepare(data)
+    replay = algorithm.online_view(replayed(data, spec, capacity or 40))
+    steps = np.arange(len(data) - (capacity or len(data)), len(data))
+    found, expected = replay.take(jnp.asarray(steps % (capacity or len(data)))), view.take(jnp.asarray(steps))
+    assert found.keys() == expected.keys()
+    assert 0 < expected["mask"].mean() < 1
+    for name in expected.keys() - {"index"}:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
 
 
 def test_q_chunking_goes_on_online():
@@ -147,3 +167,15 @@ def test_q_chunking_goes_on_online():
     offline = reverie.fit(kind, data, steps=2, progress=False)
     run = fit_online(kind, Still, steps=30, initial=offline, data=data, **SETTINGS)
     assert np.isfinite(run.metrics()["flow_loss"]).all() and run.step == 30
+
+
+def test_a_model_of_windows_learns_online_beside_data():
+    kind = PolyGRAD(
+        horizon=3, diffusion_steps=2, width=8, blocks=1, hidden=(), critic_hidden=(), batch_size=8, imagined=4
+    )
+    data = Dataset.from_arrays(
+        np.zeros((50, 1)), np.zeros((50, 1)), np.ones(50), np.zeros(50), timeouts=np.arange(50) % 5 == 4
+    )
+    run = fit_online(kind, Still, steps=30, data=data, **SETTINGS)
+    assert np.isfinite(run.metrics()["diffusion_loss"]).all()
+    assert run.step == 30

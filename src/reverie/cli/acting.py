@@ -26,6 +26,7 @@ def evaluate(
     budget: float | None = None,
     barriers: tuple[str, ...] = (),
     acting: tuple[str, ...] = (),
+    video: Path | None = None,
 ) -> None:
     """Let every seed of a run act, print the scores and keep them in the run's evaluation.json.
 
@@ -43,10 +44,13 @@ def evaluate(
             --barriers disc --acting "disc=[[0.5,1,0.3]]" shield=relaxed.
         acting: what to change in acting, as NAME=VALUE: fields of the algorithm (candidates=8 solver=ddim) and
             what it is asked for (target_return=3600).
+        video: a folder for films of the best and the worst of four episodes.
     """
     trained, changes = reverie.load(run), dict(map(assignment, acting))
     changed = shield_run(trained, barriers, **changes) if barriers else trained.acting(**changes)
-    show(reverie.evaluate(changed, env, episodes, seed, max_steps, budget=budget).table())
+    show(reverie.evaluate(changed, env, episodes, seed, max_steps, budget=budget, video=video).table())
+    if video is not None:
+        print(f"films: {video}")
 
 
 def two_sample(

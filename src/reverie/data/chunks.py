@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from reverie.data.dataset import Dataset
-from reverie.data.replay import Replay
+from reverie.data.replay import Replay, in_a_row
 from reverie.data.spec import Spec
 from reverie.data.views import Rows, View
 from reverie.data.windows import Windows, windows
@@ -61,15 +61,8 @@ class ChunkReplay(View):
         return self.replay.index(key, batch_size)
 
     def take(self, index: Array | np.ndarray) -> Rows:
-        rows, count = self.replay.rows, self.replay.count
-        capacity, steps = len(rows["actions"]), jnp.arange(self.length)
-        # Of a full replay the oldest row is the next to be replaced, and the newest has none after it.
-        age = jnp.where(count > capacity, (index - count) % capacity, index)[..., None] + steps
-        row = (index[..., None] + steps) % capacity
-        goes_on = 1 - jnp.maximum(rows["terminals"][row], rows["timeouts"][row])
-        alive = jnp.cumprod(goes_on, -1)
-        alive = jnp.concatenate([jnp.ones_like(alive[..., :1]), alive[..., :-1]], -1)
-        inside = alive * (age < jnp.minimum(count, capacity))
+        rows, steps = self.replay.rows, jnp.arange(self.length)
+        row, inside = in_a_row(self.replay, index, self.length)
         last = inside.sum(-1, keepdims=True).astype(jnp.int32) - 1
         end = jnp.take_along_axis(row, last, -1)[..., 0]
         actions = rows["actions"][jnp.take_along_axis(row, jnp.minimum(steps, last), -1)]

@@ -32,7 +32,7 @@ from reverie.data.schemes import (
     opened_hdf5,
     told,
 )
-from reverie.errors import DataError
+from reverie.errors import DataError, undamaged
 
 Reader = Callable[[str], Dataset]
 
@@ -78,7 +78,7 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
             return generated(source)
     reader = choose({**READERS, **(readers or {})}, source, scheme, rest)
     place = told(scheme, rest)[0] if scheme in OPTIONS else rest
-    with _named(source, place):
+    with _named(source, place), undamaged(repr(source), DataError):
         return reader(rest)
 
 

@@ -40,6 +40,43 @@ class Replay(View):
         return taken(self.rows, index)
 
 
+class WindowReplay(View):
+    """Several steps in a row, as of `windows(..., pad="edge")`, from a replay of the steps of one environment in their
+    order, of which the rows have `timeouts` too (float32, 1 where an episode was cut)."""
+
+    replay: Replay
+    length: int = eqx.field(static=True)
+
+    def joined(self, rows: Rows) -> "WindowReplay":
+        """As of `Transitions`."""
+        return replace(self, replay=self.replay.joined(rows))
+
+    def index(self, key: Array, batch_size: int) -> Array:
+        return self.replay.index(key, batch_size)
+
+    def take(self, index: Array | np.ndarray) -> Rows:
+        row, inside = in_a_row(self.replay, index, self.length)
+        last = inside.sum(-1, keepdims=True).astype(jnp.int32) - 1
+        row = jnp.take_along_axis(row, jnp.minimum(jnp.arange(self.length), last), -1)
+        kept = ("observations", "actions", "rewards", "terminals")
+        batch = {name: jax.tree.map(lambda x: x[row], self.replay.rows[name]) for name in kept}
+        return batch | {"mask": inside, "index": index}
+
+
+def in_a_row(replay: Replay, index: Array | np.ndarray, length: int) -> tuple[Array, Array]:
+    """Of steps in their order the places of so many from each `index` `[..., B]` on, `[..., B, length]`; and whether
+    they are of its episode and there already (1 or 0, of this shape)."""
+    rows, count = replay.rows, replay.count
+    capacity, steps = len(rows["actions"]), jnp.arange(length)
+    # Of a full replay the oldest row is the next to be replaced, and the newest has none after it.
+    age = jnp.where(count > capacity, (index - count) % capacity, index)[..., None] + steps
+    row = (jnp.asarray(index)[..., None] + steps) % capacity
+    goes_on = 1 - jnp.maximum(rows["terminals"][row], rows["timeouts"][row])
+    alive = jnp.cumprod(goes_on, -1)
+    alive = jnp.concatenate([jnp.ones_like(alive[..., :1]), alive[..., :-1]], -1)
+    return row, alive * (age < jnp.minimum(count, capacity))
+
+
 class Mixed(View):
     """A share of every batch from `second`, the rest from `first`, in this order; so are the batch's numbers."""
 

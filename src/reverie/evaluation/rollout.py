@@ -42,6 +42,8 @@ def evaluate(
     progress: bool = True,
     reference: Reference | None = None,
     budget: float | None = None,
+    video: "str | Path | None" = None,
+    filmed: int = 4,
 ) -> Scores:
     """Lets every seed of a run, or a policy, play the same episodes and measures what comes of it.
 
@@ -65,6 +67,8 @@ def evaluate(
         reference: what to put the returns in proportion to; found as above if None.
         budget: what an episode may cost, for the environments that report costs; if None what the run is asked for, or
             was trained for.
+        video: a folder for films of the best and the worst of the first seed's first episodes.
+        filmed: these, of which films are made; the more, the more memory, some 20 MB for a thousand steps.
 
     Raises:
         ReverieError: unknown environment or missing simulator; observations or actions of another size than the run
@@ -85,6 +89,7 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
+        films = _filmed(envs, min(filmed, episodes)) if video is not None else []
         number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
         policy: Policy = RunPolicy(run, seed, own_tasks(run, envs[0], episodes)) if trained else run
@@ -107,7 +112,19 @@ def evaluate(
     )
     if path is not None:
         scores.save(Path(path) / FILE)
+    if video is not None:
+        from reverie.evaluation.video import write_films
+
+        write_films(films, scores.returns[0, : len(films)].tolist(), video, name)
     return scores
+
+
+def _filmed(envs: list, count: int) -> list:
+    """The first ones, which from now on keep pictures."""
+    from reverie.evaluation.video import Filmed
+
+    envs[:count] = [Filmed(env) for env in envs[:count]]
+    return envs[:count]
 
 
 def budget_of(run: Any, budget: float | None, shape: tuple[int, int]) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from reverie.data import Spec
@@ -52,6 +53,27 @@ class Outcomes(eqx.Module):
         """The logit of the probability that a step ended the task, `[...]`, of `[..., n]` in network units."""
         return self.ending(concatenate(observations, actions, next_observations))[..., 0]
 
+    def follow(self, spec: Spec, observations, actions, keys) -> tuple[Rows, jax.Array]:
+        """One step from `[n, observation]`, in the data's units, by actions `[n, action]` in network units and a random
+        member each, by three keys; and the means of all members' next states `[E, n, observation]`, in the
+        observations' standard deviations."""
+        member_key, noise_key, end_key = keys
+        s, a = spec.normalise("observations", observations), jnp.clip(actions, -1, 1)
+        mean, log_variance = self.ensemble(s, a)
+        chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
+        y = mean[chosen] + jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
+        next_observations, rewards = outcome(y, observations, spec)
+        logit = self.end(s, a, spec.normalise("observations", next_observations))
+        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit))[:, None].astype(jnp.float32)
+        row = {
+            "observations": observations,
+            "actions": jnp.clip(spec.denormalise("actions", a), spec.action_low, spec.action_high),
+            "rewards": rewards,
+            "next_observations": next_observations,
+            "terminals": spec.denormalise("terminals", ends)[:, 0] > 0.5,
+        }
+        return row, states(mean, spec)
+
 
 class Dynamics(Outcomes):
     """What is learned to act in."""
@@ -74,25 +96,10 @@ class Dynamics(Outcomes):
         return loss + bc_loss, metrics | {"bc_loss": bc_loss}
 
     def step(self, spec: Spec, observations, key) -> tuple[Rows, jax.Array]:
-        """One step from `[n, observation]`, in the data's units, by the policy and a random member each; and the means
-        of all members' next states `[E, n, observation]`, in the observations' standard deviations."""
-        policy_key, member_key, noise_key, end_key = jax.random.split(key, 4)
+        """As `follow`, by the policy."""
+        policy_key, *keys = jax.random.split(key, 4)
         s = spec.normalise("observations", observations)
-        a = jnp.clip(self.policy(s).sample(policy_key), -1, 1)
-        mean, log_variance = self.ensemble(s, a)
-        chosen = jax.random.randint(member_key, (len(s),), 0, len(mean)), jnp.arange(len(s))
-        y = mean[chosen] + jnp.exp(log_variance[chosen] / 2) * jax.random.normal(noise_key, mean.shape[1:])
-        next_observations, rewards = outcome(y, observations, spec)
-        logit = self.end(s, a, spec.normalise("observations", next_observations))
-        ends = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit))[:, None].astype(jnp.float32)
-        row = {
-            "observations": observations,
-            "actions": jnp.clip(spec.denormalise("actions", a), spec.action_low, spec.action_high),
-            "rewards": rewards,
-            "next_observations": next_observations,
-            "terminals": spec.denormalise("terminals", ends)[:, 0] > 0.5,
-        }
-        return row, states(mean, spec)
+        return self.follow(spec, observations, self.policy(s).sample(policy_key), keys)
 
 
 def shared(batch: Rows) -> Rows:
@@ -112,6 +119,17 @@ def largest_uncertainty(ensemble: Ensemble, spec: Spec, rows: Rows, uncertainty:
 
     pairs = concatenate(*(spec.normalise(name, rows[name]) for name in ("observations", "actions")))
     return map_rows(piece, pairs, jax.random.key(0)).max()
+
+
+def pack(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The valid steps of rollouts `[n, horizon, ...]`, one after another, with `timeouts` where a rollout is cut.
+
+    `valid` holds for the first steps of a rollout, some or none.
+    """
+    valid = rows["valid"]
+    last = valid & ~np.pad(valid[:, 1:], ((0, 0), (0, 1)))
+    rows = {**rows, "timeouts": last & ~rows["terminals"]}
+    return {name: each[valid] for name, each in rows.items() if name != "valid"}
 
 
 def rollout(step: Callable[[Any, Any], tuple[Any, Rows]], carry: Any, key, horizon: int) -> Rows:

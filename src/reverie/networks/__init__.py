@@ -1,6 +1,6 @@
 """Backbones: Equinox modules whose leaves are arrays only, on inputs of any leading batch shape.
 
-The recurrent cell, the transformer over chunks and the encoders of observations are used by no method of the catalogue
+The transformer over chunks and the encoders of observations are used by no method of the catalogue
 yet: they wait for Diffusion Policy and imitation from images, and for your own.
 """
 
@@ -13,12 +13,13 @@ from .image_unet import ImageUNet
 from .layers import LayerNorm, Linear, dropout, mish, parameter_count, torch_default, xavier, zeros
 from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, NoisyValue, ResidualMLP, apply_ensemble, ensemble
 from .prompted import PromptTransformer
-from .recurrent import LSTM
+from .recurrent import GRU, LSTM
 from .tokens import TokenTransformer
 from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
+    "GRU",
     "LSTM",
     "MLP",
     "UMLP",

@@ -1,11 +1,11 @@
-"""A recurrent cell."""
+"""Recurrent cells."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .layers import Draw, Key, Linear
+from .layers import Draw, Key, Linear, concatenate
 
 State = tuple[Array, Array]
 """Hidden and cell state, both `[..., width]`."""
@@ -42,3 +42,26 @@ class LSTM(eqx.Module):
         start = self.initial(x.shape[:-2]) if state is None else state
         last, hidden = jax.lax.scan(lambda state, x: self(x, state)[::-1], start, jnp.moveaxis(x, -2, 0))
         return jnp.moveaxis(hidden, 0, -2), last
+
+
+class GRU(eqx.Module):
+    """Gated recurrent unit (Cho et al., 2014).
+
+    One step: x `[..., n_in]` and the hidden state `[..., width]` -> the new one.
+    """
+
+    gates: Linear
+    new: Linear
+
+    def __init__(self, key: Key, n_in: int, width: int):
+        draw = Draw.of(key)
+        self.gates = Linear(draw, n_in + width, 2 * width)
+        self.new = Linear(draw, n_in + width, width)
+
+    def initial(self, batch: tuple[int, ...] = ()) -> Array:
+        """The state before the first step, 0, for a leading shape."""
+        return jnp.zeros((*batch, self.new.weight.shape[-1]))
+
+    def __call__(self, x: Array, hidden: Array) -> Array:
+        reset, keep = jnp.split(jax.nn.sigmoid(self.gates(concatenate(x, hidden))), 2, -1)
+        return keep * hidden + (1 - keep) * jnp.tanh(self.new(concatenate(x, reset * hidden)))

@@ -8,6 +8,7 @@ from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, m
 from .delayed import DelayedActorCritic, DelayedState
 from .diffusion_actor import BackboneActor, DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
+from .imagined import Imagined, ImaginedActorCritic, ImaginedState, alive, drawn_rows
 from .implicit import IMPLICIT_LOSSES, ChosenStatistic, ImplicitCritic, ImplicitQ
 from .on_policy import (
     OnPolicyActor,
@@ -42,6 +43,9 @@ __all__ = [
     "DiscreteDiffusionActor",
     "Flow",
     "FlowActor",
+    "Imagined",
+    "ImaginedActorCritic",
+    "ImaginedState",
     "ImplicitCritic",
     "ImplicitQ",
     "Normal",
@@ -65,9 +69,11 @@ __all__ = [
     "WithCritics",
     "advantage_weighted_loss",
     "advantages",
+    "alive",
     "best",
     "clipped_surrogate",
     "conservatism",
+    "drawn_rows",
     "each_agent",
     "minibatches",
     "minimum",

@@ -13,7 +13,7 @@ import numpy as np
 
 from reverie.data import Spec
 from reverie.learning import map_rows
-from reverie.models import Dynamics, Ensemble, largest_uncertainty, outcome, rollout
+from reverie.models import Dynamics, Ensemble, largest_uncertainty, outcome, pack, rollout
 from reverie.networks.layers import concatenate
 from reverie.settings import Acting, Count
 from reverie.synthesizers.chunked import Episodic
@@ -111,18 +111,23 @@ class ModelRollouts(Episodic, LearnedOutcomes):
 
         return rollout(step, (first, jnp.ones(self.starts, bool), jnp.zeros(self.starts)), key, self.horizon)
 
+    # As an environment (`roles.learned_env`).
+
+    def world(self, state: State, spec: Spec) -> Ready:
+        return self.ready(state, spec)
+
+    def begin(self, world: Ready, spec: Spec, observations, key):
+        return observations, jnp.zeros(len(observations))
+
+    def follow(self, world: Ready, spec: Spec, carry, actions, key):
+        observations, accumulated = carry
+        row, means = world.models.follow(
+            spec, observations, spec.normalise("actions", actions), jax.random.split(key, 3)
+        )
+        row, kept, accumulated = self.judge(row, self.uncertainty(means), accumulated, world)
+        return (row["next_observations"], accumulated), row | {"valid": kept}
+
     def judge(self, row: dict[str, jax.Array], uncertainty, accumulated, ready: Ready):
         """What becomes of a step of such uncertainty `[n]`: the row as it is told, whether it is kept `[n]`, and the
         uncertainty of the rollout so far, with this step `[n]`."""
         return row, jnp.ones(len(accumulated), bool), accumulated
-
-
-def pack(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The valid steps of rollouts `[n, horizon, ...]`, one after another, with `timeouts` where a rollout is cut.
-
-    `valid` holds for the first steps of a rollout, some or none.
-    """
-    valid = rows["valid"]
-    last = valid & ~np.pad(valid[:, 1:], ((0, 0), (0, 1)))
-    rows = {**rows, "timeouts": last & ~rows["terminals"]}
-    return {name: each[valid] for name, each in rows.items() if name != "valid"}

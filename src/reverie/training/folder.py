@@ -37,7 +37,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"{str(path)!r} is a file; give the folder of a run, which can be gone on with.") from None
     except FileNotFoundError:
         raise RunError(f"There is no run in {str(path)!r}: it has no {CONFIG}.") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{str(path / CONFIG)!r} is not JSON ({error}).") from None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
 from reverie.environments.goals import check_goal
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ReverieError, RunError, undamaged
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating, hub, release
@@ -259,8 +259,11 @@ def load(path: str | Path) -> Run:
     for a file of another kind.
     """
     path = hub.fetched(str(path)) if str(path).startswith(hub.HUB) else Path(path)
-    if path.is_file():
-        return Run(**release.read(path))
+    with undamaged(f"The run in {str(path)!r}", RunError):
+        return Run(**release.read(path)) if path.is_file() else _of_folder(path)
+
+
+def _of_folder(path: Path) -> Run:
     config = folder.read_config(path)
     algorithm, seeds = (
         from_config(config["algorithm"], config["versions"]["reverie"]),
