@@ -22,7 +22,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("planners/", "policies/", "synthesizers/", "imitation/", "roles/", "baselines/"), "one file, one paper"),
     (("catalogue",), "every algorithm by its name"),
     (("training/",), "fit, fit_online, a run's folder"),
-    (("evaluation/", "realtime"), "rollouts, scores, intervals, pictures; a loop at a fixed rate"),
+    (("evaluation/", "realtime", "deploy/"), "rollouts, scores, pictures; a loop at a fixed rate; export"),
     (("collection/",), "agents and mazes that make data"),
     (("loading",), "load_dataset, resume"),
     (("demo", "recipes", "sweeps/"), "what is run as it is"),

@@ -26,7 +26,9 @@ reverie: diffusion and flow models in reinforcement learning
   reverie generate FOLDER -n N --out TARGET data from a synthesizer's run
   reverie fidelity SOURCE --real SOURCE     how true synthetic data is; with --env NAME to the simulator too
   reverie export FOLDER --out FILE.safetensors
-                                            one small file, which eval, two-sample and generate take for a FOLDER
+                                            one small file, which eval, two-sample and generate take for a FOLDER;
+                                            --to onnx or stablehlo: its way of acting, to be run without Reverie
+  reverie serve FOLDER --port N             a server that answers observations with actions
   reverie card FOLDER --out FOLDER          a folder to be shared: that file, and what it is: data, command, scores
   reverie plot FOLDER                       learning curves of a run
   reverie compare FOLDER FOLDER ...         settings that differ, scores, metrics; --out FILE.html with curves
@@ -100,6 +102,7 @@ VERBS: dict[str, Verb] = {
     "fidelity": _verb("cli.acting", "fidelity"),
     "generate": _verb("cli.acting", "generate"),
     "export": _verb("cli.acting", "export"),
+    "serve": _verb("cli.acting", "serve"),
     "card": _verb("cli.acting", "card"),
     "plot": _verb("cli.training", "plot"),
     "compare": _verb("cli.training", "compare"),
@@ -108,7 +111,7 @@ VERBS: dict[str, Verb] = {
 }
 
 
-COMPILING = ("train", "online", "eval", "check", "two-sample", "generate", "data", "demo")
+COMPILING = ("train", "online", "eval", "check", "two-sample", "generate", "serve", "data", "demo")
 """The verbs whose programs are kept for the next time."""
 
 

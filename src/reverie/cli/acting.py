@@ -1,12 +1,15 @@
-"""The verbs that use a trained run: eval, two-sample, generate, export, card; and fidelity, of what was generated."""
+"""The verbs that use a trained run: eval, two-sample, generate, export, serve, card; and fidelity, of what was
+generated."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 import reverie
 from reverie.cli.show import assignment, show, table
+from reverie.deploy import export as write
 from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
 from reverie.evaluation.diagnosis import check_data, check_run
@@ -143,24 +146,60 @@ def generate(
 def export(
     run: tyro.conf.Positional[Path],
     out: Path,
+    to: Literal["safetensors", "npz", "stablehlo", "onnx"] = "safetensors",
     seed: int | None = None,
     half: bool = False,
     acting: tuple[str, ...] = (),
     about: tuple[str, ...] = (),
 ) -> None:
-    """Write what a run reads when it acts, or generates, to one file, which eval, two-sample and generate take.
+    """Write what a run reads when it acts, or generates, to one file, which eval, two-sample and generate take; or its
+    whole way of acting to a file that is run without Reverie.
 
     Args:
         run: the run's folder.
-        out: FILE.safetensors.
+        out: FILE.safetensors; FILE.npz; FILE.onnx; any name for stablehlo.
+        to: safetensors, for Reverie; npz, the same arrays for NumPy alone; stablehlo, the acting function for JAX
+            alone; onnx, the acting function for ONNX Runtime (pip install 'reverie[onnx]').
         seed: which of the run's seeds; the first if not given.
-        half: store numbers of half precision (float16), which takes half the room.
+        half: store numbers of half precision (float16), which takes half the room; of safetensors and npz.
         acting: fields of the algorithm to change in acting, as FIELD=VALUE: what is read then is stored.
         about: what to keep with it, as NAME=VALUE: returns=3600 minutes=12.
     """
     changed = reverie.load(run).acting(**dict(map(assignment, acting)))
-    changed.export(out, seed, half, **dict(map(assignment, about)))
+    write(changed, out, to, seed, half, **dict(map(assignment, about)))
     print(f"{changed.name}, {out.stat().st_size / 1000:,.0f} kB in {out}")
+
+
+def serve(
+    run: tyro.conf.Positional[Path],
+    port: int,
+    host: str = "127.0.0.1",
+    token: str = "",
+    seed: int | None = None,
+    sessions: int = 64,
+    batch: int = 32,
+    vectorised: bool = False,
+    acting: tuple[str, ...] = (),
+) -> None:
+    """Answer clients' observations with actions, over websockets, until Ctrl-C or SIGTERM.
+
+    Args:
+        run: the run's folder, or a file of `reverie export`.
+        port: where it listens; 0 takes a free one.
+        host: 127.0.0.1, this machine alone, or another address of it, which needs a token.
+        token: what clients must show; from REVERIE_TOKEN in the environment, where processes do not show it, if not
+            given.
+        seed: which of the run's seeds acts; the first if not given.
+        sessions: clients at a time.
+        batch: clients that are answered by one act, at most.
+        vectorised: compute a batch's actions together, for a GPU; else one after another in one program.
+        acting: what to change in acting, as NAME=VALUE: fields of the algorithm and what it is asked for.
+    """
+    from reverie.deploy.serving import serve as answer
+
+    policy = reverie.load(run).acting(**dict(map(assignment, acting))).policy(seed)
+    told = token or os.environ.get("REVERIE_TOKEN", "")
+    answer(policy, host=host, port=port, token=told, sessions=sessions, batch=batch, vectorised=vectorised)
 
 
 def card(

@@ -39,8 +39,22 @@ def write(run: Run, path: str | Path, seed: int | None, half: bool, about: Mappi
     Raises RunError where the file exists, for a seed not trained, for `about` that JSON cannot hold, and where float16
     cannot hold a number.
     """
+    check_new(path)
+    text, arrays = contents(run, seed, half, about)
+    from safetensors.numpy import save_file
+
+    with replacing(str(path)) as unfinished:
+        save_file(arrays, unfinished, {HEADER: text})
+
+
+def check_new(path: str | Path) -> None:
+    """Raise RunError where there is a file already."""
     if Path(path).expanduser().exists():
         raise RunError(f"{str(path)!r} exists already; give another name.")
+
+
+def contents(run: Run, seed: int | None, half: bool, about: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
+    """The header, as JSON, and the arrays by their names. Raises RunError as `write`."""
     at, leaves, names = run.place(seed), jax.tree.leaves(run.states), names_of(run.algorithm, run.spec)
     arrays = {
         f"{STATE}{number}/{names[number]}": jax.device_get(leaves[number])[at]
@@ -63,12 +77,8 @@ def write(run: Run, path: str | Path, seed: int | None, half: bool, about: Mappi
         "versions": {"reverie": __version__, "jax": jax.__version__},
         "about": about,
     }
-    from safetensors.numpy import save_file
-
-    text = _json(header)
-    with replacing(str(path)) as unfinished:
-        # In C's order, which the format takes for granted.
-        save_file({name: np.array(array, order="C") for name, array in arrays.items()}, unfinished, {HEADER: text})
+    # In C's order, which the format takes for granted.
+    return as_json(header), {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -174,7 +184,8 @@ def _halved(name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.float16)
 
 
-def _json(header: dict[str, Any]) -> str:
+def as_json(header: dict[str, Any]) -> str:
+    """Raises RunError for what JSON cannot hold."""
     try:
         return json.dumps(header, default=_plain)
     except TypeError as error:

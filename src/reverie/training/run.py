@@ -164,7 +164,7 @@ class Policy:
 
     def reset(self, seed: int = 0, **wishes: Any) -> Any:
         """The carry before the first step of an episode, in which `wishes` are asked for, such as a target return."""
-        asked = resolve(self.algorithm.name, self._wishes, {**self.asked, **wishes}, 1)
+        asked = resolve(self.algorithm.name, self.wishes, {**self.asked, **wishes}, 1)
         return beside(self.state, (jax.random.key(seed), self.algorithm.reset(self.spec, 1, asked)))
 
     def act(self, observation: Any, carry: Any, feedback: Mapping[str, float] | None = None) -> tuple[np.ndarray, Any]:
@@ -176,15 +176,8 @@ class Policy:
         Raises ReverieError for an observation unlike those of the training, for a goal of another size or in a wall of
         the maze of the training's data, and for a feedback of another name.
         """
-        brought = self._nothing
-        if feedback:
-            check_feedback(self.algorithm, feedback)
-            brought = brought | {name: np.array([value], np.float32) for name, value in feedback.items()}
-        seen = as_input(self.algorithm, self.spec, observation)
-        if takes_goal(self.algorithm, self.spec):
-            check_goal(self.environment, seen["desired_goal"])
-        seen = seen[None] if isinstance(seen, np.ndarray) else {name: part[None] for name, part in seen.items()}
-        action, carry = self._step(self._arrays, carry, seen, brought)
+        seen, brought = self.inputs(observation, feedback)
+        action, carry = self.step(self.arrays, carry, seen, brought)
         notice(self.algorithm, carry[1])
         if action.shape != (1, *self.spec.action.shape):
             raise ReverieError(
@@ -192,6 +185,19 @@ class Policy:
                 f"must have {[1, *self.spec.action.shape]}."
             )
         return np.asarray(action)[0], carry
+
+    def inputs(self, observation: Any, feedback: Mapping[str, float] | None = None) -> tuple[Any, dict[str, Any]]:
+        """What `step` takes of an observation and a feedback, `[1, ...]` each. Raises ReverieError as `act`."""
+        brought = self._nothing
+        if feedback:
+            check_feedback(self.algorithm, feedback)
+            brought = brought | {name: np.array([value], np.float32) for name, value in feedback.items()}
+        seen = as_input(self.algorithm, self.spec, observation)
+        if takes_goal(self.algorithm, self.spec):
+            check_goal(self.environment, seen["desired_goal"])
+        return seen[None] if isinstance(seen, np.ndarray) else {
+            name: part[None] for name, part in seen.items()
+        }, brought
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
         """The carry once other things are asked for, in the middle of an episode.
@@ -202,18 +208,20 @@ class Policy:
         if not isinstance(self.algorithm, Rewishing):
             raise ReverieError(f"{name} cannot change its wishes in the middle of an episode; ask in reset.")
         key, own = carry
-        check_known(name, self._wishes, wishes)
-        asked = resolve(name, {each: self._wishes[each] for each in wishes}, wishes, 1)
+        check_known(name, self.wishes, wishes)
+        asked = resolve(name, {each: self.wishes[each] for each in wishes}, wishes, 1)
         return key, beside(self.state, self.algorithm.rewish(own, asked))
 
     @cached_property
-    def _wishes(self) -> Mapping[str, Wish]:
+    def wishes(self) -> Mapping[str, Wish]:
+        """What it can be asked for in `reset`."""
         return self.algorithm.wishes(self.spec) if isinstance(self.algorithm, Wishing) else {}
 
     # A call takes apart what it is given. A state is hundreds of modules, and a list of their arrays is one: the host's
     # part of an action falls from 0.6 to 0.2 ms.
     @cached_property
-    def _arrays(self) -> list[jax.Array]:
+    def arrays(self) -> list[jax.Array]:
+        """Of the state and the specification, as `step` takes them."""
         return jax.tree.leaves((self.state, self.spec))
 
     @cached_property
@@ -222,7 +230,8 @@ class Policy:
         return {name: np.zeros(1, np.float32) for name in signals_of(self.algorithm)}
 
     @cached_property
-    def _step(self) -> Callable:
+    def step(self) -> Callable:
+        """`(arrays, carry, *inputs) -> (action [1, act], carry)`, compiled; can be a part of another program."""
         return _compiled(self.algorithm, jax.tree.structure((self.state, self.spec)))
 
 
