@@ -9,6 +9,9 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.test_fuzz import EXAMPLES, damaged, damages
 from tests.test_methods import tiny
 from tests.training.test_release import STATES, run_of
 from tiny_algorithm import TinyBC, synthetic
@@ -159,6 +162,28 @@ def test_what_cannot_be_understood_gets_a_sentence_and_harms_no_other(run, servi
         np.testing.assert_array_equal(found, expected(run, 4, range(len(BAD))))
         # And its own episode goes on where it was.
         np.testing.assert_array_equal([bad.act(SEEN[0])], expected(run, 4, [0]))
+
+
+GOOD = (
+    packed({"do": "reset", "seed": 3, "wishes": {}}),
+    packed({"do": "act", "observation": SEEN[0], "feedback": {"reward": 0.5}}),
+    packed({"do": "about"}),
+)
+
+
+def test_damaged_messages_are_answered_and_harm_no_other(run, serving):
+    with RemotePolicy(serving.url, "secret") as good, RemotePolicy(serving.url, "secret") as bad:
+        good.reset(seed=4)
+
+        @given(damage=damages(), message=st.sampled_from(GOOD))
+        @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
+        def answered(damage, message):
+            bad._socket.send(damaged(message, damage))
+            answer = msgpack.unpackb(bad._socket.recv(timeout=10))
+            assert answer.keys() <= {"error"} or {"ok", "action", "method"} & answer.keys()
+
+        answered()
+        np.testing.assert_array_equal([good.act(SEEN[0])], expected(run, 4, [0]))
 
 
 def test_a_message_that_is_too_large_ends_its_client_alone(run, serving):
