@@ -1,6 +1,6 @@
 """Acts by a file that `reverie export RUN --to onnx` (or stablehlo) wrote. Copy it: it imports nothing of Reverie.
 
-    policy = ExportedPolicy("policy.onnx")     # needs numpy and onnxruntime; other files need jax, and FILE.json
+    policy = ExportedPolicy("policy.onnx")     # needs numpy and onnxruntime; others: jax, flatbuffers, FILE.json
     policy.reset(seed=0)
     action = policy.act(observation)           # in the environment's units
 

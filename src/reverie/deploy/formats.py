@@ -79,6 +79,10 @@ def stablehlo(function: ActingFunction, method: str) -> bytes:
     try:
         exported = exporting.export(jax.jit(function.step), platforms=PLATFORMS)(function.inputs)
         return bytes(exported.serialize())
+    except ImportError as error:
+        raise RunError(
+            f"Export to stablehlo needs a package ({_line(error)}); pip install 'reverie[stablehlo]'."
+        ) from None
     except (NotImplementedError, ValueError) as error:
         raise RunError(f"{method} cannot be exported to stablehlo ({_line(error)}).") from error
 
