@@ -1,14 +1,22 @@
 import gc
 import os
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-# The command line's would be in the user's own folder. This one is the process's, for the many small programs that
-# every module compiles again after `clear_caches`.
-CACHE = TemporaryDirectory(prefix="reverie-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+from reverie.compilation import machine_kind
+from reverie.paths import cache_folder
+
+# Most of the suite's time is the compiler's, and most programs are those of the last time. They have a folder of their
+# own, as the command line's is small, and locked around each access. What is older than a week goes.
+CACHE = cache_folder() / "tests" / machine_kind()
+CACHE.mkdir(parents=True, exist_ok=True)
+for program in CACHE.iterdir():
+    with suppress(FileNotFoundError):  # another worker was faster
+        if program.stat().st_mtime < time.time() - 7 * 24 * 3600:
+            program.unlink()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax  # noqa: E402
 import pytest  # noqa: E402

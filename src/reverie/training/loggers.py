@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, RunError
 from reverie.training.folder import flat
 
 PROJECT = "reverie"
@@ -53,12 +53,12 @@ def open_loggers(names: Sequence[str], path: Path, config: Mapping[str, Any], do
 
 
 def check_loggers(names: Sequence[str], folder: Any) -> None:
-    """Raise ReverieError for a name that is of none, for one whose package is missing, and where there is no folder."""
+    """Raise ReverieError for a name that is of none and for one whose package is missing, RunError without a folder."""
     for name in names:
         if name not in LOGGERS:
             raise ReverieError(f"{name!r} is no logger; there are {', '.join(LOGGERS)}.")
         if folder is None:
-            raise ReverieError(f"{name} keeps in the run's folder what it needs to go on; give out= as well.")
+            raise RunError(f"{name} keeps in the run's folder what it needs to go on; give out= as well.")
         try:
             import_module(LOGGERS[name].package)
         except ImportError:
