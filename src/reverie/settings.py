@@ -166,3 +166,11 @@ __all__ = [
     "acting_fields",
     "annotations",
 ]
+
+
+def option(name: str, value: Any) -> list[str]:
+    """A field with its value, as the words that are typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, tuple | list) else [value])]

@@ -16,6 +16,7 @@ import numpy as np
 from reverie.catalogue import find
 from reverie.errors import RunError
 from reverie.evaluation.scores import FILE, PER_CENT, bootstrap, read
+from reverie.settings import option
 from reverie.training import Run, folder
 from reverie.training.hub import MODEL
 from reverie.training.settings import settings_of
@@ -68,7 +69,8 @@ def command(config: Mapping[str, Any]) -> str:
         given["initial"] = f"RUN-OF-{config['initial']['algorithm'].upper()}"
     given |= {"steps": config["training"]["steps"], "seeds": len(numbers)}
     given |= {"seed": numbers[0]} if numbers[0] else {}
-    words = [_option(name, value) for name, value in (given | _changed(settings, cls)).items()]
+    fields = given | _changed(settings, cls)
+    words = [word for name, value in fields.items() for word in option(name, value)]
     return " ".join(["reverie", "online" if online else "train", config["algorithm"]["name"], *words])
 
 
@@ -79,14 +81,6 @@ def _changed(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
         for field in dataclasses.fields(cls)
     }
     return {name: value for name, value in values.items() if value != defaults.get(name)}
-
-
-def _option(name: str, value: Any) -> str:
-    """As it is typed."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def card(run: Run, at: int, config: Mapping[str, Any], records: list[Mapping[str, Any]], licence: str | None) -> str:

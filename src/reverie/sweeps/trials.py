@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from reverie.errors import RunError
+from reverie.settings import option
 
 FOLDER, RUNS = "trials", "runs"
 
@@ -86,7 +87,7 @@ class Work:
         words = ["online" if self.online else "train", method, "--steps", str(settings.pop("steps", self.steps))]
         words += ["--env", str(self.env)] if self.online else ["--data", data]
         words += ["--seeds", str(self.seeds), "--resume", "--out", str(out / RUNS / trial.name), *self.more]
-        return words + [word for name, value in settings.items() for word in _option(name, value)]
+        return words + [word for name, value in settings.items() for word in option(name, value)]
 
     def evaluate(self, trial: Trial, out: Path, seed: int = 0) -> list[str] | None:
         """Arguments of `reverie`; None where nothing is evaluated."""
@@ -94,10 +95,3 @@ class Work:
             return None
         words = ["eval", str(out / RUNS / trial.name), "--env", self.env, "--episodes", str(self.episodes)]
         return [*words, "--seed", str(seed)]
-
-
-def _option(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", *map(str, value if isinstance(value, tuple | list) else [value])]
