@@ -10,6 +10,7 @@ import tyro
 from reverie import catalogue
 from reverie.cli.show import in_words, show, table
 from reverie.errors import ReverieError
+from reverie.evaluation.scores import MEASURES
 from reverie.sweeps import Choices, Sweep, Trial, best, parse, results, rows, running
 from reverie.sweeps.space import Search
 from reverie.sweeps.trials import Work
@@ -134,7 +135,7 @@ def told(asked: Sweep, found: Trial, trials: Sequence[Trial], options: SweepOpti
     rule = f"the {'lowest' if asked.lowest else 'highest'} mean {asked.by or 'score'} of {len(trials)} trials"
     lines = [f"Best, by {rule}: {found.name} ({words}), {found.score:.4g}."]
     again = asked.work.evaluate(found, options.out.resolve(), seed=1)
-    if len(trials) > 1 and again is not None and (asked.by is None or asked.by in results.MEASURES):
+    if len(trials) > 1 and again is not None and (asked.by is None or asked.by in MEASURES):
         status = running.run_reverie(1)(again, str(options.out / running.LOGS / f"{found.name}.txt"))
         if status == 0:
             fresh = results.scored(found, options.out.resolve(), asked.by, True)

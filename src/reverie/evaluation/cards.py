@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie.catalogue import find
 from reverie.errors import RunError
-from reverie.evaluation.scores import FILE, PER_CENT, bootstrap, read
+from reverie.evaluation.scores import FILE, MEASURES, PER_CENT, bootstrap, read
 from reverie.settings import option
 from reverie.training import Run, folder
 from reverie.training.hub import MODEL
@@ -160,7 +160,7 @@ def _scores(records: list[Mapping[str, Any]], at: int, seeds: tuple[int, ...]) -
 
 def _measured(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """`[S, E]` each; shares in per cent."""
-    stored = {"return": "returns", "normalised": "normalised", "success": "successes", "cost": "costs"}
+    stored = {**MEASURES, "cost": "costs"}
     found = {name: record.get(place) for name, place in stored.items()}
     arrays = {name: np.asarray(values, float) for name, values in found.items() if values is not None}
     return {name: 100 * values if name == "success" else values for name, values in arrays.items()}

@@ -16,7 +16,7 @@ import numpy as np
 
 from reverie.errors import ReverieError, RunError
 from reverie.evaluation.plots import DISTINCT, NOT_CURVES, SOFT, panels
-from reverie.evaluation.scores import FILE, PER_CENT, bootstrap, read
+from reverie.evaluation.scores import FILE, MEASURES, PER_CENT, bootstrap, read
 from reverie.evaluation.statistics import probability_of_improvement
 from reverie.training import folder
 from reverie.training.metrics import Table
@@ -130,7 +130,7 @@ def scores_table(found: Compared) -> Rows:
 
 
 def _measure(record: Mapping[str, Any]) -> str:
-    return next(name for name in ("normalised", "success", "return") if name in record["estimates"])
+    return next(name for name in MEASURES if name in record["estimates"])
 
 
 def _ends(interval: Mapping[str, float | None]) -> str:
@@ -140,7 +140,7 @@ def _ends(interval: Mapping[str, float | None]) -> str:
 
 
 def _better(record: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    stored = {"normalised": "normalised", "success": "successes", "return": "returns"}[_measure(record)]
+    stored = MEASURES[_measure(record)]
     one, two = ({"": np.asarray(each[stored], float)} for each in (record, first))
     found = probability_of_improvement(one, two)
     return f"{100 * found.value:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"

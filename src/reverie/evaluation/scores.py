@@ -20,6 +20,9 @@ FILE = "evaluation.json"
 PER_CENT = ("normalised", "success", "best", "violations")
 """How the names of what is given in per cent begin."""
 
+MEASURES = {"normalised": "normalised", "success": "successes", "return": "returns"}
+"""By which runs are compared, the first one that there is, and where its values are in a record."""
+
 
 @dataclass(frozen=True)
 class Reference:

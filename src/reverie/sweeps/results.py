@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import ReverieError
-from reverie.evaluation.scores import FILE, bootstrap
+from reverie.evaluation.scores import FILE, MEASURES, bootstrap
 from reverie.evaluation.scores import read as read_scores
 from reverie.sweeps.trials import RUNS, Trial
 from reverie.training.metrics import Table
 
 NAME = "results"
-MEASURES = {"normalised": "normalised", "success": "successes", "return": "returns"}
-"""Of evaluations, and where these are in a record: the first one there is counts, unless one is chosen."""
 
 
 def scored(trial: Trial, out: Path, by: str | None, evaluated: bool) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -77,7 +77,7 @@ class Work:
     episodes: int = 20
     online: bool = False
     """Learning in `env` instead of from data."""
-    more: tuple[str, ...] = field(default=())
+    more: tuple[str, ...] = ()
     """Further arguments of every training."""
 
     def train(self, trial: Trial, out: Path) -> list[str]:
