@@ -29,6 +29,7 @@ from reverie.protocols import Wishing
 from reverie.synthesizers import SynthER
 from reverie.training import loop
 from reverie.training.inputs import signals_of
+from reverie.training.placing import SEEDS, device_mesh, placed
 from reverie.training.run import Policy, Run
 from reverie.wishes import resolve
 
@@ -183,14 +184,12 @@ class Prepared:
 
     def segment(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> Work:
         """`length` updates of every seed as `fit` makes them, and the look at them from the host."""
-        chosen, mesh = (
-            loop.chosen_seeds_by(seeds_by, len(self.keys)),
-            loop.device_mesh(devices, self.algorithm.batch_size),
-        )
-        states, keys, view = (
-            loop.replicated(x, mesh) for x in (jax.tree.map(jnp.copy, self.states), self.keys, self.view)
-        )
-        options: Any = {"length": length, "seeds_by": chosen, "split": loop.batch_split(mesh)}
+        seeds = len(self.keys)
+        mesh = device_mesh(devices, seeds, self.algorithm.batch_size)
+        chosen = loop.chosen_seeds_by(seeds_by, seeds // (mesh.shape[SEEDS] if mesh else 1))
+        states, keys = placed((jax.tree.map(jnp.copy, self.states), self.keys), mesh, SEEDS)
+        view = placed(self.view, mesh)
+        options: Any = {"length": length, "seeds_by": chosen, "mesh": mesh}
         done = jnp.uint32(0)
 
         def work() -> None:

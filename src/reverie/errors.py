@@ -24,6 +24,16 @@ class DivergenceError(ReverieError):
     """A loss became NaN or infinite. Says metric, step and seed; the last good checkpoint is kept."""
 
 
+class LostProcessError(ReverieError):
+    """One of the processes that trained together is gone. Says what is kept; this process cannot meet the others again,
+    and should end."""
+
+    def __init__(self, cause: str, kept: str = ""):
+        self.cause = cause
+        how = f" {kept} Go on from there with as many processes as there are, by --resume." if kept else ""
+        super().__init__(f"A process that trained with this one is lost ({cause}).{how}")
+
+
 class ReverieWarning(UserWarning):
     """Something that works, and is likely not what was meant."""
 

@@ -11,7 +11,7 @@ from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
 from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
-from reverie.training import Run, beginning, fit, folder
+from reverie.training import Run, beginning, fit, folder, hosts
 from reverie.training.callbacks import Callback
 from reverie.training.online import resume_online
 from reverie.training.settings import Training
@@ -106,4 +106,4 @@ def resume(
 def _recorded_data(path: str | Path, recorded: dict[str, Any]) -> Dataset:
     if recorded["source"] is None:
         raise RunError(f"The run in {str(path)!r} does not say where its data came from; give data= as well.")
-    return load_dataset(recorded["source"])
+    return hosts.in_turn(lambda: load_dataset(recorded["source"]))

@@ -50,13 +50,17 @@ def test_batches_of_the_host_are_those_of_the_device(build):
         assert_same(batch, take(view, index))
 
 
+def bringing(view):
+    return lambda index: jax.device_put(view.take(index))
+
+
 @VIEWS
 def test_batches_come_to_the_device_in_the_order_of_their_numbers(build):
     view = build(data(), spec())
     draw = jax.jit(lambda view, key: view.draw(key, 8))
     host, keys = on_host(view), jax.random.split(jax.random.key(0), 5)
     index = jax.jit(lambda key: host.index(key, 8))
-    with Prefetch(host, (index(key) for key in keys)) as batches:
+    with Prefetch(bringing(host), (index(key) for key in keys)) as batches:
         made = list(batches)
     assert len(made) == 5
     for key, batch in zip(keys, made, strict=True):
@@ -86,7 +90,7 @@ def numbers(read: list):
 def test_the_thread_gathers_a_few_batches_ahead_and_ends_with_close():
     view, read = on_host(transitions(data(), spec())), []
     before = threads()
-    with Prefetch(view, numbers(read)) as batches:
+    with Prefetch(bringing(view), numbers(read)) as batches:
         assert threads() == before + 1
         for n in range(4):
             np.testing.assert_array_equal(next(batches)["index"], [n] * 3)
@@ -99,7 +103,7 @@ def test_the_thread_gathers_a_few_batches_ahead_and_ends_with_close():
 
 def test_the_thread_ends_with_its_indices():
     before = threads()
-    batches = Prefetch(on_host(transitions(data(), spec())), [np.zeros(2, int)])
+    batches = Prefetch(bringing(on_host(transitions(data(), spec()))), [np.zeros(2, int)])
     assert len(list(batches)) == 1
     assert threads() == before
     assert list(batches) == []
@@ -114,7 +118,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_in_its_turn():
 
     for indices, error in (([np.zeros(2, int), np.array([10**6])], IndexError), (failing(), ValueError)):
         before = threads()
-        batches = Prefetch(view, indices)
+        batches = Prefetch(bringing(view), indices)
         np.testing.assert_array_equal(next(batches)["index"], [0, 0])
         with pytest.raises(error):
             next(batches)
@@ -124,6 +128,6 @@ def test_what_goes_wrong_in_the_thread_is_raised_in_its_turn():
 
 def test_a_context_that_is_left_by_an_error_ends_the_thread():
     before = threads()
-    with pytest.raises(KeyError), Prefetch(on_host(transitions(data(), spec())), numbers([])):
+    with pytest.raises(KeyError), Prefetch(bringing(on_host(transitions(data(), spec()))), numbers([])):
         raise KeyError
     assert threads() == before

@@ -296,8 +296,8 @@ def test_several_devices_give_the_same_parameters():
 
         assert len(jax.devices()) == 4
         fit = partial(reverie.fit, TinyBC(), synthetic(), steps=20, segment=20, seeds=2, progress=False)
-        one, *four = fit(), fit(devices=4), fit(devices=4, seeds_by="vmap")
-        for run in four:
+        one, *more = fit(), fit(devices=2), fit(devices=4), fit(devices=4, seeds_by="vmap")
+        for run in more:
             assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(run.states))
             # Adam may turn a rounding error in a gradient near 0 into a small part of the rate, 3e-3.
             for a, b in zip(leaves(one), leaves(run), strict=True):
@@ -311,15 +311,31 @@ def test_several_devices_give_the_same_parameters():
         JAX_PLATFORMS="cpu",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "batch_size=30 does not divide among devices=4; choose a multiple."
+    assert (
+        done.stdout.strip()
+        == "batch_size=30 does not divide among the 4 of devices=4 that share it; choose a multiple."
+    )
 
 
-def test_the_batch_is_split_over_the_devices():
-    algorithm, states, keys, done, view = segment_arguments()
-    split = loop.batch_split(jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",)))
-    text = loop.advance.lower(algorithm, states, keys, done, view, length=20, split=split).as_text()
-    # How JAX writes a sharding down: by the axes' names, and before 0.7 by a custom call.
-    assert '[{"batch"}, {}]' in text or "@Sharding" in text
+def test_devices_exchange_gradients_of_a_batch_and_nothing_between_seeds():
+    done = python(
+        """
+        from test_fit import segment_arguments
+        from reverie.training import loop
+        from reverie.training.placing import SEEDS, device_mesh, placed
+
+        algorithm, states, keys, done, view = segment_arguments()
+        for devices in (2, 4):
+            mesh = device_mesh(devices, 2, algorithm.batch_size)
+            inputs = (*placed((states, keys), mesh, SEEDS), *placed((done, view), mesh))
+            text = loop.advance.lower(algorithm, *inputs, length=20, mesh=mesh).compile().as_text()
+            print(any(word in text for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute")))
+        """,
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+        JAX_PLATFORMS="cpu",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_import_is_light():

@@ -151,8 +151,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             _run(arguments)
     except (ReverieError, OSError) as error:
-        print(f"reverie: {error}", file=sys.stderr)
-        return 2
+        print(f"reverie: {error}", file=sys.stderr, flush=True)
+        return _end(2)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _end(status: int) -> int:
+    """The status; where the process trained with others, its end at once, as JAX's would wait for theirs."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(status)
+    return status

@@ -13,7 +13,7 @@ from reverie import catalogue
 from reverie.cli.show import draw, show, table
 from reverie.errors import ReverieError
 from reverie.evaluation import Evaluate
-from reverie.training import Synthesis
+from reverie.training import Synthesis, hosts
 from reverie.training.settings import settings_of
 
 Tool = Literal["tensorboard", "wandb", "mlflow", "trackio"]
@@ -63,8 +63,11 @@ class TrainOptions:
     """Updates between two looks from the host, and in a row of the metrics; chosen from the steps if not given."""
     checkpoint_every: int | None = None
     """Updates between two checkpoints; one a minute if not given."""
-    devices: int = 1
-    """Devices that share each batch."""
+    devices: int | None = None
+    """Devices that train; all with --distributed, otherwise one if not given."""
+    distributed: bool = False
+    """This is one of several processes that a launcher started to train the run together: srun, mpirun, torchrun, or
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment."""
     host_data: bool = False
     """Keep the data in the host's memory, where the device lacks the room."""
     loggers: tuple[Tool, ...] = ()
@@ -95,13 +98,15 @@ def train(arguments: Sequence[str]) -> None:
     needs = ", ".join(cls.needs) or "actions alone"
     parse.__doc__ = f"Train {cls.name} ({cls.role}; {cls.paper}). It needs: {needs}."
     options, evaluation, algorithm = tyro.cli(parse, args=arguments[1:], prog=f"reverie train {arguments[0]}")
+    if options.distributed:
+        hosts.join()
     out = (
         options.out
         or Path("runs") / f"{cls.name}-{re.sub(r'[.](hdf5|npz)', '', Path(options.data.split(':')[-1]).name)}"
     )
     run = reverie.fit(
         algorithm,
-        reverie.load_dataset(options.data),
+        hosts.in_turn(lambda: reverie.load_dataset(options.data)),
         out=out,
         initial=options.initial and reverie.load(options.initial),
         callbacks=evaluation.callbacks(options.env),
@@ -115,6 +120,7 @@ def go_on(
     data: str | None = None,
     steps: int | None = None,
     env: str | None = None,
+    distributed: bool = False,
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation(),
 ) -> None:
     """Go on with a run that was stopped.
@@ -124,13 +130,19 @@ def go_on(
         data: source of the data, where the recorded one has moved.
         steps: updates (online: environment steps) to end at, where more are wanted than were first asked for.
         env: where to evaluate while training.
+        distributed: this is one of several processes that go on with it together, as many as there are now.
         evaluation: while training.
     """
+    if distributed:
+        hosts.join()
     callbacks = evaluation.callbacks(env)
-    _finish(reverie.resume(resume, None if data is None else reverie.load_dataset(data), steps, callbacks=callbacks))
+    given = None if data is None else hosts.in_turn(lambda: reverie.load_dataset(data))
+    _finish(reverie.resume(resume, given, steps, callbacks=callbacks))
 
 
 def _finish(run: Any) -> None:
+    if not hosts.first():
+        return
     unit = "environment steps" if run.histories else "updates"
     print(f"{run.algorithm.name}: {run.step} {unit} of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
 

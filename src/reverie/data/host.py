@@ -2,7 +2,7 @@
 
     with host_memory():
         view, spec = algorithm.prepare(data)
-    with Prefetch(on_host(view), indices) as batches:
+    with Prefetch(on_host(view).take, indices) as batches:
         for batch in batches: ...
 
 The numbers of a batch come from `view.index`, as on the device, so its bits are the same wherever the data lie.
@@ -10,7 +10,7 @@ The numbers of a batch come from `view.index`, as on the device, so its bits are
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -38,31 +38,29 @@ def on_host(view: AView) -> AView:
 
 
 class Prefetch(Iterator[Rows]):
-    """The batches of a view on the host as arrays on the device, gathered by a thread while the last one is used.
+    """Batches that a thread gathers while the last one is used.
 
     What goes wrong in the thread, in gathering or in `indices`, is raised by the next batch's `next`. Close it, or use
     it as a context, to end the thread before the indices end.
     """
 
-    def __init__(
-        self, view: View, indices: Iterable[Any], device: jax.Device | jax.sharding.Sharding | None = None
-    ) -> None:
-        """`indices` gives arrays `[..., B]` of `view.index`, one a batch; it is read in the thread, and `close` waits
-        for it. `device` is where batches go: a device, a sharding of every array alike, or None for JAX's default."""
+    def __init__(self, gather: Callable[[np.ndarray], Rows], indices: Iterable[Any]) -> None:
+        """`gather` makes the batch of an array `[..., B]` of `view.index`: a view's `take`, or more than that, such as
+        bringing it to a device. `indices` gives the arrays; it is read in the thread, and `close` waits for it."""
         self._ready: queue.SimpleQueue[tuple[Rows | None, BaseException | None]] = queue.SimpleQueue()
         self._room, self._closed = threading.Semaphore(AHEAD), False
-        work: dict[str, Any] = {"target": self._gather, "args": (view, indices, device)}
+        work: dict[str, Any] = {"target": self._gather, "args": (gather, indices)}
         self._thread = threading.Thread(**work, name="reverie-prefetch", daemon=True)
         self._thread.start()
 
-    def _gather(self, view: View, indices: Iterable[Any], device: Any) -> None:
+    def _gather(self, gather: Callable[[np.ndarray], Rows], indices: Iterable[Any]) -> None:
         error = None
         try:
             for index in indices:
                 self._room.acquire()
                 if self._closed:
                     break
-                self._ready.put((jax.device_put(view.take(np.asarray(index)), device), None))
+                self._ready.put((gather(np.asarray(index)), None))
         except BaseException as raised:
             error = raised
         self._ready.put((None, error))

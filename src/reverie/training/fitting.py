@@ -18,11 +18,12 @@ from reverie.errors import DivergenceError, RunError
 from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder, loop, release, segments
+from reverie.training import beginning, folder, hosts, loop, release, segments
 from reverie.training.callbacks import Callback, add_columns, any_done
 from reverie.training.loggers import check_loggers
 from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
+from reverie.training.placing import SEEDS, device_mesh, fetched, home, placed
 from reverie.training.run import Run
 from reverie.training.settings import Training
 from reverie.training.store import Store
@@ -48,7 +49,7 @@ def fit(
     checkpoint_every: int | None = None,
     keep: int = 2,
     seeds_by: SeedsBy = "auto",
-    devices: int = 1,
+    devices: int | None = None,
     host_data: bool = False,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[str] = (),
@@ -72,20 +73,26 @@ def fit(
         first segment and then one a minute. The last state is always kept, the newest `keep` in all.
     seeds_by: "vmap" trains all seeds at once, "map" one after another inside the same program. "auto" is vmap
         on an accelerator, map on a CPU.
-    devices: over how many of JAX's devices each batch is split; parameters and data are on all of them.
+    devices: how many of JAX's devices train; all if several processes train together (`hosts.join`), otherwise one.
+        The seeds are divided among them as far as they go, and each batch among those that share a seed; parameters
+        and data are on all of them. Another number rounds otherwise, and a run may go on with it.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
         background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
     loggers: where else the metrics go, of "tensorboard", "wandb", "mlflow", "trackio"; an extra each. See `loggers`.
 
-    Ctrl-C or SIGTERM (with `out`) saves after the current segment and raises KeyboardInterrupt. Raises RunError
-    for a folder or settings that cannot be used, DataError for data that the algorithm cannot use, and
-    DivergenceError as soon as a metric or a state is not finite: that state is not written.
+    Where several processes train together each calls `fit` alike, in a folder that all can read. The first of them
+    writes it, and alone has the rows of the metrics and calls the callbacks, while the others wait.
+
+    Ctrl-C or SIGTERM (with `out`) saves after the current segment and raises KeyboardInterrupt, in all processes where
+    one is asked. Raises RunError for a folder or settings that cannot be used, DataError for data that the algorithm
+    cannot use, DivergenceError as soon as a metric or a state is not finite: that state is not written; and
+    LostProcessError when another process is gone.
     """
     _check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
     check_loggers(loggers, out)
     numbers = tuple(range(seed, seed + seeds))
-    loop.device_mesh(devices, algorithm.batch_size)
+    device_mesh(devices, seeds, algorithm.batch_size)
     check(algorithm)
     if isinstance(algorithm, OnPolicy):
         raise RunError(
@@ -134,7 +141,7 @@ class Fitting:
         show: bool,
     ):
         self.algorithm, self.data, self.training, self.initial = algorithm, data, training, initial
-        self.callbacks, self.show = callbacks, show
+        self.callbacks, self.show = callbacks, show and hosts.first()
 
     def run(self) -> Run:
         """Without a folder."""
@@ -142,11 +149,12 @@ class Fitting:
         return self.train(Store(None), None)
 
     def run_in(self, path: Path, resume: bool) -> Run:
-        with folder.locked(path):
-            begun = folder.holds_run(path)
-            self.settle(path, resume)
-            spec = Spec.load(path / folder.SPEC) if begun else None
-            with closing(Store(path, self.training.keep)) as store:
+        with folder.locked(path) if hosts.first() else nullcontext():
+            with hosts.together():
+                begun = folder.holds_run(path)
+                self.settle(path, resume)
+                spec = Spec.load(path / folder.SPEC) if begun else None
+            with closing(Store(path, self.training.keep, write=hosts.first())) as store:
                 return self.train(store, spec)
 
     def settle(self, path: Path, resume: bool) -> None:
@@ -180,27 +188,33 @@ class Fitting:
         }
 
     def train(self, store: Store, spec: Spec | None) -> Run:
-        with host_memory() if self.training.host_data else nullcontext():
-            view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial)
-        if store.path:
-            begun_from = folder.read_config(store.path).get("initial") if folder.holds_run(store.path) else None
-            if not folder.holds_run(store.path):
-                spec.save(store.path / folder.SPEC)
-            folder.write_config(store.path, self.config(begun_from))
-        states, done = self.start(spec, store)
+        with hosts.together():
+            with host_memory() if self.training.host_data else nullcontext():
+                view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial)
+            states, done = self.start(spec, store)
+        if store.writes:
+            self.note(store.writes, spec)
         store.table.truncate(done)
         store.open_loggers(self.training.loggers, self.config(), done)
         self.say_of_stages()
         bar = Progress(self.algorithm.name, self.training.steps, done, show=self.show, note="compiling")
         try:
-            with bar, Interrupt(active=store.path is not None) as stop:
+            with hosts.losing(store.kept), bar, Interrupt(active=store.path is not None) as stop:
                 states, done = self.updates(view, spec, store, bar, stop, states, done)
+                states = home(states)
                 if stop.asked:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             self.say_how_to_go_on(store)
             raise
-        return self.run_of(spec, jax.device_put(states, jax.devices()[0]), done, store)
+        return self.run_of(spec, states, done, store)
+
+    def note(self, path: Path, spec: Spec) -> None:
+        """In the folder, what the run is trained on and how."""
+        begun_from = folder.read_config(path).get("initial") if folder.holds_run(path) else None
+        if not folder.holds_run(path):
+            spec.save(path / folder.SPEC)
+        folder.write_config(path, self.config(begun_from))
 
     def run_of(self, spec: Spec, states: Any, done: int, store: Store) -> Run:
         return Run(self.algorithm, spec, states, done, self.training.seeds, store.path, store.table)
@@ -219,8 +233,8 @@ class Fitting:
     ) -> tuple[Any, int]:
         """Segment after segment, until all updates are done or a stop is asked for."""
         training, algorithm = self.training, self.algorithm
-        mesh = loop.device_mesh(training.devices, algorithm.batch_size)
-        states, keys = loop.replicated((states, loop.seed_keys(training.seeds)), mesh)
+        mesh = device_mesh(training.devices, len(training.seeds), algorithm.batch_size)
+        states, keys = placed((states, loop.seed_keys(training.seeds)), mesh, SEEDS)
         advance = (segments.from_host if training.host_data else segments.on_device)(algorithm, view, training, mesh)
         clock = _Clock(store.table.last("seconds"), saved=done)
         stopping, place = False, None
@@ -236,15 +250,24 @@ class Fitting:
                 raise DivergenceError(f"{fault} {store.kept()} {getattr(algorithm, 'advice', ADVICE)}")
             done += length
             rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
-            for callback in self.callbacks:
-                add_columns(rows, callback.on_segment(self.run_of(spec, states, done, store)))
+            self.call_back(rows, spec, states, done, store)
             store.append(rows)
             bar.update(rows)
-            stopping = stop.asked or any_done(self.callbacks)
+            due = clock.due(done, training)
+            stop.asked, finished, due = hosts.any_of(stop.asked, any_done(self.callbacks), due and hosts.first())
+            stopping = stop.asked or finished
             # Rows first: a checkpoint without its rows could not be made good, rows without one are dropped.
-            if stopping or clock.due(done, training):
-                store.save(done, states)
+            if stopping or due:
+                store.save(done, fetched(states))
         return states, done
+
+    def call_back(self, rows: list[dict[str, float]], spec: Spec, states: Any, done: int, store: Store) -> None:
+        """Let the callbacks see the run, and add their columns to the rows."""
+        if not self.callbacks:
+            return
+        seen = self.run_of(spec, home(states), done, store)
+        for callback in self.callbacks if hosts.first() else ():
+            add_columns(rows, callback.on_segment(seen))
 
     def say_of_stages(self) -> None:
         last = last_begins(self.algorithm)
@@ -255,7 +278,7 @@ class Fitting:
             )
 
     def say_how_to_go_on(self, store: Store) -> None:
-        if store.path is not None:
+        if store.writes:
             say(
                 f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
                 f"Go on with: reverie train --resume {store.path}"
@@ -270,8 +293,8 @@ def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             f"{old['data']['fingerprint'][:12]}) than these ({new['data']['steps']} steps, "
             f"{new['data']['fingerprint'][:12]}); give the same data or another folder."
         )
-    before = old["algorithm"] | {key: old["training"][key] for key in ("segment", "seeds_by", "devices")}
-    after = new["algorithm"] | {key: new["training"][key] for key in ("segment", "seeds_by", "devices")}
+    before = old["algorithm"] | {key: old["training"][key] for key in ("segment", "seeds_by")}
+    after = new["algorithm"] | {key: new["training"][key] for key in ("segment", "seeds_by")}
     before["seeds"], after["seeds"] = list(old["training"]["seeds"]), list(new["training"]["seeds"])
     for key in before | after:
         if before.get(key) != after.get(key):

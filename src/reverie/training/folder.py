@@ -117,17 +117,26 @@ class Checkpoints:
         # It reports every save at level INFO and each folder it only reads as a warning.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
+        # Of several processes that train together one writes, and each reads by itself.
+        if write:
+            (path / CHECKPOINTS).mkdir(exist_ok=True)
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+        )
         self._manager = ocp.CheckpointManager(
             path.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
-                create=write,
+                create=False,
                 cleanup_tmp_directories=write,
                 enable_async_checkpointing=False,
+                multiprocessing_options=alone,
             ),
         )
 
     def latest(self) -> int | None:
+        self._manager.reload()  # another process may have written since
         return self._manager.latest_step()
 
     def save(self, step: int, states: Any) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from reverie.errors import RunError
 from reverie.learning.stages import stages_of
+from reverie.training.placing import BATCH, SEEDS
 
 SeedsBy = Literal["auto", "vmap", "map"]
 
@@ -66,10 +67,7 @@ def _derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, stage: int)
     return jax.lax.map(lambda pair: rows(pair[0], view, _stage_key(pair[1], stage)), (states, keys))
 
 
-Split = NamedSharding | None
-
-
-@partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "split", "stage"), donate_argnames="states")
+@partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "mesh", "stage"), donate_argnames="states")
 def advance(
     algorithm: Any,
     states: Any,
@@ -80,27 +78,27 @@ def advance(
     *,
     length: int,
     seeds_by: SeedsBy = "map",
-    split: Split = None,
+    mesh: Mesh | None = None,
     stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
     """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
 
     `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar, `derived` is what
-    `derive` gave for the stage. `split` shards the leading axis of the batch. Returns the new states, the metrics
-    [S, length] of every update, whether all of a seed's state is finite [S], and the columns [S, M, ...] that the
-    algorithm `writes`.
+    `derive` gave for the stage. Over a `mesh` `[SEEDS, BATCH]` each device trains its part of the seeds, on its part
+    of their batches. Returns the new states, the metrics [S, length] of every update, whether all of a seed's state is
+    finite [S], and the columns [S, M, ...] that the algorithm `writes`.
     """
     make_update = stages_of(algorithm)[stage].update
     writes = written_columns(algorithm)
 
-    def train(state: Any, key: jax.Array, derived: Any) -> tuple[Any, ...]:
+    def train(state: Any, key: jax.Array, derived: Any, view: Any) -> tuple[Any, ...]:
         rows = view.joined(derived) if derived else view
 
         def update(carry: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
             state, changing = carry
             now = changing if writes else rows
             draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
-            batch = _sharded(now.draw(draw_key, algorithm.batch_size), split)
+            batch = _sharded(now.draw(draw_key, algorithm.batch_size), mesh)
             columns: Any
             state, metrics, *columns = make_update(state, batch, update_key)
             _check_metrics(metrics)
@@ -110,7 +108,7 @@ def advance(
         (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
         return state, metrics, _finite(state), _columns(changed, writes)
 
-    return _over_seeds(train, seeds_by)(states, keys, derived or {})
+    return _over_seeds(train, seeds_by, mesh)(states, keys, derived or {}, view)
 
 
 def _check_metrics(metrics: dict[str, jax.Array]) -> None:
@@ -148,7 +146,7 @@ def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, len
     return jax.lax.map(one, done + 1 + jnp.arange(length, dtype=jnp.uint32))
 
 
-@partial(jax.jit, static_argnames=("algorithm", "seeds_by", "split", "stage"), donate_argnames="states")
+@partial(jax.jit, static_argnames=("algorithm", "seeds_by", "mesh", "stage"), donate_argnames="states")
 def advance_on(
     algorithm: Any,
     states: Any,
@@ -157,17 +155,17 @@ def advance_on(
     batches: Any,
     *,
     seeds_by: SeedsBy = "map",
-    split: Split = None,
+    mesh: Mesh | None = None,
     stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """The same updates as `advance` makes, on batches that were gathered elsewhere, `[L, S, batch_size, ...]`."""
     make_update = stages_of(algorithm)[stage].update
 
-    def train(state: Any, key: jax.Array, batches: Any) -> tuple[Any, ...]:
+    def train(state: Any, key: jax.Array, batches: Any, _: None) -> tuple[Any, ...]:
         def update(state: Any, numbered: Any) -> tuple[Any, dict[str, jax.Array]]:
             number, batch = numbered
             update_key = jax.random.split(jax.random.fold_in(key, number))[1]
-            return make_update(state, _sharded(batch, split), update_key)
+            return make_update(state, _sharded(batch, mesh), update_key)
 
         length = jax.tree.leaves(batches)[0].shape[0]
         numbers = done + 1 + jnp.arange(length, dtype=jnp.uint32)
@@ -175,19 +173,29 @@ def advance_on(
         return state, metrics, _finite(state)
 
     by_seed = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batches)
-    return _over_seeds(train, seeds_by)(states, keys, by_seed)
+    return _over_seeds(train, seeds_by, mesh)(states, keys, by_seed, None)
 
 
-def _over_seeds(train: Callable, seeds_by: SeedsBy) -> Callable:
-    if seeds_by == "vmap":
-        return jax.vmap(train)
-    return lambda *arguments: jax.lax.map(lambda each: train(*each), arguments)
+def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callable:
+    """`train` of every seed: its last argument is the same for all, the others have a leading axis [S]."""
+
+    def over(*arguments: Any) -> Any:
+        *own, shared = arguments
+        if seeds_by == "vmap":
+            return jax.vmap(lambda *each: train(*each, shared))(*own)
+        return jax.lax.map(lambda each: train(*each, shared), tuple(own))
+
+    if mesh is None:
+        return over
+    # By hand over the seeds, lest the loop over them is run by every device; the batch is left to the compiler.
+    by_seed = (P(SEEDS), P(SEEDS), P(SEEDS), P())
+    return jax.shard_map(over, mesh=mesh, in_specs=by_seed, out_specs=P(SEEDS), axis_names={SEEDS}, check_vma=False)
 
 
-def _sharded(batch: Any, split: NamedSharding | None) -> Any:
-    if split is None:
+def _sharded(batch: Any, mesh: Mesh | None) -> Any:
+    if mesh is None:
         return batch
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, split), batch)
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, P(BATCH)), batch)
 
 
 SMALL = 4096
@@ -214,29 +222,3 @@ def chosen_seeds_by(seeds_by: SeedsBy, seeds: int) -> SeedsBy:
     if seeds_by != "auto":
         return seeds_by
     return "map" if seeds == 1 or jax.default_backend() == "cpu" else "vmap"
-
-
-def device_mesh(devices: int, batch_size: int) -> Mesh | None:
-    """The 1-D mesh over which a batch is split; None for one device.
-
-    Raises RunError when there are fewer devices, or when the batch does not divide among them.
-    """
-    if devices == 1:
-        return None
-    present = jax.devices()
-    if not 1 <= devices <= len(present):
-        raise RunError(f"devices={devices} was asked for, and JAX sees {len(present)} ({present[0].platform}).")
-    if batch_size % devices:
-        raise RunError(f"batch_size={batch_size} does not divide among devices={devices}; choose a multiple.")
-    return Mesh(np.array(present[:devices]), ("batch",))
-
-
-def batch_split(mesh: Mesh | None) -> NamedSharding | None:
-    return None if mesh is None else NamedSharding(mesh, PartitionSpec("batch"))
-
-
-def replicated(tree: Any, mesh: Mesh | None) -> Any:
-    """The tree on every device of the mesh (on the default device without one)."""
-    if mesh is None:
-        return jax.device_put(tree)
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

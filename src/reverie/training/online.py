@@ -22,7 +22,7 @@ from reverie.errors import RunError
 from reverie.learning import stages_of
 from reverie.protocols import OnPolicy, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder, release
+from reverie.training import beginning, folder, hosts, release
 from reverie.training.callbacks import Callback
 from reverie.training.inputs import signals_of
 from reverie.training.loggers import check_loggers
@@ -147,6 +147,8 @@ def _check_methods(algorithm: Any, synthesizer: Any, data: Dataset | None) -> No
         raise RunError(f"data= fills a part of each batch, and {why}; leave one of the two out.")
     if synthesizer is not None and hasattr(algorithm, "online_view"):
         raise RunError(f"{algorithm.name} learns from steps in a row, which {methods[1].name} does not make; use sac.")
+    if hosts.several():
+        raise RunError(f"{algorithm.name} learns online in one process, and {jax.process_count()} train together here.")
     for each in methods:
         if (count := len(stages_of(each))) > 1:
             raise RunError(f"{each.name} learns in {count} stages, for which data must be there at once; use `fit`.")

@@ -14,6 +14,7 @@ from reverie.errors import RunError
 from reverie.learning import stages_of
 from reverie.terminal import wait
 from reverie.training import loop
+from reverie.training.placing import SEEDS, fetched, gathered, placed
 from reverie.training.settings import Training
 
 GATHERED = 20
@@ -41,19 +42,19 @@ def check_derives_nothing(algorithm: Any) -> None:
 
 def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """One compiled program a segment, batches drawn where the data lie."""
-    view = loop.replicated(view, mesh)
-    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
+    view = placed(view, mesh)
+    seeds_by = _seeds_by(training, mesh)
     derived: dict[int, Any] = {}
 
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
         if stage not in derived:
             derived.clear()
             derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
-        number = loop.replicated(np.uint32(done), mesh)
-        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "split": split, "stage": stage}
+        number = placed(np.uint32(done), mesh)
+        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "mesh": mesh, "stage": stage}
         states, metrics, finite, _ = loop.advance(algorithm, states, keys, number, view, derived[stage], **how)
         wait(finite)
-        return states, *jax.device_get((metrics, finite))
+        return states, *fetched((metrics, finite))
 
     return advance
 
@@ -64,25 +65,32 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
     For methods that `check_derives_nothing` lets pass.
     """
     view = on_host(view)
-    seeds_by, split = loop.chosen_seeds_by(training.seeds_by, len(training.seeds)), loop.batch_split(mesh)
+    seeds_by = _seeds_by(training, mesh)
     # Only what the numbers of rows come from is in the program: the view's length, or what it draws by (bootstraps).
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
+    all_keys = loop.seed_keys(training.seeds)
+    how: dict[str, Any] = {"seeds_by": seeds_by, "mesh": mesh}
+
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
         pieces = list(_pieces(done, length))
-        numbers = (np.asarray(drawn(keys, np.uint32(at), length=n)) for at, n in pieces)
+        numbers = (np.asarray(drawn(all_keys, np.uint32(at), length=n)) for at, n in pieces)
         parts = []
-        with Prefetch(view, numbers) as batches:
+        with Prefetch(lambda index: gathered(view, index, mesh), numbers) as batches:
             for (at, _), batch in zip(pieces, batches, strict=True):
-                number, batch = loop.replicated((np.uint32(at), batch), mesh)
-                how: dict[str, Any] = {"seeds_by": seeds_by, "split": split, "stage": stage}
-                states, metrics, finite = loop.advance_on(algorithm, states, keys, number, batch, **how)
+                number = placed(np.uint32(at), mesh)
+                states, metrics, finite = loop.advance_on(algorithm, states, keys, number, batch, stage=stage, **how)
                 wait(finite)
-                parts.append(jax.device_get((metrics, finite)))
+                parts.append(fetched((metrics, finite)))
         metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
         return states, metrics, np.all([part[1] for part in parts], axis=0)
 
     return advance
+
+
+def _seeds_by(training: Training, mesh: Any) -> loop.SeedsBy:
+    """How each device trains the seeds that it has."""
+    return loop.chosen_seeds_by(training.seeds_by, len(training.seeds) // (mesh.shape[SEEDS] if mesh else 1))
 
 
 def _pieces(done: int, length: int) -> Iterator[tuple[int, int]]:

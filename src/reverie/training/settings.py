@@ -16,7 +16,7 @@ class Training:
     seeds: tuple[int, ...]
     segment: int
     seeds_by: SeedsBy
-    devices: int
+    devices: int | None
     checkpoint_every: int | None
     keep: int
     host_data: bool = False

@@ -12,17 +12,17 @@ from reverie.training.metrics import Table
 
 
 class Store:
-    """Of a run's folder; without a folder only the table, in memory."""
+    """Of a run's folder; without a folder only the table, in memory. One that does not `write` reads checkpoints."""
 
-    def __init__(self, path: Path | None, keep: int = 1):
-        self.path = path
-        self.table = Table(path and path / folder.METRICS)
-        self.checkpoints = folder.Checkpoints(path, keep, write=True) if path else None
+    def __init__(self, path: Path | None, keep: int = 1, *, write: bool = True):
+        self.path, self.writes = path, path if write else None
+        self.table = Table(self.writes and self.writes / folder.METRICS)
+        self.checkpoints = folder.Checkpoints(path, keep, write=write) if path else None
         self.loggers: list[Logger] = []
 
     def open_loggers(self, names: Sequence[str], config: Mapping[str, Any], done: int) -> None:
-        if self.path:
-            self.loggers = open_loggers(names, self.path / folder.LOGS, config, done)
+        if self.writes:
+            self.loggers = open_loggers(names, self.writes / folder.LOGS, config, done)
 
     def append(self, rows: list[dict[str, float]]) -> None:
         self.table.append(rows)
@@ -30,7 +30,7 @@ class Store:
             logger.log(int(rows[0]["step"]), columns(rows))
 
     def save(self, step: int, states: Any) -> None:
-        if self.checkpoints:
+        if self.checkpoints and self.writes:
             self.checkpoints.save(step, states)
 
     def latest(self) -> int | None:
