@@ -13,19 +13,30 @@ import jax
 
 def matmul_flops(function: Callable, *arguments: Any) -> float:
     """Twice the multiplications of all matrix products in one call of the function; its arguments may be shapes."""
-    return count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count(jax.make_jaxpr(function)(*arguments).jaxpr, flops)
 
 
-def count(jaxpr: Any) -> float:
-    return sum(map(of_equation, jaxpr.eqns))
+def matmuls(function: Callable, *arguments: Any) -> int:
+    """How many matrix products one call of the function makes; its arguments may be shapes."""
+    return round(count(jax.make_jaxpr(function)(*arguments).jaxpr, lambda _: 1.0))
 
 
-def of_equation(equation: Any) -> float:
+def flops(product: Any) -> float:
+    """Twice the multiplications of a `dot_general`."""
+    (contracted, _), _ = product.params["dimension_numbers"]
+    left = product.invars[0].aval.shape
+    return 2.0 * math.prod(product.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+
+
+def count(jaxpr: Any, of: Callable[[Any], float]) -> float:
+    """The sum over all matrix products of a program."""
+    return sum(of_equation(equation, of) for equation in jaxpr.eqns)
+
+
+def of_equation(equation: Any, of: Callable[[Any], float]) -> float:
     if equation.primitive.name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        left = equation.invars[0].aval.shape
-        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-    inner = [count(jaxpr) for value in equation.params.values() for jaxpr in jaxprs(value)]
+        return of(equation)
+    inner = [count(jaxpr, of) for value in equation.params.values() for jaxpr in jaxprs(value)]
     if equation.primitive.name == "cond":
         return max(inner, default=0.0)
     return sum(inner) * (equation.params["length"] if equation.primitive.name == "scan" else 1)

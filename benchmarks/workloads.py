@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.flops import matmul_flops
+from benchmarks.flops import matmul_flops, matmuls
 from benchmarks.timing import Work
 from reverie.data import Dataset
 from reverie.errors import ReverieWarning
@@ -184,20 +184,28 @@ class Prepared:
 
     def segment(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> Work:
         """`length` updates of every seed as `fit` makes them, and the look at them from the host."""
+        (_, states, *rest), options = self.arguments(length, seeds_by, devices)
+
+        def work() -> None:
+            nonlocal states
+            states, metrics, finite, _ = loop.advance(self.algorithm, states, *rest, **options)
+            jax.tree.map(np.asarray, (metrics, finite))
+
+        return work
+
+    def arguments(self, length: int, seeds_by: loop.SeedsBy, devices: int) -> tuple[tuple, dict[str, Any]]:
+        """Of `loop.advance`, for such a segment."""
         seeds = len(self.keys)
         mesh = device_mesh(devices, seeds, self.algorithm.batch_size)
         chosen = loop.chosen_seeds_by(seeds_by, seeds // (mesh.shape[SEEDS] if mesh else 1))
         states, keys = placed((jax.tree.map(jnp.copy, self.states), self.keys), mesh, SEEDS)
-        view = placed(self.view, mesh)
-        options: Any = {"length": length, "seeds_by": chosen, "mesh": mesh}
-        done = jnp.uint32(0)
+        done, view = placed((np.uint32(0), self.view), mesh)
+        return (self.algorithm, states, keys, done, view, {}), {"length": length, "seeds_by": chosen, "mesh": mesh}
 
-        def work() -> None:
-            nonlocal states
-            states, metrics, finite, _ = loop.advance(self.algorithm, states, keys, done, view, {}, **options)
-            jax.tree.map(np.asarray, (metrics, finite))
-
-        return work
+    def compiled(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> str:
+        """The text of such a segment's program, once compiled."""
+        arguments, options = self.arguments(length, seeds_by, devices)
+        return loop.advance.lower(*arguments, **options).compile().as_text()
 
     def acting(self, environments: int = 1, **changes: Any) -> Work:
         """One observation in, one action out, on the host; or one for each of the environments, as in `evaluate`."""
@@ -226,6 +234,9 @@ class Prepared:
 
     def update_flops(self) -> float:
         return matmul_flops(self.algorithm.update, self.state, self.batch(), jax.random.key(0))
+
+    def update_matmuls(self) -> int:
+        return matmuls(self.algorithm.update, self.state, self.batch(), jax.random.key(0))
 
     def acting_flops(self, environments: int = 1, **changes: Any) -> float:
         algorithm = replace(self.algorithm, **changes)

@@ -9,7 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import cleandiffuser, online, peers, plans, scaling, schedules, shields, steps, stitches, timing
+from benchmarks import (
+    cleandiffuser,
+    devices,
+    online,
+    peers,
+    plans,
+    scaling,
+    schedules,
+    shields,
+    steps,
+    stitches,
+    timing,
+)
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
 from benchmarks.flops import matmul_flops
 from benchmarks.workloads import (
@@ -156,6 +168,40 @@ def test_both_halves_are_found_equal(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_bytes_exchanged_are_read_off_a_program():
+    text = """
+      %a = f32[64,8]{1,0} all-reduce(f32[64,8]{1,0} %x), channel_id=1
+      %b = (f32[4]{0}, bf16[2,2]{1,0}) all-reduce(%x, %y), channel_id=2
+      %c = f32[] all-reduce-start(%z)
+      %d = f32[1000]{0} add(%a, %a)
+    """
+    assert devices.exchanged(text) == 4 * 64 * 8 + 4 * 4 + 2 * 4 + 4
+
+
+def test_where_more_gpus_stop_paying():
+    machine = devices.Machine(rate=1e12, near=1e11, far=1e10, latency=0.0)
+    heavy = devices.Work("heavy", flops=1e12, moved=0.0, launches=1)
+    assert machine.speedup(heavy, 8, grown=False) == pytest.approx(8)
+    launched = devices.Work("launched", flops=1.0, moved=0.0, launches=1000)
+    assert machine.speedup(launched, 8, grown=False) == pytest.approx(1)
+    assert machine.speedup(launched, 8, grown=True) == pytest.approx(8)
+    # A second of work, and 1 GB over links of 100 GB/s: 2 (n - 1) / n of 10 ms.
+    moving = devices.Work("moving", flops=1e12, moved=1e9, launches=1)
+    assert machine.update(moving, 8, grown=False) == pytest.approx(1 / 8 + 0.0175)
+    assert machine.update(moving, 16, grown=True) == pytest.approx(1 + 0.1875)
+
+
+def test_devices_writes_its_tables(tmp_path):
+    words = ["--quick", "--pairs", "1", "--least", "0.01", "--updates", "2"]
+    words += ["--measure", "diffusion-ql", "--paper", "diffusion-ql"]
+    devices.run(devices.arguments([*words, "--simulate", "1", "--out", str(tmp_path)]))
+    found = json.loads((tmp_path / "devices.json").read_text())
+    assert [(row["split"], row["devices"]) for row in found["measured"]] == [("batch", 1), ("seeds", 1)]
+    assert len(found["paper"]) == 2
+    for row in found["paper"]:
+        assert row["megabytes"] > 0 and row["kernels"] > 10 and len(row["speedups"]) == 6
+
+
 def test_scaling_writes_every_part(tmp_path):
     parts = ["seeds", "acting", "generating"]
     words = ["--quick", "--repeats", "1", "--least", "0.01", "--latencies", "3", "--parts", *parts]
