@@ -14,7 +14,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 # this list: an import goes from a higher floor to a lower one.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what a user can mend, in a sentence"),
-    (("settings", "paths", "control", "terminal", "wishes", "version"), "small things that know nothing above"),
+    (
+        ("settings", "paths", "control", "engines", "terminal", "wishes", "version"),
+        "small things that know nothing above",
+    ),
     (("compilation", "data/", "diffusion/", "networks/", "environments/", "learning/"), "pieces that work alone"),
     (("protocols", "configs"), "what an algorithm is, and what many share"),
     (("rl/",), "critics, actors, choosing"),

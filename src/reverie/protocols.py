@@ -122,6 +122,15 @@ class Synthesizer(Protocol):
 
 
 @runtime_checkable
+class Divisible(Synthesizer, Protocol):
+    """A synthesizer whose chunks can be made apart from each other, by several processes."""
+
+    def pieces(self, n: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """The chunks of rows start, ..., n - 1: the first row of each, and the one after its last. `chunks` can begin
+        at each of them."""
+
+
+@runtime_checkable
 class Computed(Synthesizer, Protocol):
     """A synthesizer that says what of a chunk is computed on the device."""
 

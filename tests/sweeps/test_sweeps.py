@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reverie import engines
 from reverie.cli import main, sweeping
 from reverie.data import Dataset
 from reverie.errors import ReverieError, RunError
@@ -224,7 +225,7 @@ def test_a_score_that_is_not_there_is_said(tmp_path):
 
 def test_ray_runs_attempts_on_its_workers(tmp_path):
     pytest.importorskip("ray")
-    engine = running._engine("ray", 1)
+    engine = engines.engine("ray", 1)
     try:
         assert engine.submit(running._attempt, lambda words, log: len(words), [["a", "b"]], "log").result(60) == 2
     finally:

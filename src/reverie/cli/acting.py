@@ -10,6 +10,7 @@ import tyro
 import reverie
 from reverie.cli.show import assignment, show, table
 from reverie.deploy import export as write
+from reverie.engines import Kind
 from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
 from reverie.evaluation.diagnosis import check_data, check_run
@@ -127,6 +128,8 @@ def generate(
     out: str,
     seed: int | None = None,
     key: int = 0,
+    workers: int = 1,
+    engine: Kind = "local",
     acting: tuple[str, ...] = (),
 ) -> None:
     """Write data made by a synthesizer's run. What was killed goes on where it was by the same command.
@@ -137,9 +140,11 @@ def generate(
         out: d4rl:FILE.hdf5, written as it is made (images at the end), or minari:ID for some thousands of rows.
         seed: which of the run's seeds generates; the first if not given.
         key: another key makes other data.
+        workers: processes that make chunks side by side; the rows are the same whatever their number.
+        engine: where they run: on this machine, or on the Ray cluster that RAY_ADDRESS names.
         acting: fields of the algorithm to change in generating, as FIELD=VALUE: nfe=63 chunk=10000.
     """
-    reverie.load(run).acting(**dict(map(assignment, acting))).write(out, n, seed, key)
+    reverie.load(run).acting(**dict(map(assignment, acting))).write(out, n, seed, key, workers=workers, engine=engine)
     print(f"{n} steps in {out}")
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
 from reverie import catalogue
 from reverie.cli.show import in_words, show, table
+from reverie.engines import Kind
 from reverie.errors import ReverieError
 from reverie.evaluation.scores import MEASURES
 from reverie.sweeps import Choices, Sweep, Trial, best, parse, results, rows, running
@@ -52,7 +53,7 @@ class SweepOptions:
     """Times that a process which died is started again, to go on from its checkpoint."""
     jobs: int = 1
     """Trials at a time; on this machine they share its cores."""
-    engine: Literal["local", "ray"] = "local"
+    engine: Kind = "local"
     """Processes of this machine, or the Ray cluster that RAY_ADDRESS names (the extra `ray`)."""
     out: Path = Path("runs/sweep")
     """The sweep's folder: sweep.json, trials/, runs/, logs/, and results.parquet (.csv without pyarrow)."""

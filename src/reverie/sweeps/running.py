@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from reverie.engines import Engine, Kind
+from reverie.engines import engine as engine_of
 from reverie.errors import ReverieError, RunError
 from reverie.sweeps import results
 from reverie.sweeps.space import Search, Space, count, propose
@@ -26,14 +28,6 @@ USER = 2
 
 Attempt = Callable[[list[str], str], int]
 """Runs `reverie` with these arguments, its output at the end of a file, and gives the exit status."""
-
-
-class Engine(Protocol):
-    """Where attempts run: what `concurrent.futures` has of an executor."""
-
-    def submit(self, function: Any, /, *arguments: Any) -> Future: ...
-
-    def shutdown(self, wait: bool = True) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def sweep(
     out: Path,
     *,
     jobs: int = 1,
-    engine: Literal["local", "ray"] = "local",
+    engine: Kind = "local",
     attempt: Attempt | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Trial]:
@@ -79,7 +73,7 @@ def sweep(
     total, out = count(asked.search, asked.space, asked.trials), Path(out).expanduser().resolve()
     with folder.locked(out):
         _settle(asked, out)
-        chosen = _engine(engine, jobs)
+        chosen = engine_of(engine, jobs)
         try:
             return _Sweeping(asked, out, total, chosen, attempt or run_reverie(jobs), say).run(jobs)
         except KeyboardInterrupt:
@@ -201,28 +195,3 @@ def run_reverie(jobs: int) -> Attempt:
             return subprocess.run(command, stdout=file, stderr=file, env=os.environ | shared, check=False).returncode
 
     return attempt
-
-
-def _engine(name: str, jobs: int) -> Engine:
-    return ThreadPoolExecutor(jobs) if name == "local" else _Ray(jobs)
-
-
-class _Ray:
-    """Attempts on the cluster that RAY_ADDRESS names, else on one of this machine's own. Its machines must see the
-    sweep's folder and have Reverie installed."""
-
-    def __init__(self, jobs: int):
-        try:
-            import ray
-        except ImportError:
-            raise ReverieError('The engine "ray" needs ray: pip install "reverie[ray]".') from None
-        self.ray = ray
-        if not ray.is_initialized():
-            local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": jobs}
-            ray.init(log_to_driver=False, include_dashboard=False, **local)
-
-    def submit(self, function: Any, /, *arguments: Any) -> Future:
-        return self.ray.remote(num_cpus=1, max_retries=0)(function).remote(*arguments).future()
-
-    def shutdown(self, wait: bool = True) -> None:
-        self.ray.shutdown()

@@ -40,11 +40,16 @@ class Chunked(Settings, Synthesizer):
         Chunk i is a function of the state, the specification and of `fold_in(key, i)` alone.
         """
         ready = self.ready(state, spec)
-        for first in range(start, n, self.chunk):
-            rows = min(self.chunk, n - first)
+        for first, stop in self.pieces(n, start):
+            rows = stop - first
             parts = self.chunk_rows(ready, spec, jax.random.fold_in(key, first // self.chunk), rows)
             named: Any = {"name": f"synthetic data by {self.name}", "synthetic": True, **self.about(spec)}
             yield transition.dataset(parts, spec, rows, **named)
+
+    def pieces(self, n: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """The first row of every chunk, and the one after its last."""
+        for first in range(start, n, self.chunk):
+            yield first, min(first + self.chunk, n)
 
     def about(self, spec: Spec) -> dict[str, Any]:
         """Further attributes of the data that are made, plain values."""

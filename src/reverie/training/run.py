@@ -13,6 +13,7 @@ import numpy as np
 
 from reverie.catalogue import from_config
 from reverie.data import Dataset, Spec, concatenate
+from reverie.engines import Kind
 from reverie.environments.goals import check_goal
 from reverie.errors import ReverieError, RunError, undamaged
 from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
@@ -106,24 +107,47 @@ class Run:
         check_acts(self)
         return Policy(self.algorithm, self.spec, self.state(seed), self.asked, str(self.data.get("environment", "")))
 
-    def generate(self, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> Dataset:
+    def generate(
+        self,
+        n: int,
+        seed: int | None = None,
+        key: int = 0,
+        *,
+        workers: int = 1,
+        engine: Kind = "local",
+        progress: bool = True,
+    ) -> Dataset:
         """A Dataset of n steps made by the trained seed; another `key` makes other data. (`write` needs less memory.)
 
-        Its attributes say that it is synthetic, and all that it depends on. Raises RunError when the algorithm does
-        not make data.
+        `workers` processes make chunks of it side by side, on this machine or, with the engine "ray" (its extra), on
+        the cluster that RAY_ADDRESS names; the rows are the same whatever their number. Its attributes say that it is
+        synthetic, and all that it depends on. Raises RunError when the algorithm does not make data, or makes them in
+        one process only.
         """
         generating.check_generates(self, n)
-        made = concatenate(*generating.chunks(self, n, seed, key, progress=progress))
+        together = generating.Workers(workers, engine)
+        together.check(self)
+        made = concatenate(*generating.chunks(self, n, seed, key, workers=together, progress=progress))
         return replace(made, attributes=generating.provenance(self, seed, key))
 
-    def write(self, target: str, n: int, seed: int | None = None, key: int = 0, *, progress: bool = True) -> None:
+    def write(
+        self,
+        target: str,
+        n: int,
+        seed: int | None = None,
+        key: int = 0,
+        *,
+        workers: int = 1,
+        engine: Kind = "local",
+        progress: bool = True,
+    ) -> None:
         """Write the n steps of `generate` to `"d4rl:PATH.hdf5"`, one chunk in memory at a time, or `"minari:ID"`.
 
         What is made lies in `PATH.hdf5.part` until all is. A killed process leaves it, and the same call goes on from
         there; the result is the same, bit for bit. Raises RunError when the algorithm does not make data, and
         DataError where the target exists, cannot hold the data or lacks the room, and for the part of another call.
         """
-        generating.write(self, target, n, seed, key, progress=progress)
+        generating.write(self, target, n, seed, key, workers=generating.Workers(workers, engine), progress=progress)
 
     def export(self, path: str | Path, seed: int | None = None, half: bool = False, **about: Any) -> None:
         """Write one seed (the first if None) to one file that `load` reads, with the arrays that it reads as it acts
