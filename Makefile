@@ -13,7 +13,7 @@ QUICK := tests/test_settings.py tests/test_floors.py tests/test_wishes.py tests/
 # What does not wait for each other runs side by side: the checks, before the tests.
 MAKEFLAGS += --jobs=2
 
-.PHONY: demo test quick lint docs docs-check clean
+.PHONY: demo test quick lint docs docs-check oldest newest bill clean
 
 demo: .venv/ready
 	$(BIN)/reverie demo
@@ -53,6 +53,21 @@ WANTED := --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(WANTED) || $(BIN)/python -m pip install --quiet $(WANTED)
 	touch $@
+
+# The tests with the oldest and with the newest versions that pyproject.toml allows, each in an environment of its own;
+# what pyproject.toml leaves open is chosen by uv. TESTS names the files, all if it is empty.
+oldest newest: .venv/ready
+	$(PYTHON) -m venv .venv/$@
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv/$@/bin/python --resolution $(RESOLUTION_$@) --editable '.[dev]'
+	$(COMPILED) .venv/$@/bin/python -m pytest -n 2 --dist loadfile -m 'not bits' $(TESTS)
+
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
+
+# The bill of materials of .venv, with versions and licences, as CycloneDX.
+bill: .venv/ready
+	mkdir -p dist
+	$(BIN)/uv tool run --quiet --from 'cyclonedx-bom>=7' cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o dist/bill.json $(BIN)/python
 
 clean:
 	rm -rf .venv site
