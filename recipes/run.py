@@ -12,7 +12,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from commands import waited
+from reverie.sweeps.running import waited
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.toml"))

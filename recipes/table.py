@@ -19,6 +19,8 @@ from tabling.report import Report
 from tabling.view import View
 from tabling.work import State, Worker
 
+from reverie.engines import engine
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -64,7 +66,8 @@ def work(plan: Plan, whole: Plan, options: argparse.Namespace, path: Path) -> di
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        view.follow(lambda: Worker(minutes, state, tell, keep).work(plan, options.out, options.jobs))
+        cluster = None if options.engine == "local" else engine(options.engine, options.jobs)
+        view.follow(lambda: Worker(minutes, state, tell, keep, cluster).work(plan, options.out, options.jobs))
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on where it was.")
     return state.faults
@@ -84,6 +87,12 @@ def parser(known: dict[str, Plan]) -> argparse.ArgumentParser:
         "--minutes", type=positive(float), help="stop a cell's training after so long; the plan's if not given"
     )
     made.add_argument("--jobs", type=positive(int), default=1, help="cells at once, each on its share of the cores")
+    made.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="where cells run",
+    )
     made.add_argument("--smoke", action="store_true", help="a few updates of the first set's cells, to try everything")
     made.add_argument("--only-report", action="store_true", help="write the table of what is there")
     return made

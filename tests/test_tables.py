@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,6 +235,35 @@ def test_only_what_is_missing_is_done(out, monkeypatch):
     assert state.faults == {"top on both": "it broke"}
     assert state.doing["bc on both"] == "done" and state.doing["made on both"] == "done"
     assert "2/3 cells; top on both: it broke" in told[-2]
+
+
+@pytest.mark.parametrize(("statuses", "begun"), [([-9, 0], 2), ([2], 1), ([-9, -9, -9], 3)])
+def test_what_dies_is_begun_again_and_what_is_wrong_is_not(tmp_path, monkeypatch, statuses, begun):
+    log, left = tmp_path / "it.log", list(statuses)
+    log.write_text("reverie: it is so\n")
+    monkeypatch.setattr(work.Worker, "here", lambda *given: left.pop(0))
+    worker = work.Worker(45, work.State(), print, print)
+    if statuses[-1] == 0:
+        worker.command(["train"], log, None)
+    else:
+        with pytest.raises(work.Failed, match="it is so"):
+            worker.command(["train"], log, None)
+    assert len(statuses) - len(left) == begun
+
+
+def test_commands_go_to_a_cluster_where_one_is_given(tmp_path):
+    given = []
+
+    class Cluster:
+        def submit(self, function, *arguments):
+            given.append(arguments)
+            done = Future()
+            done.set_result(0)
+            return done
+
+    log = tmp_path / "logs" / "it.log"
+    work.Worker(45, work.State(), print, print, Cluster()).command(["train", "bc"], log, [0], 60)
+    assert given == [(["train", "bc"], str(log), 60)] and log.parent.is_dir()
 
 
 def test_a_stop_reaches_a_command_that_is_just_being_begun(tmp_path, monkeypatch):

@@ -12,12 +12,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 
-from commands import waited
-
+from reverie.engines import Engine
+from reverie.sweeps.running import USER, run_reverie, waited
 from tabling import results
 from tabling.plans import Cell, Making, Plan
 
 Task = Cell | Making
+RETRIES = 2
+"""Times that a command which died is started again: a training goes on from its checkpoint."""
 
 
 class Failed(Exception):
@@ -74,6 +76,8 @@ class Worker:
     """Called when a task is done or has failed, and with a set's name when it is to be made."""
     keep: Callable[[], None]
     """Called when a cell is done, by one thread at a time."""
+    engine: Engine | None = None
+    """Where commands run: on a cluster, on this machine if None."""
     lock: Lock = field(default_factory=Lock)
     cores: "SimpleQueue[list[int] | None]" = field(default_factory=SimpleQueue)
 
@@ -146,16 +150,29 @@ class Worker:
     def command(self, words: list[str], log: Path, cores: list[int] | None, seconds: float | None = None) -> None:
         """Run the command line, with its output in a log. A training that outlasts the seconds is interrupted, which
         saves it. Raises Failed."""
+        status = None
+        for _ in range(1 + RETRIES):
+            if status in (0, USER):
+                break
+            status = self.here(words, log, cores, seconds) if self.engine is None else self.there(words, log, seconds)
+            if self.state.stopped:
+                raise Failed("stopped")
+        if status:
+            said = [line for line in log.read_text().splitlines() if line.strip()]
+            raise Failed(f"{said[-1].removeprefix('reverie: ')} (all of it in {log})")
+
+    def here(self, words: list[str], log: Path, cores: list[int] | None, seconds: float | None) -> int:
         process = self.state.begin(words, log)
         if cores is not None:
             os.sched_setaffinity(process.pid, cores)
         status = waited(process, seconds)
         self.state.running.remove(process)
-        if self.state.stopped:
-            raise Failed("stopped")
-        if status:
-            said = [line for line in log.read_text().splitlines() if line.strip()]
-            raise Failed(f"{said[-1].removeprefix('reverie: ')} (all of it in {log})")
+        return status
+
+    def there(self, words: list[str], log: Path, seconds: float | None) -> int:
+        assert self.engine is not None
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return self.engine.submit(run_reverie(1), words, str(log.absolute()), seconds).result()
 
 
 def shares(jobs: int) -> list[list[int] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,8 +27,8 @@ FILE, LOGS = "sweep.json", "logs"
 USER = 2
 """The exit status for what trying again cannot mend: a wrong setting, or a loss that is not finite."""
 
-Attempt = Callable[[list[str], str], int]
-"""Runs `reverie` with these arguments, its output at the end of a file, and gives the exit status."""
+Attempt = Callable[..., int]
+"""(arguments of `reverie`, file to whose end its output goes, seconds that a training may take) -> exit status"""
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,19 @@ def run_reverie(jobs: int) -> Attempt:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     shared = {"XLA_FLAGS": flags.strip(), "OMP_NUM_THREADS": str(threads)} if jobs > 1 else {}
 
-    def attempt(words: list[str], log: str) -> int:
+    def attempt(words: list[str], log: str, seconds: float | None = None) -> int:
         with open(log, "a") as file:
             command = [sys.executable, "-m", "reverie.cli", *words]
-            return subprocess.run(command, stdout=file, stderr=file, env=os.environ | shared, check=False).returncode
+            return waited(subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | shared), seconds)
 
     return attempt
+
+
+def waited(process: subprocess.Popen, seconds: float | None = None) -> int:
+    """The exit status of a command. A training that outlasts the seconds is interrupted, which saves it: that is 0."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        status = process.wait()
+        return 0 if status == 130 else status
