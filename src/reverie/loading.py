@@ -41,7 +41,7 @@ def load_dataset(source: str) -> Dataset:
 def stream(source: str, block_rows: int | None = None) -> Streamed:
     """A data set that need not fit into memory, `"parquet:FOLDER"`, to train on while it is read.
 
-    `block_rows` are about those that are trained on at a time; as many as take 128 MB if not given. Of memory there are
+    `block_rows` are about those that are trained on at a time; as many as take 64 MB if not given. Of memory there are
     a block and the next, and while that is read two more. Raises DataError for another kind of source, and where the
     folder is none that a `ShardWriter` has finished.
     """
@@ -110,6 +110,11 @@ def resume(
     source = _recorded_source(path, config) if data is None else data
     if isinstance(source, str):
         source = stream(source, block_rows) if block_rows else load_dataset(source)
+    if isinstance(source, Streamed) != bool(block_rows):
+        raise RunError(
+            f"The run in {str(path)!r} has its data {'in a stream' if block_rows else 'in memory'}; give the data by "
+            "their source, or leave them out."
+        )
     return fit(
         from_config(config["algorithm"], config["versions"]["reverie"]),
         source,

@@ -134,6 +134,7 @@ def rewritten(folder, damage):
 
 
 COLUMNS = {"observations": [[2], "float32"], "actions": [[1], "float32"], "timeouts": [[], "bool"]}
+MOMENTS = {"actions": Moments.of(DATA.actions).plain()}
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,9 @@ COLUMNS = {"observations": [[2], "float32"], "actions": [[1], "float32"], "timeo
         (partial(rewritten, damage=lambda content: content[:-1]), "000000.parquet' is damaged"),
         (partial(rewritten, damage=lambda content: content[:-1] + b"x"), "000000.parquet' is damaged"),
         (lambda folder: (folder / "000000.parquet").unlink(), "There is no file .*000000.parquet"),
-        (partial(change, columns=COLUMNS), "has the columns observations .* where dataset.json says"),
-        (partial(change, columns=COLUMNS | {"actions": [[1 << 40], "float32"]}), "GB of memory"),
+        (partial(change, columns=COLUMNS, moments=MOMENTS), "has the columns observations .* where dataset.json says"),
+        (partial(change, columns=COLUMNS | {"observations": [[1 << 40], "float32"]}, moments=MOMENTS), "GB of memory"),
+        (partial(change, moments={}), "has no statistics of 'actions'"),
         (partial(change, columns=COLUMNS | {"actions": [[1], "object"]}), "of type 'object'"),
         (partial(change, columns={"../x": [[1], "float32"]}), "lists no shards of observations"),
         (partial(change, shards=[]), "lists no shards"),

@@ -70,7 +70,7 @@ class TrainOptions:
     stream: bool = False
     """Read the data, parquet:FOLDER, a block at a time while training: they may be larger than the memory."""
     block_rows: int | None = None
-    """Of a stream, rows that are trained on at a time, about; as many as take 128 MB if not given."""
+    """Of a stream, rows that are trained on at a time, about; as many as take 64 MB if not given."""
     block_updates: int | None = None
     """Of a stream, updates on a block, whole segments; as many as draw each row once on average if not given."""
     loggers: tuple[Tool, ...] = ()

@@ -19,7 +19,7 @@ from reverie.data.shards import HEADER, VERSION, Column, Shard, file_of, schema
 from reverie.errors import DataError
 from reverie.paths import replacing
 
-SHARD_BYTES = 8 * 2**20
+SHARD_BYTES = 4 * 2**20
 """Of the rows in a file, about: a block of a stream has many, so that it has rows of many episodes."""
 Arrays = dict[str, np.ndarray]
 
@@ -37,7 +37,7 @@ class ShardWriter:
 
     def __init__(self, folder: str, attributes: Mapping[str, Attribute] | None = None, shard_rows: int | None = None):
         """attributes: in place of those of the first data appended.
-        shard_rows: at least so many in a file; as many as take 8 MB if not given."""
+        shard_rows: at least so many in a file; as many as take 4 MB if not given."""
         self.folder, self.attributes, self.shard_rows = Path(folder).expanduser(), attributes, shard_rows
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise DataError(f"{folder!r} exists already and is not empty; give another name.")

@@ -155,9 +155,13 @@ def _check(header: Header, path: Path) -> None:
             raise DataError(
                 f"{str(path)!r} tells of an episode {episode} of shard {shard}, which is not there; {AGAIN}."
             )
-    for name, moments in header.moments.items():
-        if name not in header.columns or moments.low.shape != (header.columns[name].shape[-1:] or (1,)):
-            raise DataError(f"{str(path)!r} has statistics of {name!r} that are not of its column; {AGAIN}.")
+    for name, moments in {"actions": None, **header.moments}.items():
+        if (
+            name not in header.columns
+            or moments is None
+            or moments.low.shape != (header.columns[name].shape[-1:] or (1,))
+        ):
+            raise DataError(f"{str(path)!r} has no statistics of {name!r}, or others than of its columns; {AGAIN}.")
 
 
 def read_shards(header: Header, numbers: Iterable[int]) -> Dataset:

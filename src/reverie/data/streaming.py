@@ -22,7 +22,7 @@ from reverie.data.spec import Spec, columns
 from reverie.data.views import Rows, View
 from reverie.errors import DataError
 
-BLOCK_BYTES = 128 * 2**20
+BLOCK_BYTES = 64 * 2**20
 """Of a block's rows as they are stored, about, where its size is not given."""
 AT_ONCE = 2**14
 """Rows that are normalised together. A number that stays: for another one the compiler would work anew."""
@@ -31,7 +31,7 @@ AT_ONCE = 2**14
 class Streamed:
     """A folder of shards that is trained on without being read into memory.
 
-    `block_rows` are about those of a block; as many as take 128 MB if not given.
+    `block_rows` are about those of a block; as many as take 64 MB if not given.
     """
 
     def __init__(self, folder: str, block_rows: int | None = None):

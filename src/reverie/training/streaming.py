@@ -71,17 +71,14 @@ class Feed:
 
     def _made(self, shards: tuple[int, ...]) -> Part:
         view = _prepared(self.algorithm, self.data.read(shards), self.spec)[0]
-        leaves = jax.tree.leaves(view)
-        same = len(leaves) == len(self.layout.growing)
-        filled = [
-            _filled(np.asarray(leaf), self.data.most_rows) if growing else leaf
-            for leaf, growing in zip(leaves, self.layout.growing, strict=same)
-        ]
-        if not same or [_rest(*pair) for pair in zip(leaves, self.layout.growing, strict=True)] != self.layout.shapes:
+        leaves, growing, count = jax.tree.leaves(view), self.layout.growing, len(view)
+        del view
+        shapes = [_rest(*pair) for pair in zip(leaves, growing, strict=False)]
+        if len(leaves) != len(growing) or shapes != self.layout.shapes:
             raise RunError(f"{self.algorithm.name} makes of some blocks other arrays than of others; {IN_MEMORY}")
-        count: Any = np.int32(len(view))
-        del view, leaves
-        return self.put(Part(jax.tree.unflatten(self.layout.structure, filled), count))
+        for i, grows in enumerate(growing):  # one after another, so that few are there twice
+            leaves[i] = self.put(_filled(np.asarray(leaves[i]), self.data.most_rows) if grows else leaves[i])
+        return Part(jax.tree.unflatten(self.layout.structure, leaves), self.put(np.int32(count)))
 
 
 IN_MEMORY = "train it on data in memory (without --stream)."
