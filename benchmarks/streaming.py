@@ -49,7 +49,8 @@ def train(method: str, where: str, folder: Path, updates: int, segment: int, row
     """Updates a second, and bytes at most."""
     import reverie
     from reverie.catalogue import ALGORITHMS
-    from reverie.data.shards import read_header, read_shards
+    from reverie.data.shard_layout import read_header
+    from reverie.data.shards import read_shards
 
     sizes = {"td3-bc": ("hidden", "critic_hidden"), "bc": ("hidden",)}[method]
     algorithm: Any = ALGORITHMS[method](batch_size=256, **dict.fromkeys(sizes, (16,) if quick else (256, 256)))

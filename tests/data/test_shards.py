@@ -11,8 +11,9 @@ import reverie
 from reverie.data import Dataset, concatenate
 from reverie.data.moments import Moments
 from reverie.data.normalisers import CDF, Gaussian, MinMax
+from reverie.data.shard_layout import read_header
 from reverie.data.shard_writer import ShardWriter
-from reverie.data.shards import read_header, read_shards
+from reverie.data.shards import read_shards
 from reverie.errors import DataError
 
 DATA = Dataset.from_arrays(**arrays(), action_low=-1.0, action_high=1.0, attributes={"name": "six"})
@@ -90,7 +91,9 @@ def test_statistics_of_the_shards_are_those_of_all_rows(tmp_path):
     for key in ("observations", "actions", "rewards"):
         columns = getattr(data, key).reshape(len(data), -1)
         for kind in (Gaussian, MinMax):
-            for merged, whole in zip(vars(moments[key].normaliser(kind)).values(), vars(kind.fit(columns)).values()):
+            for merged, whole in zip(
+                vars(moments[key].normaliser(kind)).values(), vars(kind.fit(columns)).values(), strict=True
+            ):
                 np.testing.assert_allclose(merged, whole, rtol=2e-7, atol=1e-8)  # one unit in the last place
     assert moments["rewards"].normaliser(CDF) is None
     assert float(Moments.of(np.full(7, 0.1, np.float32)).normaliser(Gaussian).std[0]) == 0

@@ -175,11 +175,11 @@ def test_what_goes_with_a_stream_and_what_does_not(folder, tmp_path):
     ):
         with pytest.raises(RunError, match=said):
             fit(TinyBC(), streamed, steps=20, **more)
-    with pytest.raises(RunError, match="block_updates=20 is for data of reverie.stream"):
+    with pytest.raises(RunError, match=r"block_updates=20 is for data of reverie\.stream"):
         fit(TinyBC(), DATA, steps=20, block_updates=20)
     with pytest.raises(DataError, match="block_rows=0"):
         Streamed(str(folder), block_rows=0)
-    with pytest.raises(DataError, match="'d4rl:x.hdf5' cannot be read in a stream"):
+    with pytest.raises(DataError, match=r"'d4rl:x\.hdf5' cannot be read in a stream"):
         reverie.stream("d4rl:x.hdf5")
     with pytest.raises(DataError, match="There is no whole data set in"):
         reverie.stream(f"parquet:{tmp_path}")

@@ -6,18 +6,20 @@ import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from reverie.data import joining
 from reverie.data.checking import Attribute
-from reverie.data.dataset import Dataset
 from reverie.data.moments import Moments
 from reverie.data.schemes import BOUNDS, imported
-from reverie.data.shards import HEADER, VERSION, Column, Shard, file_of, schema
+from reverie.data.shard_layout import HEADER, VERSION, Column, Shard, file_of, schema
 from reverie.errors import DataError
 from reverie.paths import replacing
+
+if TYPE_CHECKING:
+    from reverie.data.dataset import Dataset
 
 SHARD_BYTES = 4 * 2**20
 """Of the rows in a file, about: a block of a stream has many, so that it has rows of many episodes."""
@@ -42,7 +44,7 @@ class ShardWriter:
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise DataError(f"{folder!r} exists already and is not empty; give another name.")
         imported("pyarrow.parquet", "parquet")
-        self.first: Dataset | None = None
+        self.first: Any = None
         self.shards: list[Shard] = []
         self.moments: dict[str, Moments] = {}
         self.extremes: dict[str, tuple[float, int, int]] = {}
@@ -55,7 +57,7 @@ class ShardWriter:
         if kind is None:
             self.finish()
 
-    def append(self, data: Dataset) -> None:
+    def append(self, data: "Dataset") -> None:
         """Whole episodes. Raises DataError where they have other arrays, bounds or terminals than those before."""
         arrays = _arrays(data)
         if self.first is None:
@@ -96,7 +98,7 @@ class ShardWriter:
     def _waiting(self) -> int:
         return sum(len(piece["actions"]) for piece in self.waiting)
 
-    def _check_same(self, data: Dataset, arrays: Arrays) -> None:
+    def _check_same(self, data: "Dataset", arrays: Arrays) -> None:
         first: Any = self.first
         joining.check_alike(first, data)
         columns = {name: Column(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
@@ -136,11 +138,11 @@ class ShardWriter:
                 self.extremes[name] = float(values[episode]), len(self.shards), episode
 
 
-def _arrays(data: Dataset) -> Arrays:
+def _arrays(data: "Dataset") -> Arrays:
     return {name: x for name, x in data.arrays().items() if name not in BOUNDS}
 
 
-def _told(data: Dataset, columns: Mapping[str, Column]) -> str:
+def _told(data: "Dataset", columns: Mapping[str, Column]) -> str:
     arrays = ", ".join(f"{name} {column.dtype}{list(column.shape)}" for name, column in columns.items())
     bounds = "no bounds" if data.action_low is None else f"bounds {data.action_low.tolist()}"
     return f"{arrays} with {bounds} and {'' if data.terminals_known else 'un'}known terminals"

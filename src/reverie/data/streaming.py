@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from reverie.data import shards
 from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field, Space
 from reverie.data.normalisers import Normaliser
+from reverie.data.shard_layout import read_header
+from reverie.data.shards import read_shards
 from reverie.data.spec import Spec, columns
 from reverie.data.views import Rows, View
 from reverie.errors import DataError
@@ -36,7 +37,7 @@ class Streamed:
 
     def __init__(self, folder: str, block_rows: int | None = None):
         """Raises DataError where the folder is none of a data set, and for less than one row."""
-        self.header = header = shards.read_header(folder)
+        self.header = header = read_header(folder)
         if block_rows is not None and block_rows < 1:
             raise DataError(f"block_rows={block_rows} must be at least 1.")
         self.block_rows = block_rows or max(1, BLOCK_BYTES // header.row_bytes)
@@ -81,7 +82,7 @@ class Streamed:
 
     def read(self, numbers: Sequence[int]) -> Dataset:
         """These shards, with the bounds of all actions. Raises DataError where one is missing or damaged."""
-        data = shards.read_shards(self.header, numbers)
+        data = read_shards(self.header, numbers)
         if data.action_low is not None or self.blocks == 1:
             return data
         low, high = self._action_bounds
