@@ -14,6 +14,7 @@ import numpy as np
 from reverie.catalogue import to_config
 from reverie.data import Field
 from reverie.data.appendable import AppendableHDF5
+from reverie.data.shard_writer import ShardWriter
 from reverie.data.writers import check_target
 from reverie.errors import RunError
 from reverie.protocols import Synthesizer
@@ -69,10 +70,16 @@ def _digest(state: Any) -> str:
 
 
 def write(run: Run, target: str, n: int, seed: int | None, key: int, *, progress: bool) -> None:
-    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors."""
+    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors,
+    and a folder of shards."""
     check_generates(run, n)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
+    if scheme == "parquet":
+        with ShardWriter(path, provenance(run, seed, key)) as writer:
+            for made in chunks(run, n, seed, key, progress=progress):
+                writer.append(made)
+        return
     space = run.spec.observation_space
     if scheme != "d4rl" or not (isinstance(space, Field) and space.kind == "vector"):
         run.generate(n, seed, key, progress=progress).save(target)
