@@ -49,7 +49,8 @@ def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
 def streamed(algorithm: Any, feed: Feed, training: Training, mesh: Any) -> Advance:
     """The same program on one block after another: the block of an update is a function of the update's number."""
     updates = training.block_updates or 1
-    return _compiled(algorithm, lambda done: feed.at(done // updates), training, mesh)
+    last = (training.steps - 1) // updates
+    return _compiled(algorithm, lambda done: feed.at(done // updates, last), training, mesh)
 
 
 def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training, mesh: Any) -> Advance:

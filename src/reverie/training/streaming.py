@@ -52,9 +52,10 @@ class Feed:
         self.reader = ThreadPoolExecutor(1, "reverie-blocks")
         self.ready: dict[tuple[int, ...], Future[Part]] = {}
 
-    def at(self, number: int) -> Part:
-        """The block of that number; then the one after it is read. Raises DataError where a shard cannot be."""
-        wanted = [self.data.drawn(each) for each in (number, number + 1)]
+    def at(self, number: int, last: int) -> Part:
+        """The block of that number; from then on the next is read, up to the last. Raises DataError where a shard
+        cannot be."""
+        wanted = [self.data.drawn(each) for each in range(number, min(number + 1, last) + 1)]
         self.ready = {shards: future for shards, future in self.ready.items() if shards in wanted}
         for shards in wanted:
             if shards not in self.ready:
