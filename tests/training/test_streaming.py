@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_every_epoch_has_every_shard_once_in_an_order_of_its_own(folder):
     sizes = {len(block) for epoch in epochs for block in epoch}
     assert max(sizes) - min(sizes) == 1
     assert max(len(streamed.read(block)) for block in epochs[0]) <= streamed.most_rows
+
+
+def test_updates_are_on_the_blocks_in_their_order(folder):
+    @dataclass(frozen=True)
+    class Telling(TinyBC):
+        def update(self, state, batch, key):
+            return state, {"drawn": batch["index"].mean()}
+
+    streamed = Streamed(str(folder), block_rows=130)
+    run = fit(Telling(), streamed, steps=60, block_updates=20)
+    spec, keys = Telling().prepare(DATA)[1], [jax.random.fold_in(jax.random.key(0), update + 1) for update in range(60)]
+    blocks = [Telling().prepare(streamed.read(streamed.drawn(number)), spec)[0] for number in range(3)]
+    drawn = jax.vmap(lambda key, count: jax.random.randint(jax.random.split(key)[0], (32,), 0, count).mean())
+    rows = drawn(jnp.stack(keys), jnp.repeat(jnp.asarray(list(map(len, blocks))), 20))
+    np.testing.assert_allclose(run.metrics()["drawn"], np.reshape(rows, (6, 10)).mean(1), rtol=1e-5)
 
 
 def test_all_rows_of_a_block_are_drawn_and_no_others(folder):
