@@ -20,6 +20,7 @@ from benchmarks import (
     shields,
     steps,
     stitches,
+    streaming,
     timing,
 )
 from benchmarks.equality import Counts, Plan, Row, Side, UnequalError, check, check_moves
@@ -315,3 +316,11 @@ def test_learning_online_is_timed_between_two_marks(monkeypatch):
     monkeypatch.setattr(online, "SETTINGS", {"sac": {"update_interval": 20, "log_every": 20, "utd_ratio": 0.1}})
     first, last = online.reverie_side("sac", "Pendulum-v1")
     assert 0 < last - first < 60
+
+
+def test_streaming_says_its_rates_and_its_memory(tmp_path):
+    streaming.make(tmp_path / "set", 3000)
+    for where in streaming.WHERE:
+        found = streaming.train("bc", where, tmp_path / "set", 4, 2, 2000, True)
+        assert found.keys() == {"peak", "wall", "cpu"} and min(found.values()) > 0
+    assert len(streaming.arguments(["--quick"]).methods) == 2

@@ -124,6 +124,9 @@ def test_help_lists_every_field_with_its_text(capsys):
         (["train", "diffuser", "--data", "x", "--steps", "one"], "--steps"),
         (["train", "diffuser", "--data", "x", "--steps", "1", "--horizn", "4"], "--horizn"),
         (["train", "--resume", "nowhere"], "nowhere"),
+        (["train", "bc", "--data", "parquet:nowhere", "--steps", "1", "--stream"], "no whole data set in 'nowhere'"),
+        (["train", "bc", "--data", "d4rl:x.hdf5", "--steps", "1", "--stream"], "'d4rl:x.hdf5' cannot be read in a"),
+        (["train", "bc", "--data", "d4rl:x.hdf5", "--steps", "1", "--block-rows", "5"], "5 is of a stream; give"),
         (["eval", "nowhere", "--env", "Pendulum-v1"], "nowhere"),
         (["data", "make", "pointmaze-tiny", "--out", "d4rl:x.hdf5"], "pointmaze-tiny"),
         (["data", "info", "d4rl:x.hdf5", "--out", "x.bmp"], "'x.bmp' is no name of a picture; end it in .png"),
@@ -147,6 +150,19 @@ def test_a_second_run_in_the_same_folder_is_refused(folder, capsys):
     status, said = answer(capsys, "train", "diffuser", "--data", source, "--steps", 4, "--out", folder / "run")
     assert status == 2
     assert "holds a run" in said or "already" in said
+
+
+def test_a_stream_is_trained_on_and_gone_on_with(tmp_path, capsys):
+    from_arrays = Dataset.from_arrays(np.ones((40, 2)), np.zeros((40, 1)), timeouts=np.arange(40) % 4 == 3)
+    from_arrays.save(f"parquet:{tmp_path}/shards")
+    small = ["--hidden", 4, "--batch-size", 4, "--segment", 1]
+    words = ["train", "bc", "--data", f"parquet:{tmp_path}/shards", "--stream", "--block-rows", 9, "--block-updates", 2]
+    assert answer(capsys, *words, "--steps", 2, "--out", tmp_path / "bc", *small)[0] == 0
+    (tmp_path / "shards").rename(tmp_path / "moved")
+    words = ["train", "--resume", tmp_path / "bc", "--data", f"parquet:{tmp_path}/moved", "--steps", 3]
+    assert answer(capsys, *words)[0] == 0
+    training = json.loads((tmp_path / "bc" / "config.json").read_text())["training"]
+    assert (training["steps"], training["block_rows"], training["block_updates"]) == (3, 9, 2)
 
 
 def test_the_installed_command_and_the_light_import():

@@ -15,6 +15,7 @@ _EXPORTS = {
     "fit_online": "reverie.training",
     "load": "reverie.training",
     "resume": "reverie.loading",
+    "stream": "reverie.loading",
     "use_compilation_cache": "reverie.compilation",
 }
 _MODULES = (

@@ -9,9 +9,10 @@ from reverie.catalogue import from_config
 from reverie.data import Dataset
 from reverie.data.readers import read, read_d4rl
 from reverie.data.schemes import EXAMPLES
+from reverie.data.streaming import Streamed
 from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
-from reverie.training import Run, beginning, fit, folder, hosts
+from reverie.training import Run, beginning, fit, folder
 from reverie.training.callbacks import Callback
 from reverie.training.online import resume_online
 from reverie.training.settings import Training
@@ -20,8 +21,8 @@ from reverie.training.settings import Training
 def load_dataset(source: str) -> Dataset:
     """Reads a data set, with every check of `Dataset.from_arrays`.
 
-    - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`, `"robomimic:PATH.hdf5"`, `"lerobot:FOLDER"`: see
-      `data.readers.read`.
+    - `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"`, `"robomimic:PATH.hdf5"`, `"lerobot:FOLDER"`,
+      `"parquet:FOLDER"`: see `data.readers.read`.
     - a bare name, such as `"pointmaze-umaze"`: generated on first use, then kept under $REVERIE_CACHE
       (else ~/.cache/reverie).
     - of OGBench's sets, files and names, with the rewards of a task: `"cube-single-play-singletask-task2"`.
@@ -35,6 +36,21 @@ def load_dataset(source: str) -> Dataset:
     from reverie.collection.ogbench import tasks  # not before it is used: simulators' interfaces come with it
 
     return read(source, generated, {"ogbench": tasks.read_file})
+
+
+def stream(source: str, block_rows: int | None = None) -> Streamed:
+    """A data set that need not fit into memory, `"parquet:FOLDER"`, to train on while it is read.
+
+    `block_rows` are about those that are trained on at a time; as many as take 64 MB if not given. Of memory there are
+    a block and the next, and while that is read two more. Raises DataError for another kind of source, and where the
+    folder is none that a `ShardWriter` has finished.
+    """
+    scheme, _, folder = source.partition(":")
+    if scheme != "parquet" or not folder:
+        raise DataError(
+            f"{source!r} cannot be read in a stream; write it as parquet:FOLDER first, by `data.save` or a ShardWriter."
+        )
+    return Streamed(folder, block_rows)
 
 
 def generated(name: str) -> Dataset:
@@ -66,7 +82,7 @@ def _kept(name: str, asked: str) -> Dataset:
 
 def resume(
     path: str | Path,
-    data: Dataset | None = None,
+    data: Dataset | Streamed | str | None = None,
     steps: int | None = None,
     *,
     callbacks: Sequence[Callback] = (),
@@ -74,24 +90,34 @@ def resume(
 ) -> Run:
     """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
 
-    Without `data` they are loaded again from the source that the run recorded. `callbacks` are those of `fit`. Raises
-    RunError when the folder holds no run, when no source is recorded, when the data are not those the run was started
-    with or the run is online and has none, and when another version wrote settings that this one lacks.
+    Without `data` they are read again from the source that the run recorded; where that has moved, `data` may be the
+    source. `callbacks` are those of `fit`. Raises RunError when the folder holds no run, when no source is recorded,
+    when the data are not those the run was started with or the run is online and has none, and when another version
+    wrote settings that this one lacks.
     """
     config = folder.read_config(Path(path))
     if "online" in config:
         given = config["data"]["fingerprint"] is not None
         if data is not None and not given:
             raise RunError(f"The run in {str(path)!r} learns online, from its own replay: go on with it without data.")
-        beside = _recorded_data(path, config["data"]) if given and data is None else data
+        beside: Any = _recorded_source(path, config) if given and data is None else data
+        beside = load_dataset(beside) if isinstance(beside, str) else beside
         return resume_online(path, steps, beside, callbacks=callbacks, progress=progress)
     if config["training"].pop("tensorboard", False):  # as 0.1 wrote it
         config["training"]["loggers"] = ["tensorboard"]
     recorded = dict(folder.known_settings(config, "training", Training))
-    numbers = recorded.pop("seeds")
+    numbers, block_rows = recorded.pop("seeds"), recorded.pop("block_rows", None)
+    source = _recorded_source(path, config) if data is None else data
+    if isinstance(source, str):
+        source = stream(source, block_rows) if block_rows else load_dataset(source)
+    if isinstance(source, Streamed) != bool(block_rows):
+        raise RunError(
+            f"The run in {str(path)!r} has its data {'in a stream' if block_rows else 'in memory'}; give the data by "
+            "their source, or leave them out."
+        )
     return fit(
         from_config(config["algorithm"], config["versions"]["reverie"]),
-        _recorded_data(path, config["data"]) if data is None else data,
+        source,
         out=path,
         resume=True,
         initial=beginning.recorded(Path(path), config),
@@ -103,7 +129,7 @@ def resume(
     )
 
 
-def _recorded_data(path: str | Path, recorded: dict[str, Any]) -> Dataset:
-    if recorded["source"] is None:
+def _recorded_source(path: str | Path, config: dict[str, Any]) -> str:
+    if config["data"]["source"] is None:
         raise RunError(f"The run in {str(path)!r} does not say where its data came from; give data= as well.")
-    return hosts.in_turn(lambda: load_dataset(recorded["source"]))
+    return config["data"]["source"]

@@ -239,6 +239,14 @@ def test_an_interrupted_file_goes_on_bit_for_bit(run, tmp_path, monkeypatch, cap
     assert read.attributes["name"] == "synthetic line by synther"
 
 
+def test_a_folder_of_shards_is_what_is_made_at_once(run, tmp_path):
+    few = run.acting(chunk=500, nfe=9)
+    few.write(f"parquet:{tmp_path}/made", 1700, progress=False)
+    read, complete = load_dataset(f"parquet:{tmp_path}/made"), few.generate(1700, progress=False)
+    assert read.fingerprint == complete.fingerprint
+    assert read.attributes == dict(complete.attributes) | {"source": f"parquet:{tmp_path}/made"}
+
+
 def test_a_part_of_another_run_step_key_or_size_is_refused(run, tmp_path, monkeypatch):
     few, target = run.acting(chunk=500, nfe=9), f"d4rl:{tmp_path}/made.hdf5"
     monkeypatch.setattr(AppendableHDF5, "finish", lambda file: None)

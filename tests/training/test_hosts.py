@@ -77,7 +77,7 @@ def processes(out: Path, fate: str, devices: int = 1) -> list[tuple[int, list[st
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", PROGRAM, str(out), fate]
     begun = [subprocess.Popen(command, env=shared | {"JAX_PROCESS_ID": str(n)}, **pipes) for n in range(2)]
-    ends = [(each.communicate(timeout=60), each.returncode) for each in begun]
+    ends = [(each.communicate(timeout=150), each.returncode) for each in begun]
     lines = [[[line for line in text.splitlines() if "Gloo]" not in line] for text in said] for said, _ in ends]
     return [(status, *both) for (_, status), both in zip(ends, lines, strict=True)]
 

@@ -132,12 +132,13 @@ def generate(
     engine: Kind = "local",
     acting: tuple[str, ...] = (),
 ) -> None:
-    """Write data made by a synthesizer's run. What was killed goes on where it was by the same command.
+    """Write data made by a synthesizer's run. What was killed goes on where it was by the same command, into d4rl.
 
     Args:
         run: the run's folder, or a file of `reverie export`.
         n: rows to generate.
-        out: d4rl:FILE.hdf5, written as it is made (images at the end), or minari:ID for some thousands of rows.
+        out: d4rl:FILE.hdf5 (images at the end) or parquet:FOLDER, written as it is made, or minari:ID for some
+            thousands of rows.
         seed: which of the run's seeds generates; the first if not given.
         key: another key makes other data.
         workers: processes that make chunks side by side; the rows are the same whatever their number.

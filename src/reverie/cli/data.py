@@ -28,6 +28,7 @@ def data_list() -> None:
             "a file of robomimic; after it what is chosen: @keys=NAME,NAME, @vector=NAME,NAME, @filter=NAME",
         ),
         ("lerobot:FOLDER", "a LeRobotDataset; after it @keys and @vector as above, @image_size=96, @episodes=0:50"),
+        ("parquet:FOLDER", "a folder of shards, as data.save writes it; `reverie train --stream` reads it in a stream"),
         ("SOURCE@best=0.1", "the tenth of its episodes with the highest returns"),
         ("SOURCE@every=10", "every tenth of its episodes"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
@@ -87,8 +88,8 @@ def data_make(
 
     Args:
         name: as `reverie data list` shows.
-        out: d4rl:FILE.hdf5, minari:ID or ogbench:FILE.npz; beside the last one goes FILE-val.npz, with a tenth of the
-            steps from other random numbers, where the set has such.
+        out: d4rl:FILE.hdf5, minari:ID, parquet:FOLDER or ogbench:FILE.npz; beside the last one goes FILE-val.npz, with
+            a tenth of the steps from other random numbers, where the set has such.
         steps: environment steps; the set's own number if not given.
         seed: same seed, same data.
         jobs: processes at once, which do not change the data; as many as there are cores if not given.

@@ -44,9 +44,9 @@ class TrainOptions:
     """How to train; the rest of the options are the algorithm's own fields."""
 
     data: str
-    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, robomimic:FILE.hdf5, lerobot:FOLDER, a name from
-    `reverie data list`, or several joined by +; @best=0.1 after one of them keeps the tenth of its episodes with the
-    highest returns, @every=10 every tenth one."""
+    """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, robomimic:FILE.hdf5, lerobot:FOLDER,
+    parquet:FOLDER, a name from `reverie data list`, or several joined by +; @best=0.1 after one of them keeps the tenth
+    of its episodes with the highest returns, @every=10 every tenth one."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None
@@ -70,13 +70,22 @@ class TrainOptions:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment."""
     host_data: bool = False
     """Keep the data in the host's memory, where the device lacks the room."""
+    stream: bool = False
+    """Read the data, parquet:FOLDER, a block at a time while training: they may be larger than the memory."""
+    block_rows: int | None = None
+    """Of a stream, rows that are trained on at a time, about; as many as take 64 MB if not given."""
+    block_updates: int | None = None
+    """Of a stream, updates on a block, whole segments; as many as draw each row once on average if not given."""
     loggers: tuple[Tool, ...] = ()
     """Where else the metrics go; each needs its extra, and has its own environment variables."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
 
 
-PASSED = ("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "loggers", "resume")
+PASSED = (
+    *("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "block_updates", "loggers"),
+    "resume",
+)
 """Options that `fit` takes as they are."""
 
 
@@ -106,13 +115,21 @@ def train(arguments: Sequence[str]) -> None:
     )
     run = reverie.fit(
         algorithm,
-        hosts.in_turn(lambda: reverie.load_dataset(options.data)),
+        hosts.in_turn(lambda: _data(options)),
         out=out,
         initial=options.initial and reverie.load(options.initial),
         callbacks=evaluation.callbacks(options.env),
         **{name: getattr(options, name) for name in PASSED},
     )
     _finish(run)
+
+
+def _data(options: TrainOptions) -> Any:
+    if options.stream:
+        return reverie.stream(options.data, options.block_rows)
+    if options.block_rows is not None:
+        raise ReverieError(f"--block-rows {options.block_rows} is of a stream; give --stream as well.")
+    return reverie.load_dataset(options.data)
 
 
 def go_on(
@@ -136,8 +153,7 @@ def go_on(
     if distributed:
         hosts.join()
     callbacks = evaluation.callbacks(env)
-    given = None if data is None else hosts.in_turn(lambda: reverie.load_dataset(data))
-    _finish(reverie.resume(resume, given, steps, callbacks=callbacks))
+    _finish(reverie.resume(resume, data, steps, callbacks=callbacks))
 
 
 def _finish(run: Any) -> None:

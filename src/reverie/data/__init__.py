@@ -5,7 +5,9 @@ from reverie.data.dataset import Dataset, concatenate
 from reverie.data.fields import Field
 from reverie.data.futures import Futures, futures, geometric_offsets, longest_offset
 from reverie.data.normalisers import CDF, Gaussian, Identity, MinMax, Normaliser
+from reverie.data.shard_writer import ShardWriter
 from reverie.data.spec import Spec
+from reverie.data.streaming import Streamed
 from reverie.data.tasks import balanced, join_tasks, tasks_of
 from reverie.data.views import Transitions, costs_to_go, pairs, rewards_to_go, sarsa, transitions
 from reverie.data.windows import Windows, windows
@@ -21,7 +23,9 @@ __all__ = [
     "Identity",
     "MinMax",
     "Normaliser",
+    "ShardWriter",
     "Spec",
+    "Streamed",
     "Transitions",
     "Windows",
     "balanced",

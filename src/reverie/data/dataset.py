@@ -269,7 +269,8 @@ class Dataset:
         return replace(self, **taken, infos={key: _rows(value, rows) for key, value in self.infos.items()})
 
     def save(self, target: str) -> None:
-        """Writes to `"d4rl:PATH.hdf5"` or `"ogbench:PATH.npz"`, replaced in one step where it exists, or `"minari:ID"`.
+        """Writes to `"d4rl:PATH.hdf5"` or `"ogbench:PATH.npz"`, replaced in one step where it exists, or to a new
+        `"minari:ID"` or `"parquet:FOLDER"`.
 
         Raises DataError for an unknown scheme or where the target cannot hold this data.
         """

@@ -1,5 +1,5 @@
-"""Where data sets come from: D4RL's HDF5 layout, Minari, the layouts of `ogbench`, `robomimic` and `lerobot`, and
-several of these joined."""
+"""Where data sets come from: D4RL's HDF5 layout, Minari, the layouts of `ogbench`, `robomimic` and `lerobot`, folders
+of shards, and several of these joined."""
 
 import json
 import re
@@ -32,6 +32,7 @@ from reverie.data.schemes import (
     opened_hdf5,
     told,
 )
+from reverie.data.shards import read_parquet_folder
 from reverie.errors import DataError, undamaged
 
 Reader = Callable[[str], Dataset]
@@ -51,6 +52,7 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
       vector), `@filter=NAME` and `@actions=NAME`.
     - `"lerobot:FOLDER"`: see `read_lerobot`; after it `@keys` or `@vector`, `@actions=NAME`, `@image_size=96` (or
       `96x128`, height x width) and `@episodes=0:50` (or `0,3,7`).
+    - `"parquet:FOLDER"`: what a `ShardWriter` has written, all of it into memory.
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.
     - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; with `@max_cost=25`:
@@ -251,4 +253,5 @@ READERS: dict[str, Reader] = {
     "ogbench": read_ogbench,
     "robomimic": read_robomimic_source,
     "lerobot": read_lerobot_source,
+    "parquet": read_parquet_folder,
 }

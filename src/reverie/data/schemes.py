@@ -18,6 +18,7 @@ EXAMPLES = {
     "ogbench": "PATH.npz",
     "robomimic": "PATH.hdf5",
     "lerobot": "FOLDER",
+    "parquet": "FOLDER",
 }
 OPTIONS = {
     "robomimic": {"keys": "NAME,NAME", "vector": "NAME,NAME", "filter": "NAME", "actions": "NAME"},

@@ -73,7 +73,7 @@ class Spec(eqx.Module):
         """
         low, high = data.action_bounds
         normalisers = {
-            name: kind.fit(columns) for key, kind in kinds.items() for name, columns in _columns(data, key).items()
+            name: kind.fit(found) for key, kind in kinds.items() for name, found in columns(data, key).items()
         }
         return cls(_fields(data.observation_space), data.action_space, jnp.asarray(low), jnp.asarray(high), normalisers)
 
@@ -167,7 +167,7 @@ def _field(plain: Mapping[str, Any]) -> Field:
     return Field(tuple(plain["shape"]), plain["dtype"], plain["kind"])
 
 
-def _columns(data: Dataset, key: str) -> dict[str, np.ndarray]:
+def columns(data: Dataset, key: str) -> dict[str, np.ndarray]:
     """The arrays that `key` names and that are normalised, by their names in a specification: `[M, d]` each."""
     trees = (flatten(each, getattr(data, each)) for each in ("observations", "next_observations", "actions"))
     observed = {name: x for tree in trees for name, x in tree.items() if x is not None}

@@ -1,4 +1,4 @@
-"""Where data sets go to: D4RL's HDF5 layout, Minari and OGBench's npz."""
+"""Where data sets go to: D4RL's HDF5 layout, Minari, OGBench's npz and folders of shards."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def save(data: "Dataset", target: str) -> None:
-    """Writes to `"d4rl:PATH.hdf5"`, `"minari:ID"` or `"ogbench:PATH.npz"`; see `Dataset.save`."""
+    """Writes to `"d4rl:PATH.hdf5"`, `"minari:ID"`, `"ogbench:PATH.npz"` or `"parquet:FOLDER"`; see `Dataset.save`."""
     scheme, _, rest = target.partition(":")
     choose(WRITERS, target, scheme, rest)(data, rest)
 
@@ -213,4 +213,12 @@ def _bounds(data: "Dataset") -> dict[str, Any]:
     return {key: bound.tolist() for key, bound in found.items() if bound is not None}
 
 
-WRITERS = {"d4rl": write_d4rl, "minari": write_minari, "ogbench": write_ogbench}
+def write_parquet(data: "Dataset", folder: str) -> None:
+    """Writes a folder of shards, as a `ShardWriter` does, which must not exist yet, or be empty."""
+    from reverie.data.shard_writer import ShardWriter  # which is made of data sets
+
+    with ShardWriter(folder) as writer:
+        writer.append(data)
+
+
+WRITERS = {"d4rl": write_d4rl, "minari": write_minari, "ogbench": write_ogbench, "parquet": write_parquet}

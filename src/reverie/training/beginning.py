@@ -8,13 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from reverie.data import Dataset, Spec
 from reverie.data.fields import Field, Space, describe, field_of
+from reverie.data.streaming import Streamed
 from reverie.errors import RunError
 from reverie.learning import Optimised
 from reverie.protocols import Successor, Tuner
-from reverie.training import folder, loop
+from reverie.training import folder, loop, streaming
+from reverie.training.placing import placed
 from reverie.training.run import Run, load
 
 
@@ -40,8 +43,11 @@ def recorded(path: Path, config: dict[str, Any]) -> Run | None:
     return load(begun_from["path"])
 
 
-def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) -> tuple[Any, Spec]:
-    """View and specification; with the units of `spec`, or of a run whose networks go on learning, where there is one.
+def prepared(
+    algorithm: Any, data: Dataset | Streamed, spec: Spec | None, run: Run | None, mesh: Mesh | None = None
+) -> tuple[Any, Spec]:
+    """View (of a stream its `Feed`) and specification; with the units of `spec`, or of a run whose networks go on
+    learning, where there is one.
 
     They must see the data in the units that they know. Raises RunError where the run's observations or actions are
     others than the data's.
@@ -49,6 +55,8 @@ def prepared(algorithm: Any, data: Dataset, spec: Spec | None, run: Run | None) 
     if spec is None and run is not None and goes_on(algorithm, run):
         check_spaces(run, data.observation_space, data.action_space, "the data")
         spec = run.spec
+    if isinstance(data, Streamed):
+        return streaming.prepared(algorithm, data, spec, lambda view: placed(view, mesh))
     return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
 
 

@@ -14,11 +14,12 @@ import jax
 from reverie.catalogue import check, to_config
 from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
+from reverie.data.streaming import Streamed
 from reverie.errors import DivergenceError, RunError
 from reverie.learning.stages import last_begins, stage_at
 from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
-from reverie.training import beginning, folder, hosts, loop, release, segments
+from reverie.training import beginning, folder, hosts, loop, release, segments, streaming
 from reverie.training.callbacks import Callback, add_columns, any_done
 from reverie.training.loggers import check_loggers
 from reverie.training.loop import SeedsBy
@@ -37,7 +38,7 @@ ADVICE = "A lower learning rate or a gradient clip may help."
 
 def fit(
     algorithm: Algorithm,
-    data: Dataset,
+    data: Dataset | Streamed,
     *,
     steps: int,
     seeds: int = 1,
@@ -51,6 +52,7 @@ def fit(
     seeds_by: SeedsBy = "auto",
     devices: int | None = None,
     host_data: bool = False,
+    block_updates: int | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[str] = (),
     progress: bool = True,
@@ -58,6 +60,8 @@ def fit(
     """Train the algorithm on the data set for `steps` updates of each of the seeds seed ... seed + seeds - 1.
 
     Update i of a seed depends on its number, i and the data only: neither on `segment` nor on interruptions.
+    Data of `reverie.stream` are read while they are trained on, a block at a time, of which the batches are drawn; the
+    block of update i depends on i and `block_updates`. Not for methods that need all the data at once.
 
     out: the run's folder. One that holds a run is refused, unless `resume`: then that run goes on from its last
         checkpoint, to `steps` (a folder without a run starts one). Configuration and data must be the same.
@@ -78,6 +82,8 @@ def fit(
         and data are on all of them. Another number rounds otherwise, and a run may go on with it.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
         background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
+    block_updates: updates on each block of streamed data, whole segments; as many as draw each row once on average if
+        not given.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
     loggers: where else the metrics go, of "tensorboard", "wandb", "mlflow", "trackio"; an extra each. See `loggers`.
 
@@ -90,6 +96,7 @@ def fit(
     LostProcessError when another process is gone.
     """
     _check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
+    _check_at_least_one(block_updates=block_updates)
     check_loggers(loggers, out)
     numbers = tuple(range(seed, seed + seeds))
     device_mesh(devices, seeds, algorithm.batch_size)
@@ -103,8 +110,14 @@ def fit(
     segments.check_writes_nothing(algorithm)
     if host_data:
         segments.check_derives_nothing(algorithm)
+    block_rows = data.block_rows if isinstance(data, Streamed) else None
+    if block_rows:
+        streaming.check_streams(algorithm, host_data)
+    elif block_updates:
+        raise RunError(f"block_updates={block_updates} is for data of reverie.stream (--stream); leave it out.")
     training = Training(
-        steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data, tuple(loggers)
+        *(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data, tuple(loggers)),
+        *(block_rows, block_updates),
     )
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
@@ -134,7 +147,7 @@ class Fitting:
     def __init__(
         self,
         algorithm: Any,
-        data: Dataset,
+        data: Dataset | Streamed,
         training: Training,
         initial: Run | None,
         callbacks: tuple[Callback, ...],
@@ -145,7 +158,7 @@ class Fitting:
 
     def run(self) -> Run:
         """Without a folder."""
-        self.training = replace(self.training, segment=self.training.segment or default_segment(self.training.steps))
+        self.choose_segment(None)
         return self.train(Store(None), None)
 
     def run_in(self, path: Path, resume: bool) -> Run:
@@ -159,10 +172,9 @@ class Fitting:
 
     def settle(self, path: Path, resume: bool) -> None:
         """Decide on the segment. Raises RunError when the run may not go on, or begin, in this folder."""
-        training = self.training
         if not folder.holds_run(path):
             folder.check_vacant(path)
-            self.training = replace(training, segment=training.segment or default_segment(training.steps))
+            self.choose_segment(None)
             return
         if not resume:
             raise RunError(
@@ -170,8 +182,19 @@ class Fitting:
                 "give another folder."
             )
         recorded = folder.read_config(path)
-        self.training = replace(training, segment=training.segment or recorded["training"]["segment"])
-        check_same(path, recorded, self.config(recorded.get("initial")))
+        self.choose_segment(recorded["training"])
+        folder.check_same(path, recorded, self.config(recorded.get("initial")))
+
+    def choose_segment(self, recorded: dict[str, Any] | None) -> None:
+        """And the updates on a block, where they are not given: as recorded, or by default."""
+        training, known = self.training, recorded or {}
+        segment = training.segment or known.get("segment") or default_segment(training.steps)
+        updates = training.block_updates or known.get("block_updates")
+        if isinstance(self.data, Streamed):
+            updates = updates or streaming.default_updates(self.data, self.algorithm.batch_size, segment)
+            if updates % segment:
+                raise RunError(f"block_updates={updates} must be a multiple of segment={segment}; choose one.")
+        self.training = replace(training, segment=segment, block_updates=updates)
 
     def config(self, begun_from: Any = None) -> dict[str, Any]:
         return {
@@ -190,7 +213,7 @@ class Fitting:
     def train(self, store: Store, spec: Spec | None) -> Run:
         with hosts.together():
             with host_memory() if self.training.host_data else nullcontext():
-                view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial)
+                view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh())
             states, done = self.start(spec, store)
         if store.writes:
             self.note(store.writes, spec)
@@ -199,7 +222,12 @@ class Fitting:
         self.say_of_stages()
         bar = Progress(self.algorithm.name, self.training.steps, done, show=self.show, note="compiling")
         try:
-            with hosts.losing(store.kept), bar, Interrupt(active=store.path is not None) as stop:
+            with (
+                hosts.losing(store.kept),
+                bar,
+                Interrupt(active=store.path is not None) as stop,
+                view if self.training.block_rows else nullcontext(),
+            ):
                 states, done = self.updates(view, spec, store, bar, stop, states, done)
                 states = home(states)
                 if stop.asked:
@@ -215,6 +243,9 @@ class Fitting:
         if not folder.holds_run(path):
             spec.save(path / folder.SPEC)
         folder.write_config(path, self.config(begun_from))
+
+    def mesh(self) -> Any:
+        return device_mesh(self.training.devices, len(self.training.seeds), self.algorithm.batch_size)
 
     def run_of(self, spec: Spec, states: Any, done: int, store: Store) -> Run:
         return Run(self.algorithm, spec, states, done, self.training.seeds, store.path, store.table)
@@ -233,9 +264,10 @@ class Fitting:
     ) -> tuple[Any, int]:
         """Segment after segment, until all updates are done or a stop is asked for."""
         training, algorithm = self.training, self.algorithm
-        mesh = device_mesh(training.devices, len(training.seeds), algorithm.batch_size)
+        mesh = self.mesh()
         states, keys = placed((states, loop.seed_keys(training.seeds)), mesh, SEEDS)
-        advance = (segments.from_host if training.host_data else segments.on_device)(algorithm, view, training, mesh)
+        kind = segments.streamed if training.block_rows else segments.on_device
+        advance = (segments.from_host if training.host_data else kind)(algorithm, view, training, mesh)
         clock = _Clock(store.table.last("seconds"), saved=done)
         stopping, place = False, None
         while done < training.steps and not stopping:
@@ -282,27 +314,6 @@ class Fitting:
             say(
                 f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
                 f"Go on with: reverie train --resume {store.path}"
-            )
-
-
-def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise RunError for the first setting on which the result depends and that is another one now."""
-    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
-        raise RunError(
-            f"The run in {str(path)!r} was trained on other data ({old['data']['steps']} steps, fingerprint "
-            f"{old['data']['fingerprint'][:12]}) than these ({new['data']['steps']} steps, "
-            f"{new['data']['fingerprint'][:12]}); give the same data or another folder."
-        )
-    before = old["algorithm"] | {key: old["training"][key] for key in ("segment", "seeds_by")}
-    after = new["algorithm"] | {key: new["training"][key] for key in ("segment", "seeds_by")}
-    before["seeds"], after["seeds"] = list(old["training"]["seeds"]), list(new["training"]["seeds"])
-    for key in before | after:
-        if before.get(key) != after.get(key):
-            written = old["versions"]["reverie"]
-            version = f" (it was written by reverie {written})" if written != __version__ else ""
-            raise RunError(
-                f"The run in {str(path)!r} has {key}={before.get(key)!r} and not {after.get(key)!r}{version}; resume "
-                "it with the same configuration or give another folder."
             )
 
 

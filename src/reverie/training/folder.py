@@ -83,6 +83,27 @@ def check_vacant(path: Path) -> None:
             )
 
 
+def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise RunError for the first setting on which the result depends and that is another one now."""
+    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
+        raise RunError(
+            f"The run in {str(path)!r} was trained on other data ({old['data']['steps']} steps, fingerprint "
+            f"{old['data']['fingerprint'][:12]}) than these ({new['data']['steps']} steps, "
+            f"{new['data']['fingerprint'][:12]}); give the same data or another folder."
+        )
+    keys = ("segment", "seeds_by", "block_rows", "block_updates")
+    before, after = ({**each["algorithm"], **{key: each["training"].get(key) for key in keys}} for each in (old, new))
+    before["seeds"], after["seeds"] = list(old["training"]["seeds"]), list(new["training"]["seeds"])
+    for key in before | after:
+        if before.get(key) != after.get(key):
+            written = old["versions"]["reverie"]
+            version = f" (it was written by reverie {written})" if written != __version__ else ""
+            raise RunError(
+                f"The run in {str(path)!r} has {key}={before.get(key)!r} and not {after.get(key)!r}{version}; resume "
+                "it with the same configuration or give another folder."
+            )
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the folder, which is made if need be. The end of the process lets go of it, however it ends.

@@ -17,6 +17,7 @@ import numpy as np
 from reverie.catalogue import from_config, to_config
 from reverie.data import Field
 from reverie.data.appendable import AppendableHDF5
+from reverie.data.shard_writer import ShardWriter
 from reverie.data.writers import check_target
 from reverie.engines import Kind, Ray
 from reverie.errors import RunError
@@ -132,11 +133,17 @@ def _digest(state: Any) -> str:
 
 
 def write(run: Run, target: str, n: int, seed: int | None, key: int, *, workers: Workers, progress: bool) -> None:
-    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors."""
+    """Make rows 0, ..., n - 1 and write them, chunk after chunk where the target can grow: D4RL's file, of vectors,
+    and a folder of shards."""
     check_generates(run, n)
     workers.check(run)
     check_target(target, episodes=n)
     scheme, _, path = target.partition(":")
+    if scheme == "parquet":
+        with ShardWriter(path, provenance(run, seed, key)) as writer:
+            for made in chunks(run, n, seed, key, workers=workers, progress=progress):
+                writer.append(made)
+        return
     space = run.spec.observation_space
     if scheme != "d4rl" or not (isinstance(space, Field) and space.kind == "vector"):
         run.generate(n, seed, key, workers=workers.count, engine=workers.engine, progress=progress).save(target)

@@ -141,11 +141,13 @@ class Run:
         engine: Kind = "local",
         progress: bool = True,
     ) -> None:
-        """Write the n steps of `generate` to `"d4rl:PATH.hdf5"`, one chunk in memory at a time, or `"minari:ID"`.
+        """Write the n steps of `generate` to `"d4rl:PATH.hdf5"` or `"parquet:FOLDER"`, one chunk in memory at a time,
+        or to `"minari:ID"`.
 
-        What is made lies in `PATH.hdf5.part` until all is. A killed process leaves it, and the same call goes on from
-        there; the result is the same, bit for bit. Raises RunError when the algorithm does not make data, and
-        DataError where the target exists, cannot hold the data or lacks the room, and for the part of another call.
+        What is made for a file lies in `PATH.hdf5.part` until all is. A killed process leaves it, and the same call
+        goes on from there; the result is the same, bit for bit. Raises RunError when the algorithm does not make data,
+        and DataError where the target exists, cannot hold the data or lacks the room, and for the part of another
+        call.
         """
         generating.write(self, target, n, seed, key, workers=generating.Workers(workers, engine), progress=progress)
 

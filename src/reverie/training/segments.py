@@ -1,4 +1,4 @@
-"""How a segment of updates is made: with the data on the device, or in the host's memory."""
+"""How a segment of updates is made: with the data on the device, in the host's memory, or read in a stream."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from reverie.terminal import wait
 from reverie.training import loop
 from reverie.training.placing import SEEDS, fetched, gathered, placed
 from reverie.training.settings import Training
+from reverie.training.streaming import Feed
 
 GATHERED = 20
 """Updates whose batches are brought from the host's memory together."""
@@ -43,10 +44,22 @@ def check_derives_nothing(algorithm: Any) -> None:
 def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """One compiled program a segment, batches drawn where the data lie."""
     view = placed(view, mesh)
+    return _compiled(algorithm, lambda done: view, training, mesh)
+
+
+def streamed(algorithm: Any, feed: Feed, training: Training, mesh: Any) -> Advance:
+    """The same program on one block after another: the block of an update is a function of the update's number."""
+    updates = training.block_updates or 1
+    last = (training.steps - 1) // updates
+    return _compiled(algorithm, lambda done: feed.at(done // updates, last), training, mesh)
+
+
+def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training, mesh: Any) -> Advance:
     seeds_by = _seeds_by(training, mesh)
     derived: dict[int, Any] = {}
 
     def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+        view = view_at(done)
         if stage not in derived:
             derived.clear()
             derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)

@@ -21,6 +21,9 @@ class Training:
     keep: int
     host_data: bool = False
     loggers: tuple[str, ...] = ()
+    block_rows: int | None = None
+    """Of data that are read in a stream; None of those in memory."""
+    block_updates: int | None = None
 
 
 @dataclass(frozen=True)
