@@ -76,12 +76,16 @@ def draw(view: View, shapes: Sequence[Disc | Polygon]) -> np.ndarray:
 
     image = Image.new("RGB", (view.size[0] * FINER, view.size[1] * FINER), GROUND)
     pen = ImageDraw.Draw(image)
+
+    def at(places: ArrayLike) -> np.ndarray:
+        return view.pixels(places) * FINER - 0.5  # pillow counts from a pixel's middle
+
     for shape in shapes:
         if isinstance(shape, Disc):
-            (x, y), r = view.pixels(shape.centre) * FINER, shape.radius * view.scale * FINER
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=shape.colour)
+            (x, y), r = at(shape.centre), shape.radius * view.scale * FINER
+            pen.ellipse(tuple(map(round, (x - r, y - r, x + r, y + r))), fill=shape.colour)
         else:
-            pen.polygon([tuple(corner) for corner in (view.pixels(shape.corners) * FINER).tolist()], fill=shape.colour)
+            pen.polygon([tuple(corner) for corner in at(shape.corners).tolist()], fill=shape.colour)
     return np.asarray(image.reduce(FINER))
 
 

@@ -115,8 +115,8 @@ def with_lines(picture: np.ndarray, lines: Sequence[tuple[np.ndarray, tuple[int,
         layer = Image.new("RGBA", image.size)
         pen = ImageDraw.Draw(layer)
         for body in np.moveaxis(np.asarray(pixels, float), 1, 0):
-            # Far outside, pillow's whole numbers would overflow.
-            places = np.clip(2 * body[np.isfinite(body).all(-1)], -1e4, 1e4)
+            # Pillow counts from a pixel's middle. Far outside, its whole numbers would overflow.
+            places = np.clip(2 * body[np.isfinite(body).all(-1)] - 0.5, -1e4, 1e4)
             if len(places) > 1:
                 pen.line([tuple(place) for place in places.tolist()], fill=colour, width=4, joint="curve")
         image.paste(layer, mask=layer)
