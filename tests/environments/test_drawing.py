@@ -47,8 +47,11 @@ def test_the_agent_is_drawn_where_its_state_is_projected(name):
     for seed in range(3):
         env.reset(seed=seed)
         for _ in range(4):
-            env.step(env.action_space.sample())
+            seen, *_ = env.step(env.action_space.sample())
         at, picture = env.get_wrapper_attr("project")(env.get_wrapper_attr("state")), env.render()
+        if name != "fork-images":
+            seen = seen["observation"] if isinstance(seen, dict) else seen
+            np.testing.assert_allclose(env.get_wrapper_attr("state"), seen, rtol=1e-6)
         assert at.ndim == 2 and picture.shape[2] == 3 and env.render_mode == "rgb_array"
         if (at[0] < 12).any() or (at[0] > np.array(picture.shape[1::-1]) - 12).any():
             continue  # cut by the picture's edge

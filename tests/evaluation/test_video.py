@@ -143,9 +143,9 @@ def test_a_plan_is_drawn_on_the_picture_of_the_state_it_was_made_in_and_the_way_
     envs = [Line(), Line()]
     policy = Planner()
     films = video.film(envs, 2, policy)
-    seen = np.stack([env.reset(seed=4)[0] for env in envs])
+    seen = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, (1, 4), strict=True)])
     policy.reset(2)
-    start = 10 * float(seen[0, 0])
+    start = 10 * float(seen[1, 0])
     for _ in range(3):
         actions = policy.act(seen)
         seen = np.stack([env.step(action)[0] for env, action in zip(envs, actions, strict=True)])
