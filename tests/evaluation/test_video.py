@@ -197,3 +197,11 @@ def test_each_film_is_of_its_own_task(tmp_path, monkeypatch):
     scores = evaluate(East(), "compass", episodes=3, progress=False, video=tmp_path, filmed=2)
     assert [one.unwrapped.task for one in kept] == [0, 1]
     assert scores.tasks == 8 and scores.successes.tolist() == [[True, False, False]]
+
+
+def test_a_notebook_shows_a_film(tmp_path):
+    gif, mp4 = tmp_path / "a.gif", tmp_path / "a.mp4"
+    for path in (gif, mp4):
+        path.write_bytes(b"film")
+    assert 'src="data:image/gif;base64,ZmlsbQ=="' in video.Film(gif)._repr_html_()
+    assert 'src="data:video/mp4;base64,ZmlsbQ=="' in video.Film(mp4)._repr_html_()

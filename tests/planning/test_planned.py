@@ -148,6 +148,14 @@ def test_a_batched_policy_tells_the_plan_of_each_environment():
         np.testing.assert_allclose(policy.planned(i), seen[i] + steps, rtol=1e-6)
 
 
+def test_a_single_policy_tells_its_plan():
+    policy = Run(Ahead(), Spec.fit(data()), jnp.array([1.0, 10.0]), 0, (0, 1)).policy(seed=1)
+    seen = np.arange(4, dtype=np.float32)
+    _, carry = policy.act(seen, policy.reset())
+    np.testing.assert_allclose(policy.planned(seen, carry), seen + 10 * np.arange(1, 4)[:, None])
+
+
 def test_who_keeps_no_plans_has_none_to_show():
     silent = Run(reverie.baselines.BC(), Spec.fit(data()), jnp.zeros(1), 0, (0,))
     assert RunPolicy(silent).planned(0) is None
+    assert silent.policy().planned(np.zeros(4), None) is None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -147,6 +148,18 @@ def save(frames: Sequence[bytes], path: Path, rate: float) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     (_save_mp4 if path.suffix == ".mp4" else _save_gif)(frames, path, rate)
     return path
+
+
+class Film(NamedTuple):
+    """A file of `save`, which a notebook shows."""
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        held = b64encode(self.path.read_bytes()).decode()
+        if self.path.suffix == ".mp4":
+            return f'<video controls loop muted src="data:video/mp4;base64,{held}"></video>'
+        return f'<img alt="A film of an episode" src="data:image/gif;base64,{held}">'
 
 
 def _has_av() -> bool:
