@@ -20,7 +20,7 @@ from typing import Any
 
 PARAMETERS = "parameters"
 """The tag of the cell whose assignments may be overridden, as papermill has it."""
-RESOLUTION = 75
+RESOLUTION = 100
 """Dots an inch of a figure."""
 COLOURS = 128
 """Of a picture that is kept."""
