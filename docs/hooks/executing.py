@@ -1,6 +1,6 @@
 """Runs notebooks in this process, from top to bottom: `python -m docs.hooks.executing FILE...` writes the outputs.
 
-A kernel would bring some thirty packages for what is here: a cell's statements, what they print, and the value of a
+A kernel would bring over thirty packages for what is here: a cell's statements, what they print, and the value of a
 last expression, as Jupyter shows it. Lines that begin with % are for Jupyter alone.
 """
 
