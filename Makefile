@@ -13,7 +13,7 @@ QUICK := tests/test_settings.py tests/test_floors.py tests/test_wishes.py tests/
 # What does not wait for each other runs side by side: the checks, before the tests.
 MAKEFLAGS += --jobs=2
 
-.PHONY: demo test quick lint docs docs-check oldest newest bill clean
+.PHONY: demo test quick lint docs docs-check notebooks oldest newest bill clean
 
 demo: .venv/ready
 	$(BIN)/reverie demo
@@ -43,6 +43,10 @@ docs: .venv/ready
 # A link that leads nowhere, or a page that nothing leads to, fails.
 docs-check: .venv/ready
 	$(BIN)/mkdocs build --quiet --site-dir .venv/cache/site
+
+# Run from top to bottom at their own size, some ten minutes, and written with their outputs. Tests run them smaller.
+notebooks: .venv/ready
+	$(BIN)/python -m docs.hooks.executing docs/notebooks/*.ipynb
 
 # uv takes seconds where pip takes minutes, but knows nothing of pip's configuration: where it finds no packages, pip does.
 WANTED := --constraint constraints.txt --editable '.[dev]'

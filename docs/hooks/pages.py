@@ -11,9 +11,10 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from docs.hooks import algorithms, interface, references  # noqa: E402
+from docs.hooks import algorithms, interface, notebooks, references  # noqa: E402
 
 REFERENCES = references.read(ROOT / "docs" / "references.bib")
+NOTEBOOKS = notebooks.notebooks()
 
 
 def on_config(config: Any) -> Any:
@@ -23,7 +24,8 @@ def on_config(config: Any) -> Any:
         for role, classes in algorithms.algorithms().items()
     ]
     packages = [{name: interface.page_of(name)} for name in interface.modules()]
-    made = {"Algorithms": [{"Overview": "algorithms/index.md"}, *roles], "API": packages}
+    read = [{notebooks.title(each): f"notebooks/{name}.md"} for name, each in NOTEBOOKS.items()]
+    made = {"Notebooks": read, "Algorithms": [{"Overview": "algorithms/index.md"}, *roles], "API": packages}
     config.nav = [made_section(section, made) for section in config.nav]
     return config
 
@@ -43,6 +45,13 @@ def on_files(files: Files, config: Any) -> Files:
         for cls in classes
     }
     pages |= {interface.page_of(name): interface.page(name, names) for name, names in interface.modules().items()}
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+    pages |= {f"notebooks/{name}.md": notebooks.page(each, name) for name, each in NOTEBOOKS.items()}
+    pictures = {path: kept for name, each in NOTEBOOKS.items() for path, kept in notebooks.files(each, name).items()}
+    for path, content in {**pages, **pictures}.items():
+        files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """The gallery shows the notebooks' pictures."""
+    return markdown.replace(notebooks.MARK, notebooks.gallery(NOTEBOOKS))

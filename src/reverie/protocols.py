@@ -92,6 +92,15 @@ class Rewishing(Wishing, Protocol):
 
 
 @runtime_checkable
+class Planning(Actor, Protocol):
+    """An actor that keeps plans of observations, which can be looked at."""
+
+    def planned(self, spec: Spec, observation: Any, carry: Any) -> jax.Array:
+        """The plans that the carry holds after acting on observations `[n, ...]`, in the environment's units: `[n, T,
+        *observation]`, or of each observation the first columns. The first row is where they begin."""
+
+
+@runtime_checkable
 class Explorer(Actor, Protocol):
     """An actor that learns online."""
 

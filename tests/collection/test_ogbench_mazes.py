@@ -191,7 +191,7 @@ def test_the_ant_is_led_by_a_policy_in_a_file(follower):
 
 
 def test_the_ants_actions_are_the_policys_with_noise(follower):
-    from reverie.evaluation.rollout import RunPolicy
+    from reverie.evaluation.acting import RunPolicy
     from reverie.training import load
 
     course = Course.of(make("antmaze-medium-v0"))

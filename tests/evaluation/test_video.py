@@ -96,3 +96,112 @@ def test_what_draws_nothing_is_said_in_a_sentence(tmp_path):
 
     with pytest.raises(ReverieError, match="Blind draws no pictures of its states: no video"):
         evaluate(Brighter(), Blind, episodes=1, progress=False, video=tmp_path)
+
+
+class Line(Lamp):
+    """Its state is a place on a line of 100 pixels, 40 high."""
+
+    def render(self):
+        return np.full((40, 100, 3), 255, np.uint8)
+
+    @property
+    def state(self):
+        return np.array([self.light])
+
+    def project(self, states):
+        return np.stack([10 * np.asarray(states), np.full(np.shape(states), 20.0)], -1)
+
+
+class Planner(Brighter):
+    """Plans to go on to 3 brighter than it is, by the first environment two pixels higher."""
+
+    def act(self, observations, *_):
+        self.seen = observations
+        return super().act(observations)
+
+    def planned(self, i):
+        return self.seen[i] + np.arange(4)[:, None]
+
+
+def shows(picture, colour):
+    """Columns in which the row of the state is nearer to this colour than to white."""
+    row = np.asarray(picture, float)[20]
+    return np.flatnonzero(np.abs(row - colour).sum(-1) < np.abs(row - 255).sum(-1))
+
+
+def test_a_line_covers_known_pixels():
+    picture = np.full((40, 100, 3), 255, np.uint8)
+    drawn = video.with_lines(picture, [(np.array([[[10.0, 20.0]], [[60.0, 20.0]]]), (0, 0, 255, 255))])
+    rows, columns = np.nonzero((drawn == (0, 0, 255)).all(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max(), len(rows)) == (19, 20, 10, 59, 2 * 50)
+    faint = video.with_lines(drawn, [(np.array([[[60.0, 20.0]], [[np.nan, 20.0]], [[90.0, 20.0]]]), (255, 0, 0, 51))])
+    np.testing.assert_array_equal(faint[20, 65:88], np.tile([255, 204, 204], (23, 1)))
+    np.testing.assert_array_equal(faint[20, 11:58], drawn[20, 11:58])
+
+
+def test_a_plan_is_drawn_on_the_picture_of_the_state_it_was_made_in_and_the_way_taken_above_it():
+    envs = [Line(), Line()]
+    policy = Planner()
+    films = video.film(envs, 2, policy)
+    seen = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, (1, 4), strict=True)])
+    policy.reset(2)
+    start = 10 * float(seen[1, 0])
+    for _ in range(3):
+        actions = policy.act(seen)
+        seen = np.stack([env.step(action)[0] for env, action in zip(envs, actions, strict=True)])
+    first, second, third, last = (Image.open(io.BytesIO(frame)) for frame in films[1].frames)
+    red, blue = 255 + (np.array(video.PLANNED[:3]) - 255) * video.PLANNED[3] / 255, np.array(video.TAKEN[:3])
+
+    def span(picture, colour):
+        found = shows(picture, colour)
+        return [found.min(), found.max()]
+
+    np.testing.assert_allclose(span(first, red), [start, start + 30], atol=3)
+    np.testing.assert_allclose(span(third, red)[1], start + 40, atol=3)
+    np.testing.assert_allclose(span(last, red)[1], start + 40, atol=3)  # the last one that was made
+    row = np.asarray(third, float)[20]
+    is_blue = np.flatnonzero(np.abs(row - blue).sum(-1) < 120)
+    np.testing.assert_allclose([is_blue.min(), is_blue.max()], [start, start + 10], atol=3)
+    assert second.size == (100, 40)
+
+
+def test_the_film_is_the_policy_s_and_not_the_reference_s(tmp_path, monkeypatch):
+    """By which the same environments are played in."""
+    pytest.importorskip("gymnasium_robotics")
+    kept = []
+    monkeypatch.setattr(video, "write_films", lambda films, *_: kept.extend(films))
+
+    class Still:
+        name = "still"
+
+        def reset(self, n):
+            self.n = n
+
+        def act(self, observations, *_):
+            return np.zeros((self.n, 2), np.float32)
+
+    evaluate(Still(), "pointmaze-umaze-single", episodes=1, max_steps=30, progress=False, video=tmp_path, filmed=1)
+    assert len(kept[0].frames) == 31
+    away = np.abs(np.stack(kept[0].taken) - kept[0].taken[0]).max()
+    assert away < 2  # the controller is further on
+
+
+def test_each_film_is_of_its_own_task(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(video, "write_films", lambda films, *_: kept.extend(films))
+
+    class East(Brighter):
+        def act(self, observations, *_):
+            return np.full((self.n, 2), [0.1, 0.0], np.float32)
+
+    scores = evaluate(East(), "compass", episodes=3, progress=False, video=tmp_path, filmed=2)
+    assert [one.unwrapped.task for one in kept] == [0, 1]
+    assert scores.tasks == 8 and scores.successes.tolist() == [[True, False, False]]
+
+
+def test_a_notebook_shows_a_film(tmp_path):
+    gif, mp4 = tmp_path / "a.gif", tmp_path / "a.mp4"
+    for path in (gif, mp4):
+        path.write_bytes(b"film")
+    assert 'src="data:image/gif;base64,ZmlsbQ=="' in video.Film(gif)._repr_html_()
+    assert 'src="data:video/mp4;base64,ZmlsbQ=="' in video.Film(mp4)._repr_html_()

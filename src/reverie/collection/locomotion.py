@@ -25,7 +25,7 @@ from reverie.data import Dataset
 from reverie.data.replay import History
 from reverie.environments.collector import Collector
 from reverie.errors import DataError
-from reverie.evaluation.rollout import RunPolicy
+from reverie.evaluation.acting import RunPolicy
 from reverie.evaluation.scores import REFERENCES
 from reverie.paths import cache_folder
 from reverie.training import Run, fit_online, load, loop

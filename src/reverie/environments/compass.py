@@ -7,18 +7,20 @@ Who is not told the task goes to an eighth of the goals. The smallest task for m
 import math
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
 
+from reverie.environments import drawing
 from reverie.environments.turns import turn_of
 
 TASKS = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
 GOALS = np.array([[math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)] for k in range(len(TASKS))])
 """In the tasks' order, `[8, 2]`; all are 1 from the middle."""
 GOAL_RADIUS = 0.15
+DRAWN_RADIUS = 0.06
+"""Of the point in pictures."""
 SPREAD = 0.05
 """Standard deviation of a start, in each direction, around the middle."""
 FARTHEST = 0.1
@@ -29,7 +31,7 @@ LIMIT = 40
 """Steps of an episode."""
 
 
-class Compass(gymnasium.Env):
+class Compass(drawing.PlanarPoint):
     """The tasks in turn (`environments.turns`).
 
     An observation is the position (x, y), float32 `[2]`; an action the displacement, float32 `[2]` in -0.1..0.1. The
@@ -38,6 +40,7 @@ class Compass(gymnasium.Env):
     """
 
     tasks, task_names = len(TASKS), TASKS
+    view = drawing.plane(SIZE)
 
     def __init__(self) -> None:
         self.spec = EnvSpec("compass", max_episode_steps=LIMIT)
@@ -62,3 +65,9 @@ class Compass(gymnasium.Env):
     def _seen(self) -> tuple[np.ndarray, dict[str, Any]]:
         there = math.dist(self.position, GOALS[self.task]) <= GOAL_RADIUS
         return self.position.astype(np.float32), {"success": there, "task": self.task + 1}
+
+    def shapes(self) -> list[drawing.Disc | drawing.Polygon]:
+        """The task's goal is green, the others are grey."""
+        colours = [drawing.GOAL if i == self.task else drawing.WALL for i in range(self.tasks)]
+        goals = [drawing.Disc(goal, GOAL_RADIUS, colour) for goal, colour in zip(GOALS, colours, strict=True)]
+        return [*goals, drawing.Disc(self.position, DRAWN_RADIUS, drawing.AGENT)]

@@ -6,11 +6,12 @@ Whoever averages the two ways walks into the middle. The smallest task in which 
 import math
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
+
+from reverie.environments import drawing
 
 START, GOAL, OBSTACLE = (0.0, -1.0), (0.0, 1.0), (0.0, 0.0)
 OBSTACLE_RADIUS, GOAL_RADIUS = 0.3, 0.15
@@ -20,11 +21,13 @@ FARTHEST = 0.1
 """Displacement of a step, in each direction."""
 SIZE = 1.5
 """The point stays within -1.5 and 1.5."""
+DRAWN_RADIUS = 0.06
+"""Of the point in pictures."""
 LIMIT = 60
 """Steps of an episode."""
 
 
-class Fork(gymnasium.Env):
+class Fork(drawing.PlanarPoint):
     """The task.
 
     An observation is the position (x, y), float32 `[2]`; an action the displacement, float32 `[2]` in -0.1..0.1. An
@@ -34,6 +37,8 @@ class Fork(gymnasium.Env):
 
     A reset starts near (0, -1), with a standard deviation of 0.05; `options={"position": (x, y)}` says where else.
     """
+
+    view = drawing.plane(SIZE)
 
     def __init__(self) -> None:
         self.spec = EnvSpec("fork", max_episode_steps=LIMIT)
@@ -58,6 +63,13 @@ class Fork(gymnasium.Env):
             self.side = 1 if self.position[0] > OBSTACLE[0] else -1
         info = {"success": success, "side": self.side}
         return self.position.astype(np.float32), float(success), failed or success, self.steps >= LIMIT, info
+
+    def shapes(self) -> list[drawing.Disc | drawing.Polygon]:
+        goal, obstacle = (
+            drawing.Disc(GOAL, GOAL_RADIUS, drawing.GOAL),
+            drawing.Disc(OBSTACLE, OBSTACLE_RADIUS, drawing.OBSTACLE),
+        )
+        return [goal, obstacle, drawing.Disc(self.position, DRAWN_RADIUS, drawing.AGENT)]
 
 
 def nearest(start: np.ndarray, stop: np.ndarray, place: ArrayLike) -> float:

@@ -8,10 +8,11 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
 
+from reverie.environments import drawing
 from reverie.environments.fork import GOAL, GOAL_RADIUS, LIMIT, OBSTACLE, OBSTACLE_RADIUS, SIZE, Fork
 
 PIXELS = 24
-COLOURS = {"goal": (144, 238, 144), "obstacle": (90, 90, 100), "agent": (65, 105, 225)}
+COLOURS = {"goal": drawing.GOAL, "obstacle": drawing.OBSTACLE, "agent": drawing.AGENT}
 """They are the same in all looks."""
 AGENT_RADIUS = 0.2
 MOST_DISCS = 4
@@ -81,6 +82,10 @@ class ForkImages(Fork):
         if self.looks:
             self.look = draw_look(self.np_random)
         return draw(self.position, self.look), info
+
+    def render(self) -> np.ndarray:
+        """As it is seen, in more pixels."""
+        return draw(self.position, self.look, self.view.longer)
 
     def step(self, action: ArrayLike) -> Any:
         _, *rest = super().step(action)

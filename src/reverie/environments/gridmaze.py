@@ -8,12 +8,12 @@ are given: `encode`, `decode` and `solvable`.
 import math
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
 
+from reverie.environments import drawing
 from reverie.errors import ReverieError
 
 FREE, WALL, START, GOAL = range(4)
@@ -30,7 +30,7 @@ MOST_WALLS = 0.5
 """Of random configurations, the largest probability of a wall."""
 
 
-class GridMaze(gymnasium.Env):
+class GridMaze(drawing.Planar):
     """The task: a point goes from the middle of the start's cell to the goal.
 
     A position is (row, column) in cells: 0..1 is the first. An action is the displacement, float32 `[2]` in -0.3..0.3;
@@ -45,6 +45,7 @@ class GridMaze(gymnasium.Env):
 
     def __init__(self, size: int = SIZE) -> None:
         self.size = size
+        self.view = drawing.View((0, 0), (size, size), upwards=False)
         self.spec = EnvSpec("gridmaze", max_episode_steps=LIMIT)
         self.action_space = Box(-FARTHEST, FARTHEST, (2,), np.float32)
         self.observation_space = Box(-1.0, 1.0, (4 + size * size,), np.float32)
@@ -69,6 +70,19 @@ class GridMaze(gymnasium.Env):
 
     def _seen(self) -> np.ndarray:
         return observed(self.configuration[None], self.position[None])[0]
+
+    @property
+    def state(self) -> np.ndarray:
+        return self._seen()
+
+    def project(self, states: Any) -> np.ndarray:
+        rows, columns = np.moveaxis((np.asarray(states, float)[..., :2] + 1) * self.size / 2, -1, 0)
+        return self.view.pixels(np.stack([columns, rows], -1)[..., None, :])
+
+    def shapes(self) -> list[drawing.Disc | drawing.Polygon]:
+        walls = [drawing.square((j, i), 1, drawing.OBSTACLE) for i, j in np.argwhere(self.configuration == WALL)]
+        goal = drawing.Disc(self.goal[::-1], GOAL_RADIUS, drawing.GOAL)
+        return [*walls, goal, drawing.Disc(self.position[::-1], 0.15, drawing.AGENT)]
 
 
 def observed(configurations: np.ndarray, positions: np.ndarray) -> np.ndarray:

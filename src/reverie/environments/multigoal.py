@@ -6,15 +6,18 @@ middle, where every way is as good as the others; a Gaussian policy, of one mode
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
 
+from reverie.environments import drawing
+
 GOALS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
 """East, north, west, south; all are 1 from the middle."""
 GOAL_RADIUS = 0.15
+DRAWN_RADIUS = 0.06
+"""Of the point in pictures."""
 FARTHEST = 0.2
 """Displacement of a step, in each direction."""
 SIZE = 1.5
@@ -23,13 +26,15 @@ LIMIT = 30
 """Steps of an episode at most."""
 
 
-class MultiGoal(gymnasium.Env):
+class MultiGoal(drawing.PlanarPoint):
     """The task.
 
     An observation is the position (x, y), float32 `[2]`; an action the displacement, float32 `[2]` in -0.2..0.2. The
     reward is minus the distance from the nearest goal, after the step. An episode ends within 0.15 of a goal, or is cut
     after 30 steps. The info has `success`, whether the point is at a goal, and `goal`, its number from 1, or 0.
     """
+
+    view = drawing.plane(SIZE)
 
     def __init__(self) -> None:
         self.spec = EnvSpec("multigoal", max_episode_steps=LIMIT)
@@ -51,3 +56,7 @@ class MultiGoal(gymnasium.Env):
         info = {"success": there, "goal": int(distances.argmin()) + 1 if there else 0}
         timeout = self.steps >= LIMIT and not there
         return self.position.astype(np.float32), -float(distances.min()), there, timeout, info
+
+    def shapes(self) -> list[drawing.Disc | drawing.Polygon]:
+        goals = [drawing.Disc(goal, GOAL_RADIUS, drawing.GOAL) for goal in GOALS]
+        return [*goals, drawing.Disc(self.position, DRAWN_RADIUS, drawing.AGENT)]

@@ -22,6 +22,8 @@ from gymnasium.spaces import Box, Dict
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
+from reverie.environments import drawing
+
 SIZE = 512.0
 """Of the workspace; y goes down in pictures."""
 LIMIT = 300
@@ -45,7 +47,7 @@ STIFFNESS, DAMPING = 100.0, 20.0
 DT, SUBSTEPS = 0.01, 10
 """Seconds of one step of the simulation, and those of one action."""
 PIXELS = 64
-COLOURS = {"goal": (144, 238, 144), "block": (119, 136, 153), "agent": (65, 105, 225)}
+COLOURS = {"goal": drawing.GOAL, "block": (119, 136, 153), "agent": drawing.AGENT}
 
 
 class Simulation:
@@ -196,6 +198,16 @@ class PushT(gymnasium.Env):
     def render(self) -> np.ndarray:
         """Uint8 `[512, 512, 3]`."""
         return draw(self.simulation.position, self.simulation.pose, int(SIZE), 2)
+
+    @property
+    def state(self) -> np.ndarray:
+        return observe(self.simulation.position, self.simulation.pose)
+
+    def project(self, states: ArrayLike) -> np.ndarray:
+        """Where the agent and the block's middle are in a picture, of observations `[..., 6]`: `[..., 2, 2]`."""
+        agent, block, turned = np.split(np.asarray(states, float), 3, -1)
+        middle = block + CENTRE[1] * np.stack([-turned[..., 1], turned[..., 0]], -1)
+        return np.stack([agent, middle], -2)
 
     def _observation(self) -> Any:
         position, pose = self.simulation.position, self.simulation.pose

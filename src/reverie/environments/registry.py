@@ -112,6 +112,9 @@ def _make_maze(maze: Maze) -> "gymnasium.Env":
     env = _make_registered(maze.environment, continuing_task=True, reset_target=False)
     with suppress(OSError):  # the simulator has read this file already and would leave it behind
         os.unlink(env.unwrapped.tmp_xml_file_path)  # type: ignore[attr-defined]
+    from reverie.environments.maze_pictures import DrawnMaze
+
+    env = DrawnMaze(env, maze)
     return env if maze.goal is None else _with_goal(env, maze)
 
 

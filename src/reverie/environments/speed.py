@@ -5,11 +5,12 @@ Of a budget as much return comes as is spent, so whoever obeys one exactly shows
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
+
+from reverie.environments import drawing
 
 LIMIT = 32
 """Steps of an episode."""
@@ -20,7 +21,7 @@ START = 0.2
 """Largest speed at an episode's start."""
 
 
-class Speed(gymnasium.Env):
+class Speed(drawing.Planar):
     """The task.
 
     An observation is the speed, from 0 to 1, and the share of the episode that is left, float32 `[2]`; an action,
@@ -29,6 +30,8 @@ class Speed(gymnasium.Env):
 
     A reset draws a speed of at most 0.2.
     """
+
+    view = drawing.View((-0.1, -0.1), (1.1, 1.1))
 
     def __init__(self) -> None:
         self.spec = EnvSpec("speed", max_episode_steps=LIMIT)
@@ -49,3 +52,17 @@ class Speed(gymnasium.Env):
 
     def _seen(self) -> np.ndarray:
         return np.array([self.speed, 1 - self.steps / LIMIT], np.float32)
+
+    @property
+    def state(self) -> np.ndarray:
+        return self._seen()
+
+    def project(self, states: Any) -> np.ndarray:
+        """To the right the share of the episode that is over, upwards the speed."""
+        speed, left = np.moveaxis(np.asarray(states, float), -1, 0)
+        return self.view.pixels(np.stack([1 - left, speed], -1)[..., None, :])
+
+    def shapes(self) -> list[drawing.Disc | drawing.Polygon]:
+        """The square of all that can be, and where it is now."""
+        speed, left = self._seen().tolist()
+        return [drawing.square((0, 0), FASTEST, (255, 255, 255)), drawing.Disc((1 - left, speed), 0.03, drawing.AGENT)]

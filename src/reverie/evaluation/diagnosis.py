@@ -9,7 +9,7 @@ import numpy as np
 from reverie.data import Dataset
 from reverie.data.fields import flatten
 from reverie.errors import ReverieError
-from reverie.evaluation.rollout import RunPolicy
+from reverie.evaluation.acting import RunPolicy
 from reverie.training import Run, fit
 from reverie.training.inputs import takes_goal
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
-from reverie.evaluation.rollout import RunPolicy, environment_name, episode_starts, number_episodes, play, reference_of
+from reverie.evaluation.acting import RunPolicy
+from reverie.evaluation.rollout import environment_name, episode_starts, number_episodes, play, reference_of
 from reverie.evaluation.scores import Reference
 from reverie.evaluation.spaces import check_spaces, own_tasks, shown
 from reverie.paths import replacing

@@ -1,29 +1,24 @@
 """Runs policies in environments: all seeds and all episodes stepped together."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from reverie.data.schemes import is_goal_environment
 from reverie.environments.pointmaze import MAZES
 from reverie.environments.policies import Observations, Policy, RandomPolicy, WaypointPolicy
 from reverie.environments.registry import make
 from reverie.errors import ReverieError
+from reverie.evaluation.acting import RunPolicy
 from reverie.evaluation.scores import FILE, REFERENCES, Latency, Reference, Scores, read
 from reverie.evaluation.spaces import check_spaces, own_tasks, shown
 from reverie.terminal import Progress
-from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of
-from reverie.training.run import Run, check_acts
-from reverie.wishes import resolve
 
 if TYPE_CHECKING:
     import gymnasium
@@ -67,7 +62,8 @@ def evaluate(
         reference: what to put the returns in proportion to; found as above if None.
         budget: what an episode may cost, for the environments that report costs; if None what the run is asked for, or
             was trained for.
-        video: a folder for films of the best and the worst of the first seed's first episodes.
+        video: a folder for films of the best and the worst of the first seed's first episodes; in the plane with the
+            way taken, and what a planner plans.
         filmed: these, of which films are made; the more, the more memory, some 20 MB for a thousand steps.
 
     Raises:
@@ -89,15 +85,15 @@ def evaluate(
     starts = episode_starts(seed, episodes)
     with ExitStack() as stack:
         envs = [_closing(stack, make(env)) for _ in range(len(seeds) * episodes)]
-        if video is not None:
-            from reverie.evaluation.video import film, write_films
-
-            films = film(envs, min(filmed, episodes))
         number_episodes(envs, episodes)
         name = environment_name(env, envs[0])
         policy: Policy = RunPolicy(run, seed, own_tasks(run, envs[0], episodes)) if trained else run
-        seen = shown(envs, run) if trained else envs
+        seen = list(shown(envs, run) if trained else envs)
         check_spaces(seen[0], name, run if trained else None)
+        if video is not None:
+            from reverie.evaluation.video import film, write_films
+
+            films = film(seen, min(filmed, episodes), policy)
         played = play(policy, seen, starts * len(seeds), max_steps, f"{policy.name} in {name}" if progress else None)
         reference = reference or reference_of(name, envs[:episodes], starts, max_steps, seed)
     scores = Scores(
@@ -140,58 +136,6 @@ def number_episodes(envs: list, episodes: int) -> None:
 def episode_starts(seed: int, episodes: int) -> list[int]:
     """The seeds that the episodes' environments are reset with."""
     return [int(np.random.SeedSequence([seed, e]).generate_state(1)[0]) for e in range(episodes)]
-
-
-class RunPolicy:
-    """All seeds of a run as one batched policy: the environments of the first seed come first, and so on."""
-
-    def __init__(self, run: Run, seed: int = 0, told: Mapping[str, Any] | None = None):
-        """`seed` is of the randomness in acting; `told` holds where the run is not asked for something else. Raises
-        RunError when the run's algorithm does not act."""
-        check_acts(run)
-        self.told = dict(told or {})
-        self.run, self.seed, self.name, self.signals = run, seed, run.name, signals_of(run.algorithm)
-        space = run.spec.observation_space
-        self.parts = tuple(space) if isinstance(space, dict) else None
-        """Which of a dictionary's observations it acts on; None for a vector, and for a goal beside one."""
-
-    def reset(self, n: int) -> None:
-        """n environments start anew. What the run is asked for is one for all, or one for each of a seed's."""
-        run, seeds = self.run, len(self.run.seeds)
-        wishes = resolve(run.algorithm.name, run.wishes, {**self.told, **run.asked}, n // seeds)
-        carry = run.algorithm.reset(run.spec, n // seeds, wishes)
-        carries = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), carry)
-        self.carries, self._key = beside(run.states, (carries, jax.random.key(self.seed)))
-
-    def act(self, observations: Observations, feedback: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        seeds, run = len(self.run.seeds), self.run
-        seen = as_input(run.algorithm, run.spec, observations, axes=1)
-        n = len(jax.tree.leaves(seen)[0])
-        check_feedback(run.algorithm, feedback or {})
-        brought = {name: np.zeros(n, np.float32) for name in self.signals} | dict(feedback or {})
-        inputs = jax.tree.map(
-            lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]),
-            (seen, {name: brought[name] for name in self.signals}),
-        )
-        actions, self.carries, self._key = _act(run.algorithm, run.states, run.spec, self.carries, *inputs, self._key)
-        notice(run.algorithm, self.carries)
-        return np.asarray(actions).reshape(-1, *actions.shape[2:])
-
-
-@partial(jax.jit, static_argnames="algorithm")
-def _act(algorithm, states, spec, carries, observations, feedback, key):
-    """Every leaf but the spec's and the key has a leading axis of seeds."""
-    key, now = jax.random.split(key)
-    keys = jax.random.split(now, jax.tree.leaves(observations)[0].shape[0])
-
-    def one(args):
-        state, carry, seen, brought, own = args
-        return algorithm.act(state, spec, seen, carry, brought, own)
-
-    # On a CPU the seeds gain nothing from a batch, and a branch that is not taken (a plan still good) stays free.
-    together = partial(lax.map, one) if jax.default_backend() == "cpu" else jax.vmap(one)
-    actions, carries = together((states, carries, observations, feedback, keys))
-    return actions, carries, key
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from reverie.data import Dataset
 from reverie.data.fields import dimension
 from reverie.errors import ReverieError
-from reverie.evaluation.rollout import RunPolicy
+from reverie.evaluation.acting import RunPolicy
 from reverie.evaluation.scores import Interval, bootstrap
 from reverie.learning import Optimised, optimiser
 from reverie.networks import MLP

@@ -64,6 +64,9 @@ class Composed:
         action, mine = first.follow(together, state[0], spec, observation, carry[0], key)
         return action, (mine, *carry[1:])
 
+    def planned(self, spec: Spec, observation, carry: tuple[Any, ...]) -> jax.Array:
+        return self.planners[0].planned(spec, observation, carry[0])
+
 
 def compose_runs(runs: Sequence[Any], scales: Sequence[float] | None = None) -> Any:
     """A run that acts by the scores of several planners' runs together: `policy`, `evaluate` and `acting` take it.

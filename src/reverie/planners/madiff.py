@@ -139,6 +139,12 @@ class MADiff(DecisionDiffuser):
         actions = jnp.clip(spec.denormalise("actions", actions), spec.action_low, spec.action_high)
         return actions, (Plan(rows, last.step).shifted(), asked)
 
+    def planned(self, spec: Spec, observation, carry: tuple[Plan, given.Asked]) -> jax.Array:
+        """Of each agent what it plans for itself: `[n, T, A, d]`, from what it sees on."""
+        rows = own_parts(carry[0].rows, len(observation[0]))[:, self.history :]
+        states = spec.denormalise("observations", rows.reshape(*rows.shape[:2], *observation.shape[1:]))
+        return jnp.concatenate([observation[:, None], states], 1)
+
     def plan(self, denoiser, spec: Spec, observation, last: Plan, key) -> jax.Array:
         """What each of the V planners expects of all: `[n, V, H, A * d]`, in network units, from observations
         `[n, A, d]`. What others see does not get into an agent's plan."""

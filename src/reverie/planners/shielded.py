@@ -233,6 +233,10 @@ class Shield(Settings):
         action, own = planner.act(state, spec, observation, carry.own, feedback, key)
         return action, Carry(own, carry.told, *self._margins(guard, observation, own, carry))
 
+    def planned(self, spec: Spec, observation, carry: Carry) -> jax.Array:
+        planner: Any = super()
+        return planner.planned(spec, observation, carry.own)
+
     def _margins(self, guard: Guard, observation, own: Any, carry: Carry) -> tuple[jax.Array, jax.Array]:
         """The smallest b of what is planned and of what was given, in a planner's carry after acting: `[n]` each."""
         planner: Any = super()

@@ -181,6 +181,10 @@ class WindowPlanner(WindowDenoising, Actor):
             rows = jnp.concatenate([rows, plan.rows], 1)
         return rows, jnp.broadcast_to(jnp.arange(rows.shape[1]) == 0, rows.shape[:2])
 
+    def planned(self, spec: Spec, observation, carry: Any) -> jax.Array:
+        """`protocols.Planning`: what the carry's plans have of observations."""
+        return self.states_of(spec, self.followed(spec, observation, carry)[0])
+
     def joined(self, rows, inpaint_mask) -> jax.Array:
         """What is made of several denoised windows, `[..., H, D]`, as it is followed."""
         return rows

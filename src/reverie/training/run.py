@@ -16,7 +16,7 @@ from reverie.data import Dataset, Spec, concatenate
 from reverie.engines import Kind
 from reverie.environments.goals import check_goal
 from reverie.errors import ReverieError, RunError, undamaged
-from reverie.protocols import Actor, Rewishing, Synthesizer, Wishing
+from reverie.protocols import Actor, Planning, Rewishing, Synthesizer, Wishing
 from reverie.settings import acting_fields
 from reverie.training import folder, generating, hub, release
 from reverie.training.inputs import as_input, beside, check_feedback, notice, signals_of, takes_goal
@@ -224,6 +224,14 @@ class Policy:
         return seen[None] if isinstance(seen, np.ndarray) else {
             name: part[None] for name, part in seen.items()
         }, brought
+
+    def planned(self, observation: Any, carry: Any) -> np.ndarray | None:
+        """What the carry's plan has of observations after acting on this one, in its units: `[T, obs]`, or
+        their first columns, from where it begins. None of a method that keeps no plan of observations."""
+        if not isinstance(self.algorithm, Planning):
+            return None
+        seen, _ = self.inputs(observation)
+        return np.asarray(self.algorithm.planned(self.spec, seen, carry[1])[0])
 
     def rewish(self, carry: Any, **wishes: Any) -> Any:
         """The carry once other things are asked for, in the middle of an episode.

@@ -21,7 +21,7 @@ from reverie.data import Dataset
 from reverie.environments.policies import Policy
 from reverie.environments.registry import make
 from reverie.errors import DataError
-from reverie.evaluation.rollout import RunPolicy
+from reverie.evaluation.acting import RunPolicy
 from reverie.training import load
 
 PART = 20_000
