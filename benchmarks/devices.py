@@ -88,7 +88,7 @@ def chosen(options: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
 def exchanged(text: str) -> int:
     """Bytes that a compiled program's devices sum, each update once: what its all-reduces give."""
-    sizes = re.findall(r"= (\(?[^=\n]*?\)?) all-reduce(?:-start)?\(", text)
+    sizes = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
     return sum(
         (16 if kind == "bf" else int(bits)) // 8 * math.prod(map(int, filter(None, shape.split(","))))
         for each in sizes

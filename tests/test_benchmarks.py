@@ -172,7 +172,7 @@ def test_both_halves_are_found_equal(tmp_path):
 def test_the_bytes_exchanged_are_read_off_a_program():
     text = """
       %a = f32[64,8]{1,0} all-reduce(f32[64,8]{1,0} %x), channel_id=1
-      %b = (f32[4]{0}, bf16[2,2]{1,0}) all-reduce(%x, %y), channel_id=2
+      %b = (f32[4]{0}, /*index=1*/bf16[2,2]{1,0}) all-reduce(%x, %y), channel_id=2
       %c = f32[] all-reduce-start(%z)
       %d = f32[1000]{0} add(%a, %a)
     """
