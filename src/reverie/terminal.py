@@ -44,6 +44,13 @@ class Progress:
         """Show the rows (one a seed) of the segment of training that has just ended."""
         self.advance(int(rows[0]["step"]), rows[0]["updates_per_second"], _losses(rows))
 
+    def tell(self, note: str) -> None:
+        """Say what is done that brings the number no further."""
+        if self.bar:
+            self.bar.update(self.task, note=note)
+        elif self.show:
+            say(f"{self.title}: {note}")
+
     def more(self, n: int, note: str = "") -> None:
         """Show that n more are done, at the rate of all so far."""
         self.done += n

@@ -88,6 +88,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, stop):
     assert all(map(np.array_equal, leaves(whole), leaves(resumed)))
 
 
+def test_it_is_said_when_a_stage_looks_at_all_rows_first(capsys):
+    reverie.fit(Staged(), synthetic(), steps=12, segment=20)
+    told = [line for line in capsys.readouterr().err.splitlines() if "for all rows" in line]
+    assert told == [f"{Staged.name}: computing what this stage learns from, for all rows"]
+
+
 def test_metrics_of_all_stages_share_a_table_and_survive_the_file(tmp_path):
     run = reverie.fit(Staged(), synthetic(), steps=12, segment=20, out=tmp_path / "run", progress=False)
     for columns in (run.metrics(), reverie.load(tmp_path / "run").metrics()):

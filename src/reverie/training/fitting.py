@@ -16,7 +16,7 @@ from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
 from reverie.data.streaming import Streamed
 from reverie.errors import DivergenceError, RunError
-from reverie.learning.stages import last_begins, stage_at
+from reverie.learning.stages import last_begins, stage_at, stages_of
 from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, hosts, loop, release, segments, streaming
@@ -275,6 +275,8 @@ class Fitting:
                 place = stage_at(algorithm, done)
                 if done == place.first:
                     states = loop.begin(algorithm, states, keys, stage=place.number)
+                if stages_of(algorithm)[place.number].derive:
+                    bar.tell("computing what this stage learns from, for all rows")
             length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
             length = min(length, training.steps - done)
             states, metrics, finite = advance(states, keys, done, length, place.number)
