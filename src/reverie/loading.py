@@ -12,7 +12,7 @@ from reverie.data.schemes import EXAMPLES
 from reverie.data.streaming import Streamed
 from reverie.errors import DataError, RunError
 from reverie.paths import cache_folder
-from reverie.training import Run, beginning, fit, folder
+from reverie.training import Run, beginning, fit, folder, hosts
 from reverie.training.callbacks import Callback
 from reverie.training.online import resume_online
 from reverie.training.settings import Training
@@ -107,9 +107,10 @@ def resume(
         config["training"]["loggers"] = ["tensorboard"]
     recorded = dict(folder.known_settings(config, "training", Training))
     numbers, block_rows = recorded.pop("seeds"), recorded.pop("block_rows", None)
-    source = _recorded_source(path, config) if data is None else data
+    source: Any = _recorded_source(path, config) if data is None else data
     if isinstance(source, str):
-        source = stream(source, block_rows) if block_rows else load_dataset(source)
+        name = source
+        source = hosts.in_turn(lambda: stream(name, block_rows) if block_rows else load_dataset(name))
     if isinstance(source, Streamed) != bool(block_rows):
         raise RunError(
             f"The run in {str(path)!r} has its data {'in a stream' if block_rows else 'in memory'}; give the data by "

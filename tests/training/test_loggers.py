@@ -83,12 +83,11 @@ def test_a_run_of_trackio_goes_on_under_its_name(tmp_path, tool):
 
 
 def test_loggers_are_kept_with_the_run_and_go_on_with_it(tmp_path, tool, monkeypatch):
-    monkeypatch.setattr(loading, "_recorded_data", lambda path, recorded: DATA)
     wandb = tool("wandb")
     fit(TinyBC(), DATA, steps=20, segment=20, out=tmp_path / "run", loggers=["wandb"])
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["loggers"] == ["wandb"]
     monkeypatch.setattr(loading, "from_config", lambda *_: TinyBC())
-    reverie.resume(tmp_path / "run", steps=40)
+    reverie.resume(tmp_path / "run", DATA, steps=40)
     assert [call.kwargs["step"] for call in wandb.init.return_value.log.call_args_list] == [20, 40]
 
 
