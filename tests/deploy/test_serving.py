@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -111,7 +112,7 @@ def test_a_wrong_token_is_refused_and_a_session_too_many(serving):
     clients = [RemotePolicy(serving.url, "secret") for _ in range(3)]
     with pytest.raises(RuntimeError, match="All 3 sessions are taken; close one"):
         RemotePolicy(serving.url, "secret")
-    clients[0]._socket.socket.close()  # vanishes without a word
+    clients[0]._socket.socket.shutdown(socket.SHUT_RDWR)  # vanishes without a word
     for _ in range(100):
         try:
             clients.append(RemotePolicy(serving.url, "secret"))

@@ -39,11 +39,16 @@ def evaluate(closed: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
     values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, map(raw, closed.consts), strict=True))
     values |= zip(closed.jaxpr.invars, arguments, strict=True)
     for eqn in closed.jaxpr.eqns:
-        given = [raw(x.val) if isinstance(x, core.Literal) else values[x] for x in eqn.invars]
+        given = [literal(x) if isinstance(x, core.Literal) else values[x] for x in eqn.invars]
         rule = RULES.get(eqn.primitive.name, bound)
         found = rule(eqn, *given)
         values |= zip(eqn.outvars, found, strict=True)
-    return [raw(x.val) if isinstance(x, core.Literal) else values[x] for x in closed.jaxpr.outvars]
+    return [literal(x) if isinstance(x, core.Literal) else values[x] for x in closed.jaxpr.outvars]
+
+
+def literal(x: core.Literal) -> Any:
+    """A number with its type, which older versions of JAX keep beside it."""
+    return raw(x.val) if hasattr(x.val, "dtype") else np.asarray(x.val, x.aval.dtype)  # type: ignore[attr-defined]
 
 
 def raw(constant: Any) -> Any:

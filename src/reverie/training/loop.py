@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from reverie.errors import RunError
@@ -195,7 +195,8 @@ def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callab
 def _sharded(batch: Any, mesh: Mesh | None) -> Any:
     if mesh is None:
         return batch
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, P(BATCH)), batch)
+    split = NamedSharding(mesh, P(BATCH))  # the axis alone says enough only from JAX 0.8 on
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, split), batch)
 
 
 SMALL = 4096
