@@ -35,8 +35,9 @@ def join() -> None:
     MASTER_PORT), the numbers are read from `SIZES` and `RANKS`; else JAX finds out by itself, which it does under
     SLURM, mpirun (Open MPI 4, or with mpi4py) and Kubernetes. Raises RunError where neither tells.
     """
+    told = told_by(os.environ)
     try:
-        jax.distributed.initialize(**told_by(os.environ), heartbeat_timeout_seconds=LOST_AFTER)
+        jax.distributed.initialize(**told, heartbeat_timeout_seconds=LOST_AFTER)
     except (ValueError, TypeError, RuntimeError) as error:
         raise RunError(
             f"This process was told to train together with others, and cannot ({str(error).splitlines()[0]}); start it "
