@@ -12,6 +12,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from tabling import plans, results
 from tabling.plans import Plan
@@ -19,7 +20,7 @@ from tabling.report import Report
 from tabling.view import View
 from tabling.work import State, Worker
 
-from reverie.engines import engine
+from reverie.engines import Kind, engine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -89,7 +90,7 @@ def parser(known: dict[str, Plan]) -> argparse.ArgumentParser:
     made.add_argument("--jobs", type=positive(int), default=1, help="cells at once, each on its share of the cores")
     made.add_argument(
         "--engine",
-        choices=["local", "ray"],
+        choices=get_args(Kind),
         default="local",
         help="where cells run",
     )

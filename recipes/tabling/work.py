@@ -13,13 +13,11 @@ from queue import SimpleQueue
 from threading import Lock
 
 from reverie.engines import Engine
-from reverie.sweeps.running import USER, run_reverie, waited
+from reverie.sweeps.running import USER, Sweep, run_reverie, waited
 from tabling import results
 from tabling.plans import Cell, Making, Plan
 
 Task = Cell | Making
-RETRIES = 2
-"""Times that a command which died is started again: a training goes on from its checkpoint."""
 
 
 class Failed(Exception):
@@ -151,7 +149,7 @@ class Worker:
         """Run the command line, with its output in a log. A training that outlasts the seconds is interrupted, which
         saves it. Raises Failed."""
         status = None
-        for _ in range(1 + RETRIES):
+        for _ in range(1 + Sweep.retries):  # a training that died goes on from its checkpoint
             if status in (0, USER):
                 break
             status = self.here(words, log, cores, seconds) if self.engine is None else self.there(words, log, seconds)

@@ -85,13 +85,15 @@ def resume(
     data: Dataset | Streamed | str | None = None,
     steps: int | None = None,
     *,
+    devices: int | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Run:
     """Go on with the run in the folder, to the recorded number of updates (of environment steps online) or to `steps`.
 
     Without `data` they are read again from the source that the run recorded; where that has moved, `data` may be the
-    source. `callbacks` are those of `fit`. Raises RunError when the folder holds no run, when no source is recorded,
+    source. `devices` are those recorded if not given, and all where several processes go on together; `callbacks` are
+    those of `fit`. Raises RunError when the folder holds no run, when no source is recorded,
     when the data are not those the run was started with or the run is online and has none, and when another version
     wrote settings that this one lacks.
     """
@@ -107,6 +109,7 @@ def resume(
         config["training"]["loggers"] = ["tensorboard"]
     recorded = dict(folder.known_settings(config, "training", Training))
     numbers, block_rows = recorded.pop("seeds"), recorded.pop("block_rows", None)
+    recorded["devices"] = devices or (None if hosts.several() else recorded["devices"])
     source: Any = _recorded_source(path, config) if data is None else data
     if isinstance(source, str):
         name = source

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from tiny_algorithm import TinyBC, leaves, synthetic
+from tiny_algorithm import TinyBC, assert_same, leaves, synthetic
 
 import reverie
 from reverie.catalogue import ALGORITHMS
@@ -34,13 +34,6 @@ class TinyWindows(TinyBC):
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setitem(ALGORITHMS, TinyWindows.name, TinyWindows)
-
-
-def assert_same(a, b):
-    for x, y in zip(leaves(a), leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-    for name in ("seed", "step", "loss", "norm"):
-        np.testing.assert_array_equal(a.metrics()[name], b.metrics()[name])
 
 
 @pytest.mark.parametrize("algorithm", [TinyBC(), TinyWindows()], ids=lambda each: each.name)

@@ -103,7 +103,10 @@ def test_a_lost_process_ends_the_others_in_one_sentence(lost):
 
 
 def test_a_run_that_lost_a_process_goes_on_alone(lost, alone, tmp_path):
-    run = fit(out=shutil.copytree(lost[0], tmp_path / "run"), resume=True)
+    path = shutil.copytree(lost[0], tmp_path / "run")
+    with pytest.raises(RunError, match=r"devices=4096 was asked for, and JAX sees 1 \(cpu\); give devices="):
+        reverie.resume(path, synthetic(), devices=4096, progress=False)
+    run = fit(out=path, resume=True)
     for a, b in zip(leaves(alone), leaves(run), strict=True):
         alike(a, b)
 

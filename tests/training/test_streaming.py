@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_algorithm import TinyBC, TinyExplorer, leaves
+from tiny_algorithm import TinyBC, TinyExplorer, assert_same, leaves
 
 import reverie
 from reverie.catalogue import ALGORITHMS
@@ -61,14 +61,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setitem(ALGORITHMS, TinyWindows.name, TinyWindows)
-
-
-def assert_same(first, second):
-    for x, y in zip(leaves(first), leaves(second), strict=True):
-        np.testing.assert_array_equal(x, y)
-    for name in first.metrics():
-        if name not in ("seconds", "updates_per_second"):
-            np.testing.assert_array_equal(first.metrics()[name], second.metrics()[name])
 
 
 @pytest.mark.parametrize("algorithm", [TinyBC(), TinyWindows()], ids=lambda each: each.name)

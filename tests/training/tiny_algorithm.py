@@ -137,4 +137,13 @@ def leaves(run: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(run.states)]
 
 
+def assert_same(first: Any, second: Any) -> None:
+    """States and metrics of two runs, bit for bit; not their times."""
+    for x, y in zip(leaves(first), leaves(second), strict=True):
+        np.testing.assert_array_equal(x, y)
+    for name in first.metrics():
+        if name not in ("seconds", "updates_per_second"):
+            np.testing.assert_array_equal(first.metrics()[name], second.metrics()[name])
+
+
 ALGORITHMS[TinyBC.name] = TinyBC

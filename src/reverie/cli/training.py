@@ -137,6 +137,7 @@ def go_on(
     data: str | None = None,
     steps: int | None = None,
     env: str | None = None,
+    devices: int | None = None,
     distributed: bool = False,
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")] = Evaluation(),
 ) -> None:
@@ -147,13 +148,14 @@ def go_on(
         data: source of the data, where the recorded one has moved.
         steps: updates (online: environment steps) to end at, where more are wanted than were first asked for.
         env: where to evaluate while training.
+        devices: that train from now on; as before if not given, all with --distributed.
         distributed: this is one of several processes that go on with it together, as many as there are now.
         evaluation: while training.
     """
     if distributed:
         hosts.join()
     callbacks = evaluation.callbacks(env)
-    _finish(reverie.resume(resume, data, steps, callbacks=callbacks))
+    _finish(reverie.resume(resume, data, steps, devices=devices, callbacks=callbacks))
 
 
 def _finish(run: Any) -> None:

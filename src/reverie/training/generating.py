@@ -43,9 +43,6 @@ class Workers:
             raise RunError(f"{run.algorithm.name} makes its rows one after another; leave workers={self.count} out.")
 
 
-ALONE = Workers()
-
-
 def check_generates(run: Run, n: int) -> None:
     """Raise RunError when the run's algorithm does not make data, or is to make none."""
     if not isinstance(run.algorithm, Synthesizer):
@@ -55,7 +52,7 @@ def check_generates(run: Run, n: int) -> None:
 
 
 def chunks(
-    run: Run, n: int, seed: int | None, key: int, start: int = 0, *, workers: Workers = ALONE, progress: bool
+    run: Run, n: int, seed: int | None, key: int, start: int = 0, *, workers: Workers, progress: bool
 ) -> Iterator[Any]:
     """The data sets of rows start, ..., n - 1, as the algorithm makes them, with a bar of what is done."""
     done = start

@@ -48,7 +48,7 @@ def join() -> None:
 
 def told_by(environment: Mapping[str, str]) -> dict[str, Any]:
     """What `jax.distributed.initialize` is to be told; nothing where the environment has no address, and JAX looks for
-    itself. Raises RunError for an address without numbers, or with such as are none."""
+    itself, and the address alone where it has no numbers. Raises RunError for numbers that are none."""
     address = environment.get("JAX_COORDINATOR_ADDRESS")
     if address is None and "MASTER_ADDR" in environment:
         address = f"{environment['MASTER_ADDR']}:{environment.get('MASTER_PORT', '29500')}"

@@ -195,7 +195,7 @@ def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callab
 def _sharded(batch: Any, mesh: Mesh | None) -> Any:
     if mesh is None:
         return batch
-    split = NamedSharding(mesh, P(BATCH))  # the axis alone says enough only from JAX 0.8 on
+    split = NamedSharding(mesh, P(BATCH))  # JAX 0.7 wants to be told the mesh
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, split), batch)
 
 

@@ -30,7 +30,10 @@ def device_mesh(devices: int | None, seeds: int, batch_size: int) -> Mesh | None
     if devices is None:
         devices = len(present) if together else 1
     if not 1 <= devices <= len(present):
-        raise RunError(f"devices={devices} was asked for, and JAX sees {len(present)} ({present[0].platform}).")
+        raise RunError(
+            f"devices={devices} was asked for, and JAX sees {len(present)} ({present[0].platform}); give devices= "
+            "(--devices) of these."
+        )
     if together and devices < len(present):
         raise RunError(
             f"devices={devices} was asked for, and {jax.process_count()} processes train together on "
@@ -42,7 +45,7 @@ def device_mesh(devices: int | None, seeds: int, batch_size: int) -> Mesh | None
     if batch_size % (devices // over_seeds):
         raise RunError(
             f"batch_size={batch_size} does not divide among the {devices // over_seeds} of devices={devices} that "
-            f"share it; choose a multiple."
+            "share it; choose a multiple."
         )
     return Mesh(np.array(present[:devices]).reshape(over_seeds, -1), (SEEDS, BATCH))
 
