@@ -168,15 +168,15 @@ class Prepared:
     view: Any
     spec: Any
     states: Any
-    keys: jax.Array
+    each: loop.Each
 
     @classmethod
     def of(cls, algorithm: Any, seeds: int = 1, data: Dataset | None = None) -> "Prepared":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReverieWarning)  # few rows for a network that is not trained here
             view, spec = algorithm.prepare(hopper_like() if data is None else data)
-        keys = loop.seed_keys(tuple(range(seeds)))
-        return cls(algorithm, view, spec, loop.initial_states(algorithm, keys, spec), keys)
+        each = loop.each_seed(tuple(range(seeds)))
+        return cls(algorithm, view, spec, loop.initial_states(algorithm, each, spec), each)
 
     @property
     def state(self) -> Any:
@@ -195,12 +195,12 @@ class Prepared:
 
     def arguments(self, length: int, seeds_by: loop.SeedsBy, devices: int) -> tuple[tuple, dict[str, Any]]:
         """Of `loop.advance`, for such a segment."""
-        seeds = len(self.keys)
+        seeds = len(self.each.key)
         mesh = device_mesh(devices, seeds, self.algorithm.batch_size)
         chosen = loop.chosen_seeds_by(seeds_by, seeds // (mesh.shape[SEEDS] if mesh else 1))
-        states, keys = placed((jax.tree.map(jnp.copy, self.states), self.keys), mesh, SEEDS)
+        states, each = placed((jax.tree.map(jnp.copy, self.states), self.each), mesh, SEEDS)
         done, view = placed((np.uint32(0), self.view), mesh)
-        return (self.algorithm, states, keys, done, view, {}), {"length": length, "seeds_by": chosen, "mesh": mesh}
+        return (self.algorithm, states, each, done, view, {}), {"length": length, "seeds_by": chosen, "mesh": mesh}
 
     def compiled(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> str:
         """The text of such a segment's program, once compiled."""
@@ -211,7 +211,7 @@ class Prepared:
         """One observation in, one action out, on the host; or one for each of the environments, as in `evaluate`."""
         algorithm = replace(self.algorithm, **changes)
         if environments > 1:
-            together = RunPolicy(Run(algorithm, self.spec, self.states, 0, tuple(range(len(self.keys)))))
+            together = RunPolicy(Run(algorithm, self.spec, self.states, 0, tuple(range(len(self.each.key)))))
             together.reset(environments)
             observations = np.zeros((environments, self.spec.observation_dim), np.float32)
             return lambda: together.act(observations)

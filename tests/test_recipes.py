@@ -21,7 +21,7 @@ from reverie.imitation import FlowPolicy
 from reverie.planners import CompDiffuser
 from reverie.policies import DiffusionBC
 from reverie.training import Run
-from reverie.training.loop import initial_states, seed_keys
+from reverie.training.loop import each_seed, initial_states
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -136,7 +136,7 @@ def test_the_weights_of_the_best_method_and_seed_are_kept(monkeypatch, tmp_path)
 
 def untrained(algorithm, data, **options):
     spec = algorithm.prepare(data)[1]
-    return Run(algorithm, spec, initial_states(algorithm, seed_keys((0,)), spec), 0, (0,))
+    return Run(algorithm, spec, initial_states(algorithm, each_seed((0,)), spec), 0, (0,))
 
 
 def begin(policy, maze, episodes, seed):

@@ -12,6 +12,7 @@ _EXPORTS = {
     "adapt": "reverie.training",
     "evaluate": "reverie.evaluation",
     "fit": "reverie.training",
+    "fit_many": "reverie.training",
     "fit_online": "reverie.training",
     "load": "reverie.training",
     "resume": "reverie.loading",

@@ -6,7 +6,7 @@ Acting[Count]` one that a trained run may change when it acts, `way: Literal["on
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -132,6 +132,37 @@ def acting_fields(algorithm: Any) -> tuple[str, ...]:
     return tuple(each.name for each in annotations(cls) if each.acting)
 
 
+def is_real(cls: Any, name: str) -> bool:
+    """Whether the field of a configuration takes any number of its range, not whole ones alone."""
+    return any(each.name == name and each.kind is float for each in annotations(cls))
+
+
+def with_values(configuration: T, values: Mapping[str, Any]) -> T:
+    """With other values of some fields, which are not checked: they may be traced by JAX."""
+    return _made(type(configuration), configuration, values) if values else configuration
+
+
+def without(configuration: T, names: Sequence[str], why: str) -> T:
+    """The same without the values of some fields: reading one raises ReverieError, with its name before `why`."""
+
+    def unread(name: str) -> property:
+        def read(self: Any) -> Any:
+            raise ReverieError(f"{name} {why}")
+
+        return property(read)
+
+    cls = type(configuration)
+    return _made(type(cls.__name__, (cls,), {name: unread(name) for name in names}), configuration, {}, names)
+
+
+def _made(cls: Any, like: Any, values: Mapping[str, Any], lacking: Sequence[str] = ()) -> Any:
+    made = object.__new__(cls)
+    for field in dataclasses.fields(like):
+        if field.name not in lacking:
+            object.__setattr__(made, field.name, values.get(field.name, getattr(like, field.name)))
+    return made
+
+
 def _check(field: Annotation, value: Any) -> None:
     if field.choices and value not in field.choices:
         choices = ", ".join(map(str, field.choices))
@@ -165,6 +196,9 @@ __all__ = [
     "Settings",
     "acting_fields",
     "annotations",
+    "is_real",
+    "with_values",
+    "without",
 ]
 
 

@@ -94,8 +94,8 @@ def _rate(rate: float) -> str:
 def _losses(rows: list[dict[str, float]]) -> str:
     """The means over seeds of what is known: an evaluation's columns are not, between evaluations."""
     hidden = ("seed", "step", "seconds", "updates_per_second")
-    means = {name: np.mean([row[name] for row in rows]) for name in rows[0] if name not in hidden}
-    known = [f"{name} {mean:.4g}" for name, mean in means.items() if not np.isnan(mean)]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in hidden}
+    known = [f"{name} {np.nanmean(values):.4g}" for name, values in columns.items() if not np.isnan(values).all()]
     return "  ".join(known[:SHOWN])
 
 

@@ -198,7 +198,7 @@ def test_the_ema_is_a_copy_until_its_start_and_then_decays(begun):
 
 
 def test_no_transfer_inside_a_segment(begun):
-    keys, done = loop.seed_keys((0,)), jax.device_put(np.uint32(0))
+    keys, done = loop.each_seed((0,)), jax.device_put(np.uint32(0))
     states, view = jax.tree.map(lambda leaf: leaf[None], begun[0]), SMALL.prepare(DATA)[0]
     states, *_ = jax.block_until_ready(loop.advance(SMALL, states, keys, done, view, length=3))
     with jax.transfer_guard("disallow"):

@@ -49,7 +49,7 @@ def test_moved_actions_land_in_the_replay_or_as_in_the_released_code_do_not(accu
     view, spec = algorithm.prepare(DATA)
     rows = {name: x[None] for name, x in view.rows.items()}
     rows[IMPROVED] = rows["actions"]
-    keys = loop.seed_keys((0,))
+    keys = loop.each_seed((0,))
     states = loop.initial_states(algorithm, keys, spec)
     replay = Replay({}, jnp.asarray(64))
     _, metrics, _, written = loop.advance(algorithm, states, keys, np.uint32(0), replay, rows, length=6)

@@ -43,7 +43,7 @@ def test_the_noise_goes_to_the_way_that_is_paid_and_the_policy_stays(cloned):
     """85 % of what is sampled and all by the mode, where half of the cloned policy's actions go there."""
     states = beginning.states(SMALL, cloned.spec, (0,), cloned)
     view, _ = SMALL.prepare(DATA, cloned.spec)
-    rows, keys = {name: x[None] for name, x in view.rows.items()}, loop.seed_keys((0,))
+    rows, keys = {name: x[None] for name, x in view.rows.items()}, loop.each_seed((0,))
     before = jax.tree.map(np.asarray, states.base)
     noise = RNG.normal(size=(1000, 1)) / SMALL.magnitude
     free = np.asarray(SMALL.action(cloned.state(0).actor.params, jnp.zeros((1000, 1)), jnp.asarray(noise)))

@@ -47,7 +47,7 @@ def trained(algorithm, updates: int):
     view, spec = algorithm.prepare(data)
     rows = {name: x[None] for name, x in view.rows.items()}
     rows |= {name: rows[of] for name, of in loop.copied_columns(algorithm).items()}
-    keys = loop.seed_keys((0,))
+    keys = loop.each_seed((0,))
     states = loop.initial_states(algorithm, keys, spec)
     replay = Replay({}, jnp.asarray(n))
     states, *_ = loop.advance(algorithm, states, keys, np.uint32(0), replay, rows, length=updates)

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,8 +166,48 @@ def test_commands_say_what_is_tried(tmp_path):
     work = Work("td3-bc", "maze", 100, 4, "Hopper-v5", 20, more=("--discount", "0.9"))
     trial = Trial(7, {"data": "other", "layer_norm": False, "hidden": (8, 8), "steps": 50})
     said = f"train td3-bc --steps 50 --data other --seeds 4 --resume --out {tmp_path}/runs/007 --discount 0.9"
-    assert work.train(trial, tmp_path) == [*said.split(), "--no-layer-norm", "--hidden", "8", "8"]
+    assert work.train([trial], tmp_path) == [*said.split(), "--no-layer-norm", "--hidden", "8", "8"]
     assert work.evaluate(trial, tmp_path)[:4] == ["eval", f"{tmp_path}/runs/007", "--env", "Hopper-v5"]
+
+
+class Programs(Machine):
+    """One that trains several settings in one program too; `refused` ones are no inputs of it, `bad` ones diverge."""
+
+    def __init__(self, refused=False, bad=()):
+        super().__init__()
+        self.refused, self.bad = refused, bad
+
+    def __call__(self, words, log):
+        if "--settings" not in words:
+            return super().__call__(words, log)
+        own = json.loads(Path(words[words.index("--settings") + 1]).read_text())
+        self.ran.append(own)
+        for name, settings in own.items() if not self.refused else ():
+            place = ["--out", f"{words[words.index('--out') + 1]}/{name}", "--tau", str(settings["tau"])]
+            super().__call__(place, log)
+            self.ran.pop()
+            (_folder(place) / "checkpoints" / "100").mkdir(parents=True, exist_ok=True)
+            diverged = {"diverged": f"{name}: loss became nan"} if name in self.bad else {}
+            config = {"algorithm": {}, "training": {}, "data": {}} | diverged
+            (_folder(place) / "config.json").write_text(json.dumps(config))
+        return 2 if self.refused or set(self.bad) & set(own) else 0
+
+
+def test_trials_that_differ_in_numbers_share_a_program(tmp_path):
+    wide = replace(ASKED, space=GRID | {"tau": Choices((0.1, 0.2, 1))}, together=3)
+    trials = quiet(wide, tmp_path / "good", machine := Programs())
+    assert machine.ran == [
+        {"000": {"tau": 0.1}, "002": {"tau": 0.2}, "004": {"tau": 1}},
+        {"001": {"tau": 0.1}, "003": {"tau": 0.2}, "005": {"tau": 1}},
+    ]
+    assert [trial.score for trial in trials] == pytest.approx([0.6, 0.6, 0.7, 0.7, 1.5, 1.5])
+    quiet(replace(wide, together=2), tmp_path / "two", machine := Programs())
+    assert list(map(list, machine.ran[:2])) == [["000", "002"], ["001", "003"]] and machine.ran[2:] == ["004", "005"]
+    trials = quiet(wide, tmp_path / "bad", Programs(bad=("002",)))
+    assert [trial.state for trial in trials] == ["done", "done", "failed", "done", "done", "done"]
+    assert trials[2].why == "002: loss became nan"
+    trials = quiet(wide, tmp_path / "refused", machine := Programs(refused=True))
+    assert machine.ran[1:4] == ["000", "002", "004"] and {trial.state for trial in trials} == {"done"}
 
 
 def test_the_command_line_trains(tmp_path, capsys):
@@ -202,6 +243,7 @@ def test_the_best_is_evaluated_again_from_other_starts(tmp_path, monkeypatch):
         ([], "sweep needs the name of an algorithm first"),
         (["bc"], "sweep needs --data"),
         (["bc", "--online"], "--online needs --env"),
+        (["bc", "--data", "x", "--by", "loss", "--together", "0"], "--together 0 must be at least 1"),
         (["bc", "--data", "x"], "Say how trials are scored"),
         (["bc", "--data", "x", "--by", "loss", "--over", "tua=1"], "bc has no field 'tua'"),
         (["nobody", "--data", "x", "--by", "loss"], "There is no algorithm 'nobody'"),
@@ -227,6 +269,7 @@ def test_ray_runs_attempts_on_its_workers(tmp_path):
     pytest.importorskip("ray")
     engine = engines.engine("ray", 1)
     try:
-        assert engine.submit(running._attempt, lambda words, log: len(words), [["a", "b"]], "log").result(60) == 2
+        job = running._attempt, lambda words, log: words[0] == "train" and 7, Work("bc"), [Trial(0, {})], tmp_path
+        assert engine.submit(*job).result(60) == [7]
     finally:
         engine.shutdown()

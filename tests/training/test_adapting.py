@@ -19,7 +19,7 @@ from reverie.planning import Plan
 from reverie.synthesizers import MBPO
 from reverie.training import Run
 from reverie.training.adapting import Imagined, _model, chosen, imagine, judge
-from reverie.training.loop import initial_states, seed_keys
+from reverie.training.loop import each_seed, initial_states
 
 H = 5
 SMALL = {"horizon": 4, "width": 32, "multipliers": (1,), "diffusion_steps": 2, "batch_size": 8}
@@ -27,7 +27,7 @@ SMALL = {"horizon": 4, "width": 32, "multipliers": (1,), "diffusion_steps": 2, "
 
 def untrained(algorithm, data):
     spec = algorithm.prepare(data)[1]
-    return Run(algorithm, spec, initial_states(algorithm, seed_keys((0,)), spec), 0, (0,))
+    return Run(algorithm, spec, initial_states(algorithm, each_seed((0,)), spec), 0, (0,))
 
 
 class Mean(eqx.Module):

@@ -20,8 +20,8 @@ from reverie.catalogue import from_config, to_config
 from reverie.errors import DivergenceError, RunError
 from reverie.evaluation.rollout import RunPolicy
 from reverie.training import loop
-from reverie.training.fitting import default_segment
 from reverie.training.metrics import divergence
+from reverie.training.settings import default_segment
 
 DATA = synthetic()
 fit = partial(reverie.fit, progress=False)
@@ -105,7 +105,7 @@ def test_every_update_has_its_own_key_and_batch():
 def segment_arguments(steps=400):
     algorithm = TinyBC()
     view, spec = algorithm.prepare(synthetic(steps))
-    keys = loop.seed_keys((0, 1))
+    keys = loop.each_seed((0, 1))
     return algorithm, loop.initial_states(algorithm, keys, spec), keys, jax.device_put(np.uint32(0)), view
 
 

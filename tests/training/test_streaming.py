@@ -119,7 +119,7 @@ def test_all_rows_of_a_block_are_drawn_and_no_others(folder):
     with feed:
         for number in range(streamed.blocks):
             part = feed.at(number, streamed.blocks - 1)
-            drawn = Counter(np.asarray(part.index(reverie.training.loop.seed_keys((number,))[0], 20_000)).tolist())
+            drawn = Counter(np.asarray(part.index(reverie.training.loop.each_seed((number,)).key[0], 20_000)).tolist())
             view = TinyExplorer().prepare(streamed.read(streamed.drawn(number)), spec)[0]
             assert sorted(drawn) == list(range(len(view)))
             assert len(part.view) == streamed.most_rows > len(view)

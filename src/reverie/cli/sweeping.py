@@ -51,6 +51,8 @@ class SweepOptions:
     """The best score is the lowest, as of a loss."""
     retries: int = 2
     """Times that a process which died is started again, to go on from its checkpoint."""
+    together: int = 1
+    """Trials at most that one program trains, where they differ in fields of type float alone, such as tau."""
     jobs: int = 1
     """Trials at a time; on this machine they share its cores."""
     engine: Kind = "local"
@@ -88,6 +90,8 @@ def asked_of(options: SweepOptions, more: tuple[str, ...]) -> Sweep:
         raise ReverieError("sweep needs --data, or --online with --env.")
     if options.env is None and options.by is None:
         raise ReverieError("Say how trials are scored: --env, where they are evaluated, or --by METRIC.")
+    if options.together < 1 or (options.online and options.together > 1):
+        raise ReverieError(f"--together {options.together} must be at least 1, and 1 with --online.")
     space = parse(options.over)
     for name, values in (("method", options.methods), ("data", options.data)):
         if name in space:
@@ -104,7 +108,8 @@ def asked_of(options: SweepOptions, more: tuple[str, ...]) -> Sweep:
     work = Work(
         options.methods[0], data, options.steps, options.seeds, options.env, options.episodes, options.online, more
     )
-    return Sweep(space, work, options.search, options.trials, options.seed, options.by, options.lowest, options.retries)
+    asked = (options.search, options.trials, options.seed, options.by, options.lowest, options.retries)
+    return Sweep(space, work, *asked, options.together)
 
 
 def results_table(trials: Sequence[Trial], lowest: bool) -> tuple[list[str], list[list[str]]]:
@@ -144,7 +149,7 @@ def told(asked: Sweep, found: Trial, trials: Sequence[Trial], options: SweepOpti
                 f"Chosen by that score, it looks better than it is: from other starts {sum(fresh) / len(fresh):.4g}."
             )
     work = replace(asked.work, more=(*asked.work.more, "--seed", str(asked.work.seeds)))
-    new = work.train(found, options.out)
+    new = work.train([found], options.out)
     at = new.index("--resume")
     del new[at : at + 3]
     lines.append(f"For a score of its own, train new seeds: reverie {' '.join(new)}")

@@ -1,5 +1,7 @@
 """The verbs that train, and show how it went: train, online, plot, compare."""
 
+import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import tyro
 import reverie
 from reverie import catalogue
 from reverie.cli.show import draw, show, table
-from reverie.errors import ReverieError
+from reverie.errors import DivergenceError, ReverieError
 from reverie.evaluation import Evaluate
 from reverie.training import Synthesis, hosts
 from reverie.training.settings import settings_of
@@ -80,6 +82,9 @@ class TrainOptions:
     """Where else the metrics go; each needs its extra, and has its own environment variables."""
     resume: bool = False
     """Go on with the run in the folder if there is one, with the same configuration."""
+    settings: Path | None = None
+    """A JSON file, {NAME: {FIELD: NUMBER, ...}, ...}: several settings to train in one program, each in a folder NAME
+    in that of the run."""
 
 
 PASSED = (
@@ -113,6 +118,9 @@ def train(arguments: Sequence[str]) -> None:
         options.out
         or Path("runs") / f"{cls.name}-{re.sub(r'[.](hdf5|npz)', '', Path(options.data.split(':')[-1]).name)}"
     )
+    if options.settings is not None:
+        _train_many(algorithm, options, evaluation, out)
+        return
     run = reverie.fit(
         algorithm,
         hosts.in_turn(lambda: _data(options)),
@@ -122,6 +130,46 @@ def train(arguments: Sequence[str]) -> None:
         **{name: getattr(options, name) for name in PASSED},
     )
     _finish(run)
+
+
+ALONE = ("initial", "distributed", "stream", "block_rows", "block_updates", "loggers")
+"""Options that are not for several settings."""
+
+
+def _train_many(algorithm: Any, options: TrainOptions, evaluation: Evaluation, out: Path) -> None:
+    """Raises ReverieError where an option is not for several settings, and DivergenceError in the end for those that
+    diverged."""
+    told = {name: getattr(options, name) for name in ALONE} | {"evaluate_every": evaluation.evaluate_every}
+    if given := [name for name, value in told.items() if value]:
+        raise ReverieError(f"--{given[0].replace('_', '-')} is not for several --settings; train them apart.")
+    known = {name: getattr(options, name) for name in PASSED if name not in ALONE}
+    named, data = _settings(algorithm, options.settings), reverie.load_dataset(options.data)
+    runs = reverie.fit_many(named, data, out=out, **known)
+    for run in runs:
+        if not isinstance(run, DivergenceError):
+            _finish(run)
+    if lost := [name for name, run in zip(named, runs, strict=True) if isinstance(run, DivergenceError)]:
+        raise DivergenceError(f"{len(lost)} of {len(named)} settings diverged, as said above: {', '.join(lost)}.")
+
+
+def _settings(algorithm: Any, path: Any) -> dict[str, Any]:
+    """The algorithm with each of the settings of a JSON file. Raises ReverieError for what is none."""
+    wanted = 'such as {"slow": {"tau": 0.005}, "fast": {"tau": 0.02}}'
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise ReverieError(f"{str(path)!r} cannot be read ({error.strerror}); give a JSON file, {wanted}.") from None
+    except ValueError as error:
+        raise ReverieError(f"{str(path)!r} is not JSON ({error}); write it {wanted}.") from None
+    if not isinstance(found, dict) or not found or not all(isinstance(each, dict) for each in found.values()):
+        raise ReverieError(f"{str(path)!r} has no settings by name; write it {wanted}.")
+    fields = {field.name for field in dataclasses.fields(algorithm)}
+    for name, values in found.items():
+        if Path(name).name != name:
+            raise ReverieError(f"{name!r} in {str(path)!r} is no name for a folder; choose one without slashes.")
+        if unknown := values.keys() - fields:
+            raise ReverieError(f"{algorithm.name} has no field {min(unknown)!r}, as {name!r} of {str(path)!r} wants.")
+    return {name: dataclasses.replace(algorithm, **values) for name, values in found.items()}
 
 
 def _data(options: TrainOptions) -> Any:

@@ -169,8 +169,8 @@ def untrained(algorithm: Any, environment: str, seed: int) -> Run:
     with closing(Collector(environment, (seed,), 1)) as env:
         rngs = [np.random.default_rng(seed)]
         rows = collect_steps(env, lambda _: env.random_actions(rngs), 100)
-    spec, keys = algorithm.prepare(regenerated("", environment, rows, {}))[1], loop.seed_keys((seed,))
-    return Run(algorithm, spec, loop.initial_states(algorithm, keys, spec), 0, (seed,))
+    spec, each = algorithm.prepare(regenerated("", environment, rows, {}))[1], loop.each_seed((seed,))
+    return Run(algorithm, spec, loop.initial_states(algorithm, each, spec), 0, (seed,))
 
 
 def collect_steps(env: Collector, choose: Callable[[np.ndarray], np.ndarray], steps: int) -> Rows:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from reverie.engines import engine as engine_of
 from reverie.errors import ReverieError, RunError
 from reverie.sweeps import results
 from reverie.sweeps.space import Search, Space, count, propose
-from reverie.sweeps.trials import Trial, Work, read
+from reverie.sweeps.trials import RUNS, Trial, Work, read
 from reverie.training import folder
+from reverie.training.packing import diverged
 
 FILE, LOGS = "sweep.json", "logs"
 USER = 2
@@ -48,6 +49,8 @@ class Sweep:
     """The best score is the lowest."""
     retries: int = 2
     """Times that a process which died is started again, to go on from its checkpoint."""
+    together: int = 1
+    """Trials at most in one program, where they differ in fields of type float alone."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _settle(asked: Sweep, out: Path) -> None:
         return
     before, now = json.loads(path.read_text()), asked.config
     for key in now:
-        if key not in ("trials", "retries") and before.get(key) != now[key]:
+        if key not in ("trials", "retries", "together") and before.get(key) != now[key]:
             raise RunError(
                 f"The sweep in {str(out)!r} was begun with {key} = {before.get(key)} and not {now[key]}; give the "
                 "same, or another folder."
@@ -110,26 +113,41 @@ class _Sweeping:
         return self.trials[number].state if number in self.trials else "none"
 
     def run(self, jobs: int) -> list[Trial]:
-        pending: dict[Future, tuple[int, float]] = {}
+        pending: dict[Future, tuple[list[int], float]] = {}
+        (self.out / LOGS).mkdir(exist_ok=True)
         while self.waiting or pending:
             while self.waiting and len(pending) < jobs:
-                trial = self.begun(self.waiting.pop(0), [number for number, _ in pending.values()])
-                words = [self.asked.work.train(trial, self.out), self.asked.work.evaluate(trial, self.out)]
-                given = [each for each in words if each is not None]
-                log = self.out / LOGS / f"{trial.name}.txt"
-                log.parent.mkdir(exist_ok=True)
-                pending[self.engine.submit(_attempt, self.attempt, given, str(log))] = (trial.number, time.time())
+                numbers = self.group([number for group, _ in pending.values() for number in group])
+                trials = [self.trials[number] for number in numbers]
+                job = _attempt, self.attempt, self.asked.work, trials, self.out
+                pending[self.engine.submit(*job)] = (numbers, time.time())
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                number, since = pending.pop(future)
-                self.settle(self.trials[number], _status(future), (time.time() - since) / 60)
+                numbers, since = pending.pop(future)
+                minutes = (time.time() - since) / 60 / len(numbers)
+                for number, status in zip(numbers, _statuses(future, len(numbers)), strict=True):
+                    self.settle(self.trials[number], status, minutes)
         return [self.trials[number] for number in sorted(self.trials)]
+
+    def group(self, running: Sequence[int]) -> list[int]:
+        """The next trial that waits, with those that one program can train with it."""
+        first = self.begun(self.waiting.pop(0), running)
+        numbers = [first.number]
+        for number in list(self.waiting):
+            if len(numbers) < self.asked.together:
+                beside = [*running, *numbers]
+                if self.asked.work.alike(first.settings, self.settings(number, beside)):
+                    numbers.append(self.begun(number, beside).number)
+                    self.waiting.remove(number)
+        return numbers
+
+    def settings(self, number: int, running: Sequence[int]) -> Mapping[str, Any]:
+        return self.trials[number].settings if number in self.trials else self.proposed(number, running)
 
     def begun(self, number: int, running: Sequence[int]) -> Trial:
         """The trial, from now on on the disk; one that failed before has its attempts anew."""
         before = self.trials.get(number)
         if before is None or before.state == "failed":
-            settings = before.settings if before else self.proposed(number, running)
-            before = Trial(number, settings)
+            before = Trial(number, self.settings(number, running))
         trial = before.changed(attempts=before.attempts + 1).write(self.out)
         self.trials[number] = trial
         return trial
@@ -158,7 +176,9 @@ class _Sweeping:
         self.say(self.line(trial, status))
 
     def said(self, trial: Trial) -> str:
-        """The last line of its output."""
+        """Why it diverged beside others, or the last line of its output."""
+        if why := diverged(self.out / RUNS / trial.name):
+            return why
         log = self.out / LOGS / f"{trial.name}.txt"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
         return lines[-1].strip() if lines else ""
@@ -171,17 +191,27 @@ class _Sweeping:
         return f"{done} of {self.total}: {trial.name} {words}: {told}"
 
 
-def _status(future: Future) -> int:
+def _statuses(future: Future, count: int) -> list[int]:
     """Of what ran; a cluster's worker may be lost with its machine, which is none."""
     error = future.exception()
     if error is not None and not isinstance(error, Exception):
         raise error
-    return -1 if error else future.result()
+    return [-1] * count if error else future.result()
 
 
-def _attempt(attempt: Attempt, commands: list[list[str]], log: str) -> int:
-    """The status of the first command that fails, else 0."""
-    return next((status for words in commands if (status := attempt(words, log))), 0)
+def _attempt(attempt: Attempt, work: Work, trials: Sequence[Trial], out: Path) -> list[int]:
+    """Train and evaluate; the status of each trial's first command that fails, else 0."""
+    logs = [str(out / LOGS / f"{trial.name}.txt") for trial in trials]
+    status = attempt(work.train(trials, out), logs[0])
+    if status == USER and len(trials) > 1 and not any(folder.holds_run(out / RUNS / trial.name) for trial in trials):
+        # What differs cannot be an input of the method's program, or one of them is wrong: each by itself.
+        return [each for trial in trials for each in _attempt(attempt, work, [trial], out)]
+    found = []
+    for trial, log in zip(trials, logs, strict=True):
+        trained = status == 0 or (status == USER and len(trials) > 1 and not diverged(out / RUNS / trial.name))
+        words = work.evaluate(trial, out) if trained else None
+        found.append(attempt(words, log) if words else 0 if trained else status)
+    return found
 
 
 def run_reverie(jobs: int) -> Attempt:

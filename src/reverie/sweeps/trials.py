@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from reverie.catalogue import find
 from reverie.errors import RunError
-from reverie.settings import option
+from reverie.settings import is_real, option
 
-FOLDER, RUNS = "trials", "runs"
+FOLDER, RUNS, TOGETHER = "trials", "runs", "together"
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,35 @@ class Work:
     more: tuple[str, ...] = ()
     """Further arguments of every training."""
 
-    def train(self, trial: Trial, out: Path) -> list[str]:
-        """Arguments of `reverie`; what was begun goes on."""
-        settings = dict(trial.settings)
+    def alike(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+        """Whether one program can train both settings, by the types of what they differ in."""
+        cls = find(first.get("method", self.method))
+        return all(
+            is_real(cls, name) and {type(first[name]), type(second[name])} <= {int, float}
+            for name in first
+            if first[name] != second[name]
+        )
+
+    def train(self, trials: Sequence[Trial], out: Path) -> list[str]:
+        """Arguments of `reverie`; what was begun goes on. Several trials are trained by one program, for which a file
+        is written that has what they differ in."""
+        first = trials[0].settings
+        same = {name: value for name, value in first.items() if all(t.settings[name] == value for t in trials)}
+        where = ["--out", str(out / RUNS / trials[0].name)]
+        if len(trials) > 1:
+            own = {t.name: {name: t.settings[name] for name in first if name not in same} for t in trials}
+            path = out / TOGETHER / f"{trials[0].name}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(own, indent=2) + "\n")
+            where = ["--out", str(out / RUNS), "--settings", str(path)]
+        return self.words(same, where)
+
+    def words(self, settings: Mapping[str, Any], where: Sequence[str]) -> list[str]:
+        settings = dict(settings)
         method, data = settings.pop("method", self.method), settings.pop("data", self.data)
         words = ["online" if self.online else "train", method, "--steps", str(settings.pop("steps", self.steps))]
         words += ["--env", str(self.env)] if self.online else ["--data", data]
-        words += ["--seeds", str(self.seeds), "--resume", "--out", str(out / RUNS / trial.name), *self.more]
+        words += ["--seeds", str(self.seeds), "--resume", *where, *self.more]
         return words + [word for name, value in settings.items() for word in option(name, value)]
 
     def evaluate(self, trial: Trial, out: Path, seed: int = 0) -> list[str] | None:

@@ -99,7 +99,7 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
     if run is None:
         if isinstance(algorithm, Tuner):
             raise RunError(f"{name} begins from {algorithm.begins_from}; give it by initial= (--initial).")
-        return loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
+        return loop.initial_states(algorithm, loop.each_seed(seeds), spec)
     before = _one_each(run, len(seeds))
     if not _same(algorithm, run):
         if not isinstance(algorithm, Successor):
@@ -107,10 +107,10 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
                 f"{algorithm.name} cannot begin from a run of {run.algorithm.name}; give a run of {algorithm.name}."
             )
         first = jax.jit(lambda key, state: algorithm.init_from(jax.random.fold_in(key, 0), spec, run, state))
-        each = [first(key, state) for key, state in zip(loop.seed_keys(seeds), before, strict=True)]
+        each = [first(key, state) for key, state in zip(loop.each_seed(seeds).key, before, strict=True)]
         _check_as_begun(algorithm, spec, each[0])
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    fresh = loop.initial_states(algorithm, loop.seed_keys(seeds), spec)
+    fresh = loop.initial_states(algorithm, loop.each_seed(seeds), spec)
     return grafted(algorithm.name, fresh, jax.tree.map(lambda *leaves: jnp.stack(leaves), *before))
 
 

@@ -26,12 +26,11 @@ from reverie.training.loop import SeedsBy
 from reverie.training.metrics import divergence, segment_rows
 from reverie.training.placing import SEEDS, device_mesh, fetched, home, placed
 from reverie.training.run import Run
-from reverie.training.settings import Training
+from reverie.training.settings import Training, check_at_least_one, default_segment
 from reverie.training.store import Store
 from reverie.version import __version__
 
 CHECKPOINT_SECONDS = 60.0
-LONGEST_SEGMENT = 1000
 ADVICE = "A lower learning rate or a gradient clip may help."
 """After a divergence, unless the algorithm has its own `advice`."""
 
@@ -95,8 +94,8 @@ def fit(
     cannot use, DivergenceError as soon as a metric or a state is not finite: that state is not written; and
     LostProcessError when another process is gone.
     """
-    _check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
-    _check_at_least_one(block_updates=block_updates)
+    check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
+    check_at_least_one(block_updates=block_updates)
     check_loggers(loggers, out)
     numbers = tuple(range(seed, seed + seeds))
     device_mesh(devices, seeds, algorithm.batch_size)
@@ -122,23 +121,6 @@ def fit(
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
     return replace(run, data=dict(data.attributes))
-
-
-def default_segment(steps: int) -> int:
-    """The largest divisor of `steps` up to the longest segment and a twentieth of the steps.
-
-    A divisor, since a last segment of another length would be compiled anew; unless all are so small that the
-    host's part would be felt.
-    """
-    longest = min(LONGEST_SEGMENT, max(1, steps // 20))
-    best = max(length for length in range(1, longest + 1) if steps % length == 0)
-    return best if best >= longest // 4 else longest
-
-
-def _check_at_least_one(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise RunError(f"{name}={value} must be at least 1.")
 
 
 class Fitting:
@@ -213,11 +195,11 @@ class Fitting:
     def train(self, store: Store, spec: Spec | None) -> Run:
         with hosts.together():
             with host_memory() if self.training.host_data else nullcontext():
-                view, spec = beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh())
+                view, spec = self.prepared(spec)
             states, done = self.start(spec, store)
         if store.writes:
             self.note(store.writes, spec)
-        store.table.truncate(done)
+        store.truncate(done)
         store.open_loggers(self.training.loggers, self.config(), done)
         self.say_of_stages()
         bar = Progress(self.algorithm.name, self.training.steps, done, show=self.show, note="compiling")
@@ -244,8 +226,17 @@ class Fitting:
             spec.save(path / folder.SPEC)
         folder.write_config(path, self.config(begun_from))
 
+    def prepared(self, spec: Spec | None) -> tuple[Any, Spec]:
+        return beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh())
+
     def mesh(self) -> Any:
         return device_mesh(self.training.devices, len(self.training.seeds), self.algorithm.batch_size)
+
+    def each(self) -> loop.Each:
+        return loop.each_seed(self.training.seeds)
+
+    def first_states(self, spec: Spec) -> Any:
+        return beginning.states(self.algorithm, spec, self.training.seeds, self.initial)
 
     def run_of(self, spec: Spec, states: Any, done: int, store: Store) -> Run:
         return Run(self.algorithm, spec, states, done, self.training.seeds, store.path, store.table)
@@ -253,11 +244,11 @@ class Fitting:
     def start(self, spec: Spec, store: Store) -> tuple[Any, int]:
         """The states to begin with and the updates they have had."""
         step = store.latest()
-        if step is None or store.checkpoints is None:
-            return beginning.states(self.algorithm, spec, self.training.seeds, self.initial), 0
+        if step is None:
+            return self.first_states(spec), 0
         if step > self.training.steps:
             raise RunError(f"The run in {str(store.path)!r} is at update {step}, past steps={self.training.steps}.")
-        return store.checkpoints.restore(step, loop.state_shapes(self.algorithm, spec, self.training.seeds)), step
+        return store.restore(step, loop.state_shapes(self.algorithm, spec, self.training.seeds)), step
 
     def updates(
         self, view: Any, spec: Spec, store: Store, bar: Progress, stop: Interrupt, states: Any, done: int
@@ -265,28 +256,26 @@ class Fitting:
         """Segment after segment, until all updates are done or a stop is asked for."""
         training, algorithm = self.training, self.algorithm
         mesh = self.mesh()
-        states, keys = placed((states, loop.seed_keys(training.seeds)), mesh, SEEDS)
+        states, each = placed((states, self.each()), mesh, SEEDS)
         kind = segments.streamed if training.block_rows else segments.on_device
         advance = (segments.from_host if training.host_data else kind)(algorithm, view, training, mesh)
-        clock = _Clock(store.table.last("seconds"), saved=done)
+        clock = _Clock(store.seconds, saved=done)
         stopping, place = False, None
         while done < training.steps and not stopping:
             if place is None or done == place.stop:
                 place = stage_at(algorithm, done)
                 if done == place.first:
-                    states = loop.begin(algorithm, states, keys, stage=place.number)
+                    states = loop.begin(algorithm, states, each, stage=place.number)
                 if stages_of(algorithm)[place.number].derive:
                     bar.tell("computing what this stage learns from, for all rows")
             length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
             length = min(length, training.steps - done)
-            states, metrics, finite = advance(states, keys, done, length, place.number)
-            if fault := divergence(metrics, finite, training.seeds, done):
-                raise DivergenceError(f"{fault} {store.kept()} {getattr(algorithm, 'advice', ADVICE)}")
+            states, metrics, finite = advance(states, each, done, length, place.number)
+            self.check(metrics, finite, done, store)
             done += length
             rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
             self.call_back(rows, spec, states, done, store)
-            store.append(rows)
-            bar.update(rows)
+            bar.update(store.append(rows))
             due = clock.due(done, training)
             stop.asked, finished, due = hosts.any_of(stop.asked, any_done(self.callbacks), due and hosts.first())
             stopping = stop.asked or finished
@@ -294,6 +283,15 @@ class Fitting:
             if stopping or due:
                 store.save(done, fetched(states))
         return states, done
+
+    def check(self, metrics: dict[str, Any], finite: Any, done: int, store: Store) -> None:
+        """Raise DivergenceError where the segment after update `done` holds what is not finite."""
+        if fault := divergence(metrics, finite, self.training.seeds, done):
+            raise DivergenceError(f"{fault} {store.kept()} {self.advice}")
+
+    @property
+    def advice(self) -> str:
+        return getattr(self.algorithm, "advice", ADVICE)
 
     def call_back(self, rows: list[dict[str, float]], spec: Spec, states: Any, done: int, store: Store) -> None:
         """Let the callbacks see the run, and add their columns to the rows."""

@@ -185,5 +185,12 @@ class Checkpoints:
                 )
         return jax.tree.unflatten(structure, leaves)
 
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def forget_after(self, step: int) -> None:
+        for newer in [each for each in self.steps() if each > step]:
+            self._manager.delete(newer)
+
     def close(self) -> None:
         self._manager.close()

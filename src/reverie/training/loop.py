@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,66 +12,88 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from reverie.errors import RunError
-from reverie.learning.stages import stages_of
+from reverie.learning.stages import Stage, stages_of
+from reverie.settings import with_values
 from reverie.training.placing import BATCH, SEEDS
 
 SeedsBy = Literal["auto", "vmap", "map"]
 
 
-def seed_keys(seeds: tuple[int, ...]) -> jax.Array:
-    """One key a seed, [S]. Number 0 folded in draws the initial state, number i update i (from 1)."""
-    return jnp.stack([jax.random.key(seed) for seed in seeds])
+class Each(NamedTuple):
+    """What the trainings in one program have of their own, `[S]` each."""
+
+    key: jax.Array
+    """Number 0 folded in draws the initial state, number i update i (from 1)."""
+    settings: Mapping[str, jax.Array] = {}
+    """Values of the algorithm's fields, by name, where it has not the same for all (`packing`)."""
+
+
+def each_seed(seeds: tuple[int, ...], settings: Mapping[str, Any] = {}) -> Each:
+    """Of these seeds, and their settings `[S]`."""
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    return Each(keys, {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()})
 
 
 @partial(jax.jit, static_argnames="algorithm")
-def initial_states(algorithm: Any, keys: jax.Array, spec: Any) -> Any:
+def initial_states(algorithm: Any, each: Each, spec: Any) -> Any:
     """The states of all seeds, every leaf with a leading axis [S]."""
 
-    def one(key: jax.Array) -> Any:
-        state = algorithm.init(jax.random.fold_in(key, 0), spec)
+    def one(own: Each) -> Any:
+        state = with_values(algorithm, own.settings).init(jax.random.fold_in(own.key, 0), spec)
         # A weak type (of a Python number) would be lost in a checkpoint, and the resumed run compile anew.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf)), state)
 
     # One after another, not vmap: batched decompositions (orthogonal initialisation) may round otherwise.
-    return jax.lax.map(one, keys)
+    return jax.lax.map(one, each)
 
 
 def state_shapes(algorithm: Any, spec: Any, seeds: tuple[int, ...]) -> Any:
     """Structure, shapes and types of the states of all seeds, at no cost."""
-    return jax.eval_shape(lambda spec: initial_states(algorithm, seed_keys(seeds), spec), spec)
+    return jax.eval_shape(lambda spec: initial_states(algorithm, each_seed(seeds), spec), spec)
+
+
+def _stage(algorithm: Any, own: Each, stage: int) -> Stage:
+    """That stage of one of the trainings."""
+    return stages_of(with_values(algorithm, own.settings))[stage]
 
 
 def _stage_key(key: jax.Array, stage: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), stage)
 
 
-def begin(algorithm: Any, states: Any, keys: jax.Array, *, stage: int) -> Any:
+def begin(algorithm: Any, states: Any, each: Each, *, stage: int) -> Any:
     """The states with which the stage begins."""
-    return states if stages_of(algorithm)[stage].begin is None else _begin(algorithm, states, keys, stage)
+    return states if stages_of(algorithm)[stage].begin is None else _begin(algorithm, states, each, stage)
 
 
 @partial(jax.jit, static_argnames=("algorithm", "stage"), donate_argnames="states")
-def _begin(algorithm: Any, states: Any, keys: jax.Array, stage: int) -> Any:
-    first: Any = stages_of(algorithm)[stage].begin
-    return jax.lax.map(lambda pair: first(pair[0], _stage_key(pair[1], stage)), (states, keys))
+def _begin(algorithm: Any, states: Any, each: Each, stage: int) -> Any:
+    def one(state: Any, own: Each) -> Any:
+        first: Any = _stage(algorithm, own, stage).begin
+        return first(state, _stage_key(own.key, stage))
+
+    return jax.lax.map(lambda pair: one(*pair), (states, each))
 
 
-def derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, *, stage: int) -> dict[str, jax.Array]:
+def derive(algorithm: Any, states: Any, each: Each, view: Any, *, stage: int) -> dict[str, jax.Array]:
     """The further rows of the view that the stage needs, `[S, M, ...]` each, as every seed has its own; none mostly."""
-    return {} if stages_of(algorithm)[stage].derive is None else _derive(algorithm, states, keys, view, stage)
+    return {} if stages_of(algorithm)[stage].derive is None else _derive(algorithm, states, each, view, stage)
 
 
 @partial(jax.jit, static_argnames=("algorithm", "stage"))
-def _derive(algorithm: Any, states: Any, keys: jax.Array, view: Any, stage: int) -> dict[str, jax.Array]:
-    rows: Any = stages_of(algorithm)[stage].derive
-    return jax.lax.map(lambda pair: rows(pair[0], view, _stage_key(pair[1], stage)), (states, keys))
+def _derive(algorithm: Any, states: Any, each: Each, view: Any, stage: int) -> dict[str, jax.Array]:
+    def one(state: Any, own: Each) -> Any:
+        rows: Any = _stage(algorithm, own, stage).derive
+        return rows(state, view, _stage_key(own.key, stage))
+
+    return jax.lax.map(lambda pair: one(*pair), (states, each))
 
 
 @partial(jax.jit, static_argnames=("algorithm", "length", "seeds_by", "mesh", "stage"), donate_argnames="states")
 def advance(
     algorithm: Any,
     states: Any,
-    keys: jax.Array,
+    each: Each,
     done: jax.Array,
     view: Any,
     derived: Any = None,
@@ -83,21 +105,21 @@ def advance(
 ) -> tuple[Any, dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
     """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
 
-    `states` (donated) have a leading axis [S] in every leaf, `keys` are [S], `done` is a scalar, `derived` is what
-    `derive` gave for the stage. Over a `mesh` `[SEEDS, BATCH]` each device trains its part of the seeds, on its part
+    `states` (donated) and `each` have a leading axis [S] in every leaf, `done` is a scalar, `derived` is what `derive`
+    gave for the stage. Over a `mesh` `[SEEDS, BATCH]` each device trains its part of the seeds, on its part
     of their batches. Returns the new states, the metrics [S, length] of every update, whether all of a seed's state is
     finite [S], and the columns [S, M, ...] that the algorithm `writes`.
     """
-    make_update = stages_of(algorithm)[stage].update
     writes = written_columns(algorithm)
 
-    def train(state: Any, key: jax.Array, derived: Any, view: Any) -> tuple[Any, ...]:
+    def train(state: Any, own: Each, derived: Any, view: Any) -> tuple[Any, ...]:
+        make_update = _stage(algorithm, own, stage).update
         rows = view.joined(derived) if derived else view
 
         def update(carry: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
             state, changing = carry
             now = changing if writes else rows
-            draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
+            draw_key, update_key = jax.random.split(jax.random.fold_in(own.key, number))
             batch = _sharded(now.draw(draw_key, algorithm.batch_size), mesh)
             columns: Any
             state, metrics, *columns = make_update(state, batch, update_key)
@@ -108,7 +130,7 @@ def advance(
         (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
         return state, metrics, _finite(state), _columns(changed, writes)
 
-    return _over_seeds(train, seeds_by, mesh)(states, keys, derived or {}, view)
+    return _over_seeds(train, seeds_by, mesh)(states, each, derived or {}, view)
 
 
 def _check_metrics(metrics: dict[str, jax.Array]) -> None:
@@ -133,7 +155,7 @@ def _columns(view: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
     return {name: getattr(view, "first", view).rows[name] for name in names}
 
 
-def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, length: int) -> jax.Array:
+def indices(view: Any, each: Each, done: jax.Array, *, batch_size: int, length: int) -> jax.Array:
     """What the batches of updates done + 1 ... done + length are made of: [length, S, batch_size], as `advance` draws
     them."""
 
@@ -141,7 +163,7 @@ def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, len
         def of(key: jax.Array) -> jax.Array:
             return view.index(jax.random.split(jax.random.fold_in(key, number))[0], batch_size)
 
-        return jax.lax.map(of, keys)
+        return jax.lax.map(of, each.key)
 
     return jax.lax.map(one, done + 1 + jnp.arange(length, dtype=jnp.uint32))
 
@@ -150,7 +172,7 @@ def indices(view: Any, keys: jax.Array, done: jax.Array, *, batch_size: int, len
 def advance_on(
     algorithm: Any,
     states: Any,
-    keys: jax.Array,
+    each: Each,
     done: jax.Array,
     batches: Any,
     *,
@@ -159,12 +181,13 @@ def advance_on(
     stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """The same updates as `advance` makes, on batches that were gathered elsewhere, `[L, S, batch_size, ...]`."""
-    make_update = stages_of(algorithm)[stage].update
 
-    def train(state: Any, key: jax.Array, batches: Any, _: None) -> tuple[Any, ...]:
+    def train(state: Any, own: Each, batches: Any, _: None) -> tuple[Any, ...]:
+        make_update = _stage(algorithm, own, stage).update
+
         def update(state: Any, numbered: Any) -> tuple[Any, dict[str, jax.Array]]:
             number, batch = numbered
-            update_key = jax.random.split(jax.random.fold_in(key, number))[1]
+            update_key = jax.random.split(jax.random.fold_in(own.key, number))[1]
             return make_update(state, _sharded(batch, mesh), update_key)
 
         length = jax.tree.leaves(batches)[0].shape[0]
@@ -173,7 +196,7 @@ def advance_on(
         return state, metrics, _finite(state)
 
     by_seed = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batches)
-    return _over_seeds(train, seeds_by, mesh)(states, keys, by_seed, None)
+    return _over_seeds(train, seeds_by, mesh)(states, each, by_seed, None)
 
 
 def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callable:
@@ -182,8 +205,8 @@ def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callab
     def over(*arguments: Any) -> Any:
         *own, shared = arguments
         if seeds_by == "vmap":
-            return jax.vmap(lambda *each: train(*each, shared))(*own)
-        return jax.lax.map(lambda each: train(*each, shared), tuple(own))
+            return jax.vmap(lambda *one: train(*one, shared))(*own)
+        return jax.lax.map(lambda one: train(*one, shared), tuple(own))
 
     if mesh is None:
         return over

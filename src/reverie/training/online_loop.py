@@ -59,7 +59,7 @@ class OnlineLoop:
         for history, returns in zip(self.histories, _returns(store, done), strict=False):
             history.returns += returns
         env.ended = [history.returns for history in self.histories]
-        self.keys = loop.seed_keys(training.seeds)
+        self.each = loop.each_seed(training.seeds)
         self.seeds_by = loop.chosen_seeds_by("auto", len(training.seeds))
         self.recorded: dict[str, jax.Array] = {}
         """What the last action leaves to learn from, `[S, E, ...]`; empty but for methods on policy."""
@@ -168,7 +168,7 @@ class OnlineLoop:
         self.states, metrics, finite, written = loop.advance(
             training.algorithm,
             self.states,
-            self.keys,
+            self.each,
             np.uint32(self.updates),
             view,
             rows,
@@ -197,7 +197,7 @@ class OnlineLoop:
         explorer = self.explorer
         if self.fresh is None:
             self.fresh = self.carry = fresh_carries(explorer, self.spec, *observations.shape[:2])
-        inputs = (self.states, observations, self.fresh, self.carry, self.env.ends, self.env.feedback, self.keys)
+        inputs = (self.states, observations, self.fresh, self.carry, self.env.ends, self.env.feedback, self.each.key)
         actions, self.carry, self.recorded = _act(explorer, self.spec, inputs, np.uint32(self.acts))
         return np.asarray(actions)
 
@@ -221,10 +221,11 @@ class OnlineLoop:
         synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
         view, spec = synthesizer.prepare(self.histories[s].dataset())
         view, rows = roomy(view, self.rows["actions"].shape[1])
-        key = jax.random.fold_in(self.keys[s], 2**31 + self.step)
-        states = loop.initial_states(synthesizer, key[None], spec)
+        key = jax.random.fold_in(self.each.key[s], 2**31 + self.step)
+        each = loop.Each(key[None])
+        states = loop.initial_states(synthesizer, each, spec)
         states, metrics, finite, _ = loop.advance(
-            synthesizer, states, key[None], np.uint32(0), view, rows, length=synthesis.updates, seeds_by="map"
+            synthesizer, states, each, np.uint32(0), view, rows, length=synthesis.updates, seeds_by="map"
         )
         metrics, finite = jax.device_get((metrics, finite))
         if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):

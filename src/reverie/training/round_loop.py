@@ -46,7 +46,7 @@ class RoundLoop(OnlineLoop):
         # As many updates as there are entries in the leading axis: the one of this round.
         batch = jax.tree.map(lambda x: x[None], self.batch(steps))
         self.states, metrics, finite = loop.advance_on(
-            training.algorithm, self.states, self.keys, np.uint32(self.updates), batch, seeds_by=self.seeds_by
+            training.algorithm, self.states, self.each, np.uint32(self.updates), batch, seeds_by=self.seeds_by
         )
         self.learned(metrics, finite)
 

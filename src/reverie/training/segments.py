@@ -21,8 +21,8 @@ from reverie.training.streaming import Feed
 GATHERED = 20
 """Updates whose batches are brought from the host's memory together."""
 
-Advance = Callable[[Any, jax.Array, int, int, int], tuple[Any, dict[str, np.ndarray], np.ndarray]]
-"""(states, keys, updates before, updates to make, stage) -> (states, metrics [S, L], whether each state is finite)"""
+Advance = Callable[[Any, loop.Each, int, int, int], tuple[Any, dict[str, np.ndarray], np.ndarray]]
+"""(states, each, updates before, updates to make, stage) -> (states, metrics [S, L], whether each state is finite)"""
 
 
 def check_writes_nothing(algorithm: Any) -> None:
@@ -58,14 +58,14 @@ def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training,
     seeds_by = _seeds_by(training, mesh)
     derived: dict[int, Any] = {}
 
-    def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+    def advance(states: Any, each: loop.Each, done: int, length: int, stage: int) -> tuple[Any, ...]:
         view = view_at(done)
         if stage not in derived:
             derived.clear()
-            derived[stage] = loop.derive(algorithm, states, keys, view, stage=stage)
+            derived[stage] = loop.derive(algorithm, states, each, view, stage=stage)
         number = placed(np.uint32(done), mesh)
         how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "mesh": mesh, "stage": stage}
-        states, metrics, finite, _ = loop.advance(algorithm, states, keys, number, view, derived[stage], **how)
+        states, metrics, finite, _ = loop.advance(algorithm, states, each, number, view, derived[stage], **how)
         wait(finite)
         return states, *fetched((metrics, finite))
 
@@ -82,17 +82,17 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
     # Only what the numbers of rows come from is in the program: the view's length, or what it draws by (bootstraps).
     drawn = jax.jit(partial(loop.indices, view, batch_size=algorithm.batch_size), static_argnames="length")
 
-    all_keys = loop.seed_keys(training.seeds)
+    here = loop.each_seed(training.seeds)
     how: dict[str, Any] = {"seeds_by": seeds_by, "mesh": mesh}
 
-    def advance(states: Any, keys: jax.Array, done: int, length: int, stage: int) -> tuple[Any, ...]:
+    def advance(states: Any, each: loop.Each, done: int, length: int, stage: int) -> tuple[Any, ...]:
         pieces = list(_pieces(done, length))
-        numbers = (np.asarray(drawn(all_keys, np.uint32(at), length=n)) for at, n in pieces)
+        numbers = (np.asarray(drawn(here, np.uint32(at), length=n)) for at, n in pieces)
         parts = []
         with Prefetch(lambda index: gathered(view, index, mesh), numbers) as batches:
             for (at, _), batch in zip(pieces, batches, strict=True):
                 number = placed(np.uint32(at), mesh)
-                states, metrics, finite = loop.advance_on(algorithm, states, keys, number, batch, stage=stage, **how)
+                states, metrics, finite = loop.advance_on(algorithm, states, each, number, batch, stage=stage, **how)
                 wait(finite)
                 parts.append(fetched((metrics, finite)))
         metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}

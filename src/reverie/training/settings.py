@@ -7,6 +7,8 @@ from reverie.errors import RunError
 from reverie.settings import Count, Fraction, Natural, Settings
 from reverie.training.loop import SeedsBy
 
+LONGEST_SEGMENT = 1000
+
 
 @dataclass(frozen=True)
 class Training:
@@ -112,6 +114,24 @@ class Rounds(Collecting):
     """Steps of a seed in a round."""
     log_every: Count = 2048
     """Steps in a row of the metrics."""
+
+
+def default_segment(steps: int) -> int:
+    """The largest divisor of `steps` up to the longest segment and a twentieth of the steps.
+
+    A divisor, since a last segment of another length would be compiled anew; unless all are so small that the
+    host's part would be felt.
+    """
+    longest = min(LONGEST_SEGMENT, max(1, steps // 20))
+    best = max(length for length in range(1, longest + 1) if steps % length == 0)
+    return best if best >= longest // 4 else longest
+
+
+def check_at_least_one(**values: int | None) -> None:
+    """Raise RunError for a value below 1."""
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise RunError(f"{name}={value} must be at least 1.")
 
 
 def settings_of(algorithm: Any) -> type[Collecting]:
