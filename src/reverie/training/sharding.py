@@ -141,6 +141,7 @@ def exchanged(local: Callable, parts: Any, specs: Any, index: Array, mesh: Mesh)
     specs: how the `parts` lie over the devices of a seed.
     """
     groups, sharing = mesh.shape[SEEDS], mesh.shape[BATCH]
+    divides = index.ndim > 0 and len(index) % sharing == 0
 
     def of_device(parts: Any, index: Array) -> Any:
         asked = jax.lax.all_gather(index, SEEDS) if groups > 1 else index[None]
@@ -149,13 +150,15 @@ def exchanged(local: Callable, parts: Any, specs: Any, index: Array, mesh: Mesh)
         def summed(x: Array) -> Array:
             held = jnp.where(ours.reshape(*ours.shape, *[1] * (x.ndim - ours.ndim)), x, jnp.zeros((), x.dtype))
             held = held.astype(jnp.uint8) if x.dtype == bool else held
-            held = jax.lax.psum_scatter(held, SEEDS) if groups > 1 else held[0]
-            return (jax.lax.psum(held, BATCH) if sharing > 1 else held).astype(x.dtype)
+            if divides:  # what each trains on, where the batch is a seed's devices'
+                flat = held.reshape(-1, *held.shape[2:])
+                return jax.lax.psum_scatter(flat, (SEEDS, BATCH), tiled=True).astype(x.dtype)
+            return jax.lax.psum(jax.lax.psum_scatter(held, SEEDS), BATCH).astype(x.dtype)
 
         return jax.tree.map(summed, rows)
 
-    how: dict[str, Any] = {"in_specs": (specs, P()), "out_specs": P(), "axis_names": {BATCH}, "check_vma": False}
-    return jax.shard_map(of_device, **how)(parts, index)
+    how: dict[str, Any] = {"in_specs": (specs, P()), "out_specs": P(BATCH) if divides else P(), "axis_names": {BATCH}}
+    return jax.shard_map(of_device, **how, check_vma=False)(parts, index)
 
 
 def sharded(view: View, batch_size: int, mesh: Mesh) -> ShardedArrays:
