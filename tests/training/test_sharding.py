@@ -27,7 +27,6 @@ from reverie.data.views import View, transitions
 from reverie.errors import RunError
 from reverie.learning.stages import Stage
 from reverie.models import Bootstraps
-from reverie.planning.demonstrated import Demonstrated
 from reverie.training import streaming
 from reverie.training.placing import BATCH, SEEDS
 from reverie.training.sharding import looked_up, sharded
@@ -38,16 +37,13 @@ ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
 
 
 def views() -> dict[str, View]:
-    """One of each kind: rows of all types, several rows a batch's row, groups, bootstraps, rows that are few."""
+    """Rows of all types, groups of windows, bootstraps, what is drawn by what is looked up."""
     steps, several = transitions(DATA, SPEC), windows(DATA, SPEC, 4, pad=True)
     odd = {"image": jnp.arange(len(steps) * 6).reshape(-1, 2, 3).astype(jnp.uint8), "flag": steps.rows["rewards"] > 0}
-    marked = np.arange(len(DATA)) % 3 == 0
     drawn = np.random.default_rng(0).integers(0, len(steps), (3, len(steps)))
     return {
         "transitions": steps.joined(odd),
-        "windows": several,
         "groups": balanced(several, np.arange(len(several)) % 3),
-        "demonstrated": Demonstrated.of(several, marked),
         "bootstraps": Bootstraps(steps, jnp.asarray(drawn, jnp.int32)),
         "futures": futures(DATA, SPEC, 0.9, 20),
     }
@@ -69,6 +65,15 @@ from reverie.training.sharding import sharded, specs_of
 
 out, found = os.environ["OUT"], {}
 ALGORITHMS[TinyWindows.name] = TinyWindows
+algorithm, states, keys, done, view = segment_arguments(4000)
+mesh = device_mesh(4, 2, algorithm.batch_size)
+inputs = (*placed((states, keys), mesh, SEEDS), placed(done, mesh), sharded(view, algorithm.batch_size, mesh))
+text = loop.advance.lower(algorithm, *inputs, length=20, mesh=mesh).compile().as_text()
+given = re.findall("= (.*?) (all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute)(?:-start)?[(]", text)
+sizes = [np.prod(json.loads(shape)) for each, _ in given for shape in re.findall("\\\\[[0-9,]*\\\\]", each)]
+found["moved"] = [sorted({kind for _, kind in given}), int(max(sizes))]
+
+jax.config.update("jax_disable_most_optimizations", True)  # as in the other tests' process
 mesh, keys = device_mesh(4, 2, 12), jax.random.split(jax.random.key(0), 2)
 made = {name: sharded(view, 12, mesh) for name, view in views().items()}
 specs = {name: specs_of(view) for name, view in made.items()}
@@ -81,16 +86,6 @@ ours, theirs = jax.jit(jax.shard_map(drawn, mesh=mesh, **how))(keys, made), jax.
 found["same"] = {name: jax.tree.all(jax.tree.map(np.array_equal, ours[name], theirs[name])) for name in theirs}
 lie = [(x, rows) for view in made.values() for x, rows in zip(view.arrays, view.rows) if rows]
 found["parts"] = [([len(part.data) for part in x.addressable_shards], rows) for x, rows in lie]
-
-algorithm, states, keys, done, view = segment_arguments(4000)
-WORDS = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
-for devices in (2, 4):
-    mesh = device_mesh(devices, 2, algorithm.batch_size)
-    inputs = (*placed((states, keys), mesh, SEEDS), placed(done, mesh), sharded(view, algorithm.batch_size, mesh))
-    text = loop.advance.lower(algorithm, *inputs, length=20, mesh=mesh).compile().as_text()
-    given = re.findall(f"= (.*?) ({WORDS})(?:-start)?[(]", text)
-    sizes = [np.prod(json.loads(shape)) for each, _ in given for shape in re.findall(r"[[][0-9,]*[]]", each)]
-    found[f"moved {devices}"] = [sorted({kind for _, kind in given}), int(max(sizes))]
 
 fit = partial(reverie.fit, TinyWindows(), segment=10, seeds=2, progress=False)
 run = fit(DATA, steps=20, devices=4, shard_data=True, out=out)
@@ -131,13 +126,12 @@ def test_batches_are_the_very_rows(four):
 
 
 def test_each_device_has_its_part_of_the_rows(four):
-    assert len(four["parts"]) > 20
+    assert len(four["parts"]) > 15
     assert all(sizes == [-(-rows // 4)] * 4 for sizes, rows in four["parts"])
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_devices_exchange_batches_and_no_rows_beside(four, devices):
-    kinds, largest = four[f"moved {devices}"]
+def test_devices_exchange_batches_and_no_rows_beside(four):
+    kinds, largest = four["moved"]
     assert "reduce-scatter" in kinds
     assert largest <= 32 * 3 * 2  # a batch's observations for either seed, of 4000 rows
 
@@ -158,8 +152,9 @@ def test_a_stream_gives_the_parameters_of_one_device(four, stream):
 def test_what_a_draw_needs_as_a_whole_stays_whole():
     named = {name: dict(zip(leaf_names(view), looked_up(view, 12), strict=True)) for name, view in views().items()}
     assert all(named["transitions"].values())
-    assert {name for name, by_row in named["windows"].items() if not by_row and "padding" not in name} == set()
-    assert not named["groups"][".members"] and named["groups"][".view.rows['actions']"]
+    of_windows = {name for name, by_row in named["groups"].items() if by_row and name.startswith(".view")}
+    assert of_windows >= {f".view.{name}" for name in ("starts", "episode", "episodes", "rows['actions']")}
+    assert not named["groups"][".members"]
     assert not named["bootstraps"][".drawn"] and named["bootstraps"][".rows.rows['actions']"]
 
 
