@@ -27,6 +27,7 @@ from reverie.data.views import View, transitions
 from reverie.errors import RunError
 from reverie.learning.stages import Stage
 from reverie.models import Bootstraps
+from reverie.planning.demonstrated import Demonstrated
 from reverie.training import streaming
 from reverie.training.placing import BATCH, SEEDS
 from reverie.training.sharding import looked_up, sharded
@@ -37,13 +38,14 @@ ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
 
 
 def views() -> dict[str, View]:
-    """Rows of all types, groups of windows, bootstraps, what is drawn by what is looked up."""
+    """Rows of all types, windows of which halves are drawn, bootstraps, what is drawn by what is looked up."""
     steps, several = transitions(DATA, SPEC), windows(DATA, SPEC, 4, pad=True)
     odd = {"image": jnp.arange(len(steps) * 6).reshape(-1, 2, 3).astype(jnp.uint8), "flag": steps.rows["rewards"] > 0}
+    marked = np.arange(len(DATA)) % 3 == 0
     drawn = np.random.default_rng(0).integers(0, len(steps), (3, len(steps)))
     return {
         "transitions": steps.joined(odd),
-        "groups": balanced(several, np.arange(len(several)) % 3),
+        "demonstrated": Demonstrated.of(several, marked),
         "bootstraps": Bootstraps(steps, jnp.asarray(drawn, jnp.int32)),
         "futures": futures(DATA, SPEC, 0.9, 20),
     }
@@ -74,12 +76,12 @@ sizes = [np.prod(json.loads(shape)) for each, _ in given for shape in re.findall
 found["moved"] = [sorted({kind for _, kind in given}), int(max(sizes))]
 
 jax.config.update("jax_disable_most_optimizations", True)  # as in the other tests' process
-mesh, keys = device_mesh(4, 2, 12), jax.random.split(jax.random.key(0), 2)
-made = {name: sharded(view, 12, mesh) for name, view in views().items()}
+mesh, keys = device_mesh(4, 2, 10), jax.random.split(jax.random.key(0), 2)
+made = {name: sharded(view, 10, mesh) for name, view in views().items()}
 specs = {name: specs_of(view) for name, view in made.items()}
 
 def drawn(keys, views):
-    return jax.vmap(lambda key: {name: view.draw(key, 12) for name, view in views.items()})(keys)
+    return jax.vmap(lambda key: {name: view.draw(key, 10) for name, view in views.items()})(keys)
 
 how = {"in_specs": (P(SEEDS), specs), "out_specs": P(SEEDS), "axis_names": {SEEDS}, "check_vma": False}
 ours, theirs = jax.jit(jax.shard_map(drawn, mesh=mesh, **how))(keys, made), jax.jit(drawn)(keys, views())
@@ -150,7 +152,11 @@ def test_a_stream_gives_the_parameters_of_one_device(four, stream):
 
 
 def test_what_a_draw_needs_as_a_whole_stays_whole():
-    named = {name: dict(zip(leaf_names(view), looked_up(view, 12), strict=True)) for name, view in views().items()}
+    several = windows(DATA, SPEC, 4, pad=True)
+    groups = {"groups": balanced(several, np.arange(len(several)) % 3)}
+    named = {
+        name: dict(zip(leaf_names(view), looked_up(view, 12), strict=True)) for name, view in (views() | groups).items()
+    }
     assert all(named["transitions"].values())
     of_windows = {name for name, by_row in named["groups"].items() if by_row and name.startswith(".view")}
     assert of_windows >= {f".view.{name}" for name in ("starts", "episode", "episodes", "rows['actions']")}

@@ -64,18 +64,20 @@ class ShardedArrays(Sharded):
 
     def _view(self) -> Any:
         looked_up = [
-            x if rows is None else ByRow((rows, *x.shape[1:]), x.dtype, partial(self._gathered, x))
+            x if rows is None else ByRow((rows, *x.shape[1:]), x.dtype, partial(self._gathered, x, rows))
             for x, rows in zip(self.arrays, self.rows, strict=True)
         ]
         return jax.tree.unflatten(self.structure, looked_up)
 
-    def _gathered(self, x: Array, index: Array) -> Array:
+    def _gathered(self, x: Array, rows: int, index: Array) -> Array:
         def local(part: tuple[Array, Array], index: Array) -> tuple[Array, Array]:
             own, number = part
             at = index - number[0] * len(own)
             return own[jnp.clip(at, 0, len(own) - 1)], (at >= 0) & (at < len(own))
 
-        return exchanged(local, (x, self.numbers), P(BATCH), jnp.asarray(index), self.mesh)
+        index = jnp.asarray(index, jnp.int32)
+        within = jnp.clip(jnp.where(index < 0, index + rows, index), 0, rows - 1)  # as an array has it
+        return exchanged(local, (x, self.numbers), P(BATCH), within, self.mesh)
 
 
 class ByRow:
@@ -90,7 +92,7 @@ class ByRow:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Array:
-        numbers = not isinstance(index, tuple | list) and jnp.issubdtype(getattr(index, "dtype", bool), jnp.integer)
+        numbers = getattr(index, "ndim", 0) > 0 and jnp.issubdtype(index.dtype, jnp.integer)
         return self.gather(index) if numbers else self.__jax_array__()[index]
 
     def __jax_array__(self) -> Array:
@@ -140,25 +142,23 @@ def exchanged(local: Callable, parts: Any, specs: Any, index: Array, mesh: Mesh)
         those that it does not have being dropped.
     specs: how the `parts` lie over the devices of a seed.
     """
-    groups, sharing = mesh.shape[SEEDS], mesh.shape[BATCH]
-    divides = index.ndim > 0 and len(index) % sharing == 0
+    n = len(index)
+    filled = jnp.pad(index, [(0, -n % mesh.shape[BATCH]), *[(0, 0)] * (index.ndim - 1)])
 
     def of_device(parts: Any, index: Array) -> Any:
-        asked = jax.lax.all_gather(index, SEEDS) if groups > 1 else index[None]
-        rows, ours = local(parts, asked)
+        rows, ours = local(parts, jax.lax.all_gather(index, SEEDS) if mesh.shape[SEEDS] > 1 else index[None])
 
         def summed(x: Array) -> Array:
             held = jnp.where(ours.reshape(*ours.shape, *[1] * (x.ndim - ours.ndim)), x, jnp.zeros((), x.dtype))
             held = held.astype(jnp.uint8) if x.dtype == bool else held
-            if divides:  # what each trains on, where the batch is a seed's devices'
-                flat = held.reshape(-1, *held.shape[2:])
-                return jax.lax.psum_scatter(flat, (SEEDS, BATCH), tiled=True).astype(x.dtype)
-            return jax.lax.psum(jax.lax.psum_scatter(held, SEEDS), BATCH).astype(x.dtype)
+            flat = held.reshape(-1, *held.shape[2:])
+            # To each device what it trains on: of its seed's batch, its part.
+            return jax.lax.psum_scatter(flat, (SEEDS, BATCH), tiled=True).astype(x.dtype)
 
         return jax.tree.map(summed, rows)
 
-    how: dict[str, Any] = {"in_specs": (specs, P()), "out_specs": P(BATCH) if divides else P(), "axis_names": {BATCH}}
-    return jax.shard_map(of_device, **how, check_vma=False)(parts, index)
+    how: dict[str, Any] = {"in_specs": (specs, P()), "out_specs": P(BATCH), "axis_names": {BATCH}, "check_vma": False}
+    return jax.tree.map(lambda x: x[:n], jax.shard_map(of_device, **how)(parts, filled))
 
 
 def sharded(view: View, batch_size: int, mesh: Mesh) -> ShardedArrays:
