@@ -248,7 +248,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = timing.parser(__doc__)
     parser.add_argument("--simulate", type=int, default=8, help="devices that the cores are shown as")
     parser.add_argument("--measure", nargs="*", choices=METHODS, default=METHODS[:2], help="on simulated devices")
-    parser.add_argument("--held", nargs="*", choices=METHODS, default=METHODS[:2], help="of which data are sharded")
+    parser.add_argument("--held", nargs="*", choices=METHODS, default=METHODS[:1], help="of which data are sharded")
     parser.add_argument("--paper", nargs="*", choices=METHODS, default=METHODS, help="reckoned for GPUs")
     parser.add_argument("--updates", type=int, default=5, help="in a segment")
     parser.add_argument("--pairs", type=int, default=5, help="samples")

@@ -134,8 +134,8 @@ def test_each_device_has_its_part_of_the_rows(four):
 
 def test_devices_exchange_batches_and_no_rows_beside(four):
     kinds, largest = four["moved"]
-    assert "reduce-scatter" in kinds
     assert largest <= 32 * 3 * 2  # a batch's observations for either seed, of 4000 rows
+    assert "reduce-scatter" in kinds
 
 
 def test_parameters_are_those_of_one_device(four):
