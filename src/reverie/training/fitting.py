@@ -230,9 +230,7 @@ class Fitting:
         folder.write_config(path, self.config(begun_from))
 
     def prepared(self, spec: Spec | None) -> tuple[Any, Spec]:
-        return beginning.prepared(
-            self.algorithm, self.data, spec, self.initial, self.mesh(), self.training.shard_data
-        )
+        return beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh(), self.training.shard_data)
 
     def mesh(self) -> Any:
         return device_mesh(self.training.devices, len(self.training.seeds), self.algorithm.batch_size)
