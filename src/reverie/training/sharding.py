@@ -1,7 +1,7 @@
 """Data sharded over the devices of a training: each holds a part of the rows, and only batches are exchanged.
 
-Every device is asked for the rows of all batches, gives those that it has and 0 for the others, and the sum of what
-all give is each batch, the very bits of its rows. A seed needs the rows that lie with devices of other seeds too.
+Every device is asked for the rows of all batches, gives those that it has and 0 for the others, and what all give is
+summed, which leaves each row as it is (but for -0). Seeds need rows that lie with the devices of others too.
 """
 
 from __future__ import annotations
