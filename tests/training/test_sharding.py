@@ -37,6 +37,18 @@ SPEC = Spec.fit(DATA, observations=Gaussian)
 ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
 
 
+class Behind(View):
+    """Rows that are numbered from the last."""
+
+    rows: jax.Array
+
+    def index(self, key, batch_size):
+        return jax.random.randint(key, (batch_size,), -len(self.rows), 0)
+
+    def take(self, index):
+        return {"rows": self.rows[index]}
+
+
 def views() -> dict[str, View]:
     """Rows of all types, windows of which halves are drawn, bootstraps, what is drawn by what is looked up."""
     steps, several = transitions(DATA, SPEC), windows(DATA, SPEC, 4, pad=True)
@@ -48,6 +60,7 @@ def views() -> dict[str, View]:
         "demonstrated": Demonstrated.of(several, marked),
         "bootstraps": Bootstraps(steps, jnp.asarray(drawn, jnp.int32)),
         "futures": futures(DATA, SPEC, 0.9, 20),
+        "behind": Behind(jnp.arange(101)),
     }
 
 
