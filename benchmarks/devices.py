@@ -7,6 +7,9 @@ of them. As the devices share the cores, the same work should take as long as on
 dividing it: of the batch of one seed, whose gradients are exchanged in every update, or of as many seeds as devices,
 which exchange nothing. The bytes exchanged are read off the compiled program.
 
+**Sharded.** What data take of a device, and what an update exchanges for them, where each of four devices has all rows
+and where it has a quarter of them (`--shard-data`); both are read off the program and its arguments.
+
 **On paper.** An update on n GPUs that share a batch takes
 
     T(n) = max(launches, FLOP / (n R)) + 2 (n - 1) / n bytes / B(n) + 2 latency log2 n
@@ -88,11 +91,22 @@ def chosen(options: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
 def exchanged(text: str) -> int:
     """Bytes that a compiled program's devices sum, each update once: what its all-reduces give."""
-    sizes = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+    return sum(map(nbytes, re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)))
+
+
+def gathered(text: str, n: int) -> int:
+    """Bytes that n devices look up for each other, each update once: what is scattered, summed over all of them, and
+    the numbers that are gathered for it."""
+    scattered, told = (re.findall(rf"= (.*?) {word}(?:-start)?\(", text) for word in ("reduce-scatter", "all-gather"))
+    return n * sum(map(nbytes, scattered)) + sum(map(nbytes, told))
+
+
+def nbytes(shapes: str) -> int:
+    """Of a program's arrays, as it writes their types and shapes."""
+    found = re.findall(r"(bf|f|s|u|pred)(\d*)\[([\d,]*)\]", shapes)
     return sum(
-        (16 if kind == "bf" else int(bits)) // 8 * math.prod(map(int, filter(None, shape.split(","))))
-        for each in sizes
-        for kind, bits, shape in re.findall(r"(bf|f|s|u)(\d+)\[([\d,]*)\]", each)
+        (16 if kind == "bf" else int(bits or 8)) // 8 * math.prod(map(int, filter(None, shape.split(","))))
+        for kind, bits, shape in found
     )
 
 
@@ -115,6 +129,24 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
                 row = {"method": name, "split": split, "devices": n, "seconds": seconds, "exchanged": moved[str(n)]}
                 rows.append(row | {"ratio": vars(ratio)})
                 print(f"  {name}, {split}, {n}: {timing.span(seconds)}, {ratio}", flush=True)
+    return rows
+
+
+def held(options: argparse.Namespace) -> list[dict[str, Any]]:
+    import jax
+
+    from benchmarks.workloads import Prepared
+
+    rows, n = [], min(4, options.simulate)
+    for name, (method, data) in chosen(options, options.held).items() if n > 1 else ():
+        for split in ("batch", "seeds"):
+            ours = Prepared.of(method, n if split == "seeds" else 1, data)
+            for shard in (False, True):
+                (*_, view, _), _ = ours.arguments(options.updates, devices=n, shard=shard)
+                text = ours.compiled(options.updates, devices=n, shard=shard)
+                row = {"method": name, "split": split, "devices": n, "sharded": shard}
+                row["held"] = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(view))
+                rows.append(row | {"exchanged": exchanged(text), "gathered": gathered(text, n) if shard else 0})
     return rows
 
 
@@ -165,6 +197,20 @@ def measured_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def held_table(rows: list[dict[str, Any]]) -> str:
+    head = ("", "divided", "devices", "data", "on a device, MB", "gradients exchanged, MB", "batches exchanged, MB")
+    return timing.markdown(
+        head,
+        [
+            [
+                *(each["method"], each["split"], str(each["devices"]), "sharded" if each["sharded"] else "on each"),
+                *(f"{each[what] / 1e6:.3g}" for what in ("held", "exchanged", "gathered")),
+            ]
+            for each in rows
+        ],
+    )
+
+
 def paper_table(rows: list[dict[str, Any]]) -> str:
     head = ("", "batch", "GFLOP", "gradients, MB", "kernels", "one GPU", *(f"{n} GPUs" for n in GPUS))
     return timing.markdown(
@@ -189,8 +235,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     machine = Machine(options.rate * 1e12, options.near * 1e9, options.far * 1e9, options.latency * 1e-6)
     rows = measured(options)
     paper = on_paper(machine, [work(name, *each) for name, each in chosen(options, options.paper).items()])
-    found = {"about": about, "measured": rows, "machine": vars(machine), "paper": paper}
-    text = f"{measured_table(rows)}\n{timing.caption(about)}\n{paper_table(paper)}\nIn brackets: below half of n.\n"
+    shared = held(options)
+    found = {"about": about, "measured": rows, "sharded": shared, "machine": vars(machine), "paper": paper}
+    tables = f"{measured_table(rows)}\n{timing.caption(about)}\n{held_table(shared)}\n{paper_table(paper)}\n"
+    text = f"{tables}In brackets: below half of n.\n"
     timing.write(options.out, "devices", text, found)
     print(text)
     return found
@@ -200,6 +248,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = timing.parser(__doc__)
     parser.add_argument("--simulate", type=int, default=8, help="devices that the cores are shown as")
     parser.add_argument("--measure", nargs="*", choices=METHODS, default=METHODS[:2], help="on simulated devices")
+    parser.add_argument("--held", nargs="*", choices=METHODS, default=METHODS[:1], help="of which data are sharded")
     parser.add_argument("--paper", nargs="*", choices=METHODS, default=METHODS, help="reckoned for GPUs")
     parser.add_argument("--updates", type=int, default=5, help="in a segment")
     parser.add_argument("--pairs", type=int, default=5, help="samples")

@@ -31,6 +31,7 @@ from reverie.training import loop
 from reverie.training.inputs import signals_of
 from reverie.training.placing import SEEDS, device_mesh, placed
 from reverie.training.run import Policy, Run
+from reverie.training.sharding import sharded
 from reverie.wishes import resolve
 
 OBSERVATION, ACTION = 11, 3
@@ -193,18 +194,21 @@ class Prepared:
 
         return work
 
-    def arguments(self, length: int, seeds_by: loop.SeedsBy, devices: int) -> tuple[tuple, dict[str, Any]]:
-        """Of `loop.advance`, for such a segment."""
+    def arguments(
+        self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1, shard: bool = False
+    ) -> tuple[tuple, dict[str, Any]]:
+        """Of `loop.advance`, for such a segment; `shard` divides the data among the devices."""
         seeds = len(self.each.key)
         mesh = device_mesh(devices, seeds, self.algorithm.batch_size)
         chosen = loop.chosen_seeds_by(seeds_by, seeds // (mesh.shape[SEEDS] if mesh else 1))
         states, each = placed((jax.tree.map(jnp.copy, self.states), self.each), mesh, SEEDS)
-        done, view = placed((np.uint32(0), self.view), mesh)
+        done = placed(np.uint32(0), mesh)
+        view = sharded(self.view, self.algorithm.batch_size, mesh) if shard and mesh else placed(self.view, mesh)
         return (self.algorithm, states, each, done, view, {}), {"length": length, "seeds_by": chosen, "mesh": mesh}
 
-    def compiled(self, length: int, seeds_by: loop.SeedsBy = "auto", devices: int = 1) -> str:
+    def compiled(self, length: int, devices: int = 1, shard: bool = False) -> str:
         """The text of such a segment's program, once compiled."""
-        arguments, options = self.arguments(length, seeds_by, devices)
+        arguments, options = self.arguments(length, devices=devices, shard=shard)
         return loop.advance.lower(*arguments, **options).compile().as_text()
 
     def acting(self, environments: int = 1, **changes: Any) -> Work:

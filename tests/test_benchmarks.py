@@ -176,8 +176,12 @@ def test_the_bytes_exchanged_are_read_off_a_program():
       %b = (f32[4]{0}, /*index=1*/bf16[2,2]{1,0}) all-reduce(%x, %y), channel_id=2
       %c = f32[] all-reduce-start(%z)
       %d = f32[1000]{0} add(%a, %a)
+      %e = f32[16,3]{1,0} reduce-scatter(%x), channel_id=3
+      %f = u8[5]{0} reduce-scatter(%x), channel_id=4
+      %g = s32[2,32]{1,0} all-gather(%x), channel_id=5
     """
     assert devices.exchanged(text) == 4 * 64 * 8 + 4 * 4 + 2 * 4 + 4
+    assert devices.gathered(text, 4) == 4 * (16 * 3 * 4 + 5) + 2 * 32 * 4
 
 
 def test_where_more_gpus_stop_paying():

@@ -1,5 +1,6 @@
 """Several processes that train one run: the numbers of a single one, one that writes, and an end when one is lost."""
 
+import json
 import os
 import shutil
 import socket
@@ -10,21 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_streaming import DATA
 from tiny_algorithm import TinyBC, leaves, synthetic
 
 import reverie
+from reverie.data.shard_writer import ShardWriter
+from reverie.data.streaming import Streamed
 from reverie.errors import RunError
 from reverie.training import hosts
 from reverie.training.placing import seeds_axis
 
 PROGRAM = """
-import os, sys
+import os, sys, threading
+from functools import partial
 from reverie.training import hosts
 hosts.join()
-import jax, reverie
+import jax, numpy as np, reverie
 from reverie import cli
+from reverie.data import shards
+from reverie.data.streaming import Streamed
 from reverie.training import segments
-from tiny_algorithm import TinyBC, synthetic
+from test_streaming import DATA
+from tiny_algorithm import TinyBC, leaves, synthetic
 
 out, fate = sys.argv[1:]
 
@@ -51,6 +59,22 @@ def train(arguments):
     )
     assert all(leaf.is_fully_addressable for leaf in jax.tree.leaves(run.states))
     print("trained", run.step, jax.device_count(), len(run.table.rows), flush=True)
+    if fate == "host":
+        shard()
+
+def shard(read=shards._read):
+    files = []
+    def seen(header, number):
+        if threading.current_thread().name.startswith("reverie-blocks"):
+            files.append(number)
+        return read(header, number)
+    shards._read = seen
+    streamed = Streamed(out + "-set", block_rows=200)
+    for name, data in (("stream", streamed), ("memory", DATA)):
+        more = {"block_updates": 10} if data is streamed else {}
+        run = reverie.fit(TinyBC(), data, steps=20, segment=10, seeds=2, shard_data=True, **more, progress=False)
+        np.savez(f"{out}-{name}-{jax.process_index()}.npz", *leaves(run))
+    print(files)
 
 cli._run = train
 sys.exit(cli.main([]))
@@ -78,7 +102,10 @@ def processes(out: Path, fate: str, devices: int = 1) -> list[tuple[int, list[st
     command = [sys.executable, "-c", PROGRAM, str(out), fate]
     begun = [subprocess.Popen(command, env=shared | {"JAX_PROCESS_ID": str(n)}, **pipes) for n in range(2)]
     ends = [(each.communicate(timeout=150), each.returncode) for each in begun]
-    lines = [[[line for line in text.splitlines() if "Gloo]" not in line] for text in said] for said, _ in ends]
+    lines = [
+        [[line for line in text.splitlines() if "Gloo]" not in line and "peer ranks" not in line] for text in said]
+        for said, _ in ends
+    ]
     return [(status, *both) for (_, status), both in zip(ends, lines, strict=True)]
 
 
@@ -111,10 +138,20 @@ def test_a_run_that_lost_a_process_goes_on_alone(lost, alone, tmp_path):
         alike(a, b)
 
 
-def test_two_processes_go_on_with_it_and_give_the_numbers_of_one(lost, alone):
+@pytest.fixture(scope="module")
+def both(lost):
+    """What two processes say that go on with it, and then train on data that are divided among their devices."""
     out, _ = lost
+    with ShardWriter(f"{out}-set", shard_rows=20) as writer:
+        writer.append(DATA)
     (status, said, errors), (other_status, other_said, other_errors) = processes(out, "host", devices=2)
     assert (status, other_status) == (0, 0), (errors, other_errors)
+    return (said[:-1], said[-1]), (other_said[:-1], other_said[-1]), other_errors
+
+
+def test_two_processes_go_on_with_it_and_give_the_numbers_of_one(lost, alone, both):
+    out, _ = lost
+    (said, _), (other_said, _), other_errors = both
     # The first alone calls the callbacks and has all rows; the other has its own in memory.
     assert (said, other_said) == (["called 40", "trained 40 4 4"], ["trained 40 4 2"])
     assert other_errors == []
@@ -124,6 +161,24 @@ def test_two_processes_go_on_with_it_and_give_the_numbers_of_one(lost, alone):
         alike(a, b)
     for name in ("loss", "norm"):
         alike(run.metrics()[name], alone.metrics()[name])
+
+
+@pytest.mark.parametrize("kind", ["stream", "memory"])
+def test_data_sharded_over_processes_give_the_numbers_of_one(lost, both, kind):
+    out, _ = lost
+    data = {"data": DATA} if kind == "memory" else {"data": Streamed(f"{out}-set", 200), "block_updates": 10}
+    run = reverie.fit(TinyBC(), **data, steps=20, segment=10, seeds=2, progress=False)
+    for number in range(2):
+        for a, b in zip(leaves(run), np.load(f"{out}-{kind}-{number}.npz").values(), strict=True):
+            alike(a, b)
+
+
+def test_of_a_stream_each_process_reads_its_own_files(lost, both):
+    streamed = Streamed(f"{lost[0]}-set", block_rows=200)
+    blocks = [np.array_split(streamed.drawn(number), 4) for number in range(2)]  # 10 updates each, 4 devices
+    for number, (_, files) in enumerate(both[:2]):
+        own = [part for block in blocks for part in block[2 * number : 2 * number + 2]]
+        assert json.loads(files) == np.concatenate(own).tolist()
 
 
 def test_what_the_first_cannot_do_ends_the_other_too(lost):

@@ -72,6 +72,9 @@ class TrainOptions:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment."""
     host_data: bool = False
     """Keep the data in the host's memory, where the device lacks the room."""
+    shard_data: bool = False
+    """Divide the data among the devices, each of which has all of them otherwise; of a stream, each process reads its
+    own files."""
     stream: bool = False
     """Read the data, parquet:FOLDER, a block at a time while training: they may be larger than the memory."""
     block_rows: int | None = None
@@ -88,7 +91,8 @@ class TrainOptions:
 
 
 PASSED = (
-    *("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "block_updates", "loggers"),
+    *("steps", "seeds", "seed", "segment", "checkpoint_every", "devices", "host_data", "shard_data", "block_updates"),
+    "loggers",
     "resume",
 )
 """Options that `fit` takes as they are."""

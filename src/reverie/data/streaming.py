@@ -71,8 +71,17 @@ class Streamed:
     @property
     def most_rows(self) -> int:
         """Of a block, at most."""
+        return self.most_rows_of(1)
+
+    def most_rows_of(self, parts: int) -> int:
+        """Of each of so many parts of a block, at most."""
         rows = sorted((shard.rows for shard in self.header.shards), reverse=True)
-        return sum(rows[: ceil(len(rows) / self.blocks)])
+        return sum(rows[: ceil(ceil(len(rows) / self.blocks) / parts)])
+
+    @property
+    def fewest_shards(self) -> int:
+        """Of a block, at least."""
+        return len(self.header.shards) // self.blocks
 
     def drawn(self, block: int) -> tuple[int, ...]:
         """The shards of that block, counted from 0 through all epochs, in ascending order."""

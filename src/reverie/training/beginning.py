@@ -17,7 +17,6 @@ from reverie.errors import RunError
 from reverie.learning import Optimised
 from reverie.protocols import Successor, Tuner
 from reverie.training import folder, loop, streaming
-from reverie.training.placing import placed
 from reverie.training.run import Run, load
 
 
@@ -44,7 +43,12 @@ def recorded(path: Path, config: dict[str, Any]) -> Run | None:
 
 
 def prepared(
-    algorithm: Any, data: Dataset | Streamed, spec: Spec | None, run: Run | None, mesh: Mesh | None = None
+    algorithm: Any,
+    data: Dataset | Streamed,
+    spec: Spec | None,
+    run: Run | None,
+    mesh: Mesh | None = None,
+    shard: bool = False,
 ) -> tuple[Any, Spec]:
     """View (of a stream its `Feed`) and specification; with the units of `spec`, or of a run whose networks go on
     learning, where there is one.
@@ -56,7 +60,7 @@ def prepared(
         check_spaces(run, data.observation_space, data.action_space, "the data")
         spec = run.spec
     if isinstance(data, Streamed):
-        return streaming.prepared(algorithm, data, spec, lambda view: placed(view, mesh))
+        return streaming.prepared(algorithm, data, spec, mesh, shard)
     return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
 
 

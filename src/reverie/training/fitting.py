@@ -51,6 +51,7 @@ def fit(
     seeds_by: SeedsBy = "auto",
     devices: int | None = None,
     host_data: bool = False,
+    shard_data: bool = False,
     block_updates: int | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[str] = (),
@@ -78,9 +79,12 @@ def fit(
         on an accelerator, map on a CPU.
     devices: how many of JAX's devices train; all if several processes train together (`hosts.join`), otherwise one.
         The seeds are divided among them as far as they go, and each batch among those that share a seed; parameters
-        and data are on all of them. Another number rounds otherwise, and a run may go on with it.
+        and data are on all of them, but for `shard_data`. Another number rounds otherwise; a run may go on with it.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
         background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
+    shard_data: divide the rows of the data among the devices: each has an equal part of them in place of all, and only
+        batches are exchanged. They are of the same rows. Not for methods that derive columns of the data. Of a stream
+        a block's files are divided, of which each process reads its own.
     block_updates: updates on each block of streamed data, whole segments; as many as draw each row once on average if
         not given.
     callbacks: called at the end of every segment, such as `evaluation.Evaluate`; see `Callback`.
@@ -107,16 +111,15 @@ def fit(
         )
     release.check_whole(initial)
     segments.check_writes_nothing(algorithm)
-    if host_data:
-        segments.check_derives_nothing(algorithm)
+    segments.check_keeps(algorithm, host_data=host_data, shard_data=shard_data)
     block_rows = data.block_rows if isinstance(data, Streamed) else None
     if block_rows:
         streaming.check_streams(algorithm, host_data)
     elif block_updates:
         raise RunError(f"block_updates={block_updates} is for data of reverie.stream (--stream); leave it out.")
     training = Training(
-        *(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data, tuple(loggers)),
-        *(block_rows, block_updates),
+        *(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data, shard_data),
+        *(tuple(loggers), block_rows, block_updates),
     )
     fitting = Fitting(algorithm, data, training, initial, tuple(callbacks), progress)
     run = fitting.run() if out is None else fitting.run_in(Path(out), resume)
@@ -194,7 +197,7 @@ class Fitting:
 
     def train(self, store: Store, spec: Spec | None) -> Run:
         with hosts.together():
-            with host_memory() if self.training.host_data else nullcontext():
+            with host_memory() if self.training.host_data or self.training.shard_data else nullcontext():
                 view, spec = self.prepared(spec)
             states, done = self.start(spec, store)
         if store.writes:
@@ -227,7 +230,7 @@ class Fitting:
         folder.write_config(path, self.config(begun_from))
 
     def prepared(self, spec: Spec | None) -> tuple[Any, Spec]:
-        return beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh())
+        return beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh(), self.training.shard_data)
 
     def mesh(self) -> Any:
         return device_mesh(self.training.devices, len(self.training.seeds), self.algorithm.batch_size)

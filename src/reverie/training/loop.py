@@ -15,6 +15,7 @@ from reverie.errors import RunError
 from reverie.learning.stages import Stage, stages_of
 from reverie.settings import with_values
 from reverie.training.placing import BATCH, SEEDS
+from reverie.training.sharding import specs_of
 
 SeedsBy = Literal["auto", "vmap", "map"]
 
@@ -130,7 +131,7 @@ def advance(
         (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
         return state, metrics, _finite(state), _columns(changed, writes)
 
-    return _over_seeds(train, seeds_by, mesh)(states, each, derived or {}, view)
+    return _over_seeds(train, seeds_by, mesh, specs_of(view))(states, each, derived or {}, view)
 
 
 def _check_metrics(metrics: dict[str, jax.Array]) -> None:
@@ -199,8 +200,9 @@ def advance_on(
     return _over_seeds(train, seeds_by, mesh)(states, each, by_seed, None)
 
 
-def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callable:
-    """`train` of every seed: its last argument is the same for all, the others have a leading axis [S]."""
+def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None, shared: Any = P()) -> Callable:
+    """`train` of every seed: its last argument is the same for all and lies as `shared` says, the others have a leading
+    axis [S]."""
 
     def over(*arguments: Any) -> Any:
         *own, shared = arguments
@@ -211,7 +213,7 @@ def _over_seeds(train: Callable, seeds_by: SeedsBy, mesh: Mesh | None) -> Callab
     if mesh is None:
         return over
     # By hand over the seeds, lest the loop over them is run by every device; the batch is left to the compiler.
-    by_seed = (P(SEEDS), P(SEEDS), P(SEEDS), P())
+    by_seed = (P(SEEDS), P(SEEDS), P(SEEDS), shared)
     return jax.shard_map(over, mesh=mesh, in_specs=by_seed, out_specs=P(SEEDS), axis_names={SEEDS}, check_vma=False)
 
 

@@ -43,6 +43,7 @@ def fit_many(
     seeds_by: SeedsBy = "auto",
     devices: int | None = None,
     host_data: bool = False,
+    shard_data: bool = False,
     progress: bool = True,
 ) -> list[Run | DivergenceError]:
     """Train several settings of one method on the data set, each from all the seeds, in one compiled program.
@@ -74,10 +75,10 @@ def fit_many(
     if any(isinstance(first, kind) for kind in (OnPolicy, Tuner)):
         raise RunError(f"{first.name} does not begin with data alone; its settings are trained apart.")
     segments.check_writes_nothing(first)
-    if host_data:
-        segments.check_derives_nothing(first)
+    segments.check_keeps(first, host_data=host_data, shard_data=shard_data)
     numbers = tuple(range(seed, seed + seeds))
-    training = Training(steps, numbers, segment or 0, seeds_by, devices, checkpoint_every, keep, host_data)
+    where = (devices, checkpoint_every, keep, host_data, shard_data)
+    training = Training(steps, numbers, segment or 0, seeds_by, *where)
     pack = _Pack(named, varied, data, training, progress)
     runs = pack.runs() if out is None else pack.runs_in(Path(out), resume)
     attributes = dict(data.attributes)

@@ -58,7 +58,7 @@ def seeds_axis(devices: int, seeds: int, local: int) -> int:
     return next(n for n in fits if (devices // n) % local == 0 or local % (devices // n) == 0)
 
 
-def placed(tree: Any, mesh: Mesh | None, *axes: str | None) -> Any:
+def placed(tree: Any, mesh: Mesh | None, *axes: str | tuple[str, ...] | None) -> Any:
     """The tree, the same in every process, on the mesh's devices: its arrays' leading axes over `axes`, copies of it
     over the others. Without a mesh on the default device."""
     if mesh is None:

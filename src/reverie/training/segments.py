@@ -16,6 +16,7 @@ from reverie.terminal import wait
 from reverie.training import loop
 from reverie.training.placing import SEEDS, fetched, gathered, placed
 from reverie.training.settings import Training
+from reverie.training.sharding import sharded
 from reverie.training.streaming import Feed
 
 GATHERED = 20
@@ -34,16 +35,22 @@ def check_writes_nothing(algorithm: Any) -> None:
         )
 
 
-def check_derives_nothing(algorithm: Any) -> None:
-    """Raise RunError for a method that derives further columns of the data in any of its stages: only the device has
-    room for what every seed has of its own."""
-    if any(stage.derive is not None for stage in stages_of(algorithm)):
-        raise RunError(f"{algorithm.name} derives further columns of the data; keep them on the device.")
+def check_keeps(algorithm: Any, **options: bool) -> None:
+    """Raise RunError for more than one of the options for where the data are, and with any for a method that derives
+    further columns of them in some stage: from all rows, and for every seed its own."""
+    chosen = [name for name, taken in options.items() if taken]
+    if len(chosen) > 1:
+        raise RunError(f"{' and '.join(chosen)} keep the data in different places; choose one of the two.")
+    if chosen and any(stage.derive is not None for stage in stages_of(algorithm)):
+        raise RunError(
+            f"{algorithm.name} derives further columns of the data; keep them on the device (without {chosen[0]})."
+        )
 
 
 def on_device(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """One compiled program a segment, batches drawn where the data lie."""
-    view = placed(view, mesh)
+    shards = training.shard_data and mesh
+    view = sharded(view, algorithm.batch_size, mesh) if shards else placed(view, mesh)
     return _compiled(algorithm, lambda done: view, training, mesh)
 
 
@@ -75,7 +82,7 @@ def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training,
 def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advance:
     """The same updates, bit for bit, on batches that are gathered in the host's memory in the background.
 
-    For methods that `check_derives_nothing` lets pass.
+    For methods that `check_keeps` lets pass.
     """
     view = on_host(view)
     seeds_by = _seeds_by(training, mesh)

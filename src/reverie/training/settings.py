@@ -22,6 +22,7 @@ class Training:
     checkpoint_every: int | None
     keep: int
     host_data: bool = False
+    shard_data: bool = False
     loggers: tuple[str, ...] = ()
     block_rows: int | None = None
     """Of data that are read in a stream; None of those in memory."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from reverie.data import Dataset, Spec
 from reverie.data.host import host_memory
 from reverie.data.streaming import HostSpec, Part, Streamed
 from reverie.errors import DataError, ReverieWarning, RunError
 from reverie.learning import stages_of
+from reverie.training.placing import BATCH, SEEDS, placed
+from reverie.training.sharding import ShardedParts, numbers_of, put_together
 
 LOOKED_AT = 2**15
 """Rows, about, on which it is seen whether a method can learn from blocks."""
@@ -46,13 +49,16 @@ def default_updates(data: Streamed, batch_size: int, segment: int) -> int:
 class Feed:
     """The blocks of a stream, one after another."""
 
-    def __init__(self, algorithm: Any, data: Streamed, spec: Spec, layout: Layout, put: Callable[[Any], Any]):
-        """`put` brings a view to the devices."""
-        self.algorithm, self.data, self.spec, self.layout, self.put = algorithm, data, HostSpec.of(spec), layout, put
+    def __init__(
+        self, algorithm: Any, data: Streamed, spec: Spec, layout: Layout, mesh: Mesh | None = None, shard: bool = False
+    ):
+        """shard: each device has files of its own of a block, and each process reads those of its devices."""
+        self.algorithm, self.data, self.spec, self.layout = algorithm, data, HostSpec.of(spec), layout
+        self.mesh, self.shard = mesh, shard and mesh is not None
         self.reader = ThreadPoolExecutor(1, "reverie-blocks")
-        self.ready: dict[tuple[int, ...], Future[Part]] = {}
+        self.ready: dict[tuple[int, ...], Future[Part | ShardedParts]] = {}
 
-    def at(self, number: int, last: int) -> Part:
+    def at(self, number: int, last: int) -> Part | ShardedParts:
         """The block of that number; from then on the next is read, up to the last. Raises DataError where a shard
         cannot be."""
         wanted = [self.data.drawn(each) for each in range(number, min(number + 1, last) + 1)]
@@ -70,32 +76,65 @@ class Feed:
         self.ready = {}
         self.reader.shutdown(cancel_futures=True)
 
-    def _made(self, shards: tuple[int, ...]) -> Part:
+    def _made(self, shards: tuple[int, ...]) -> Part | ShardedParts:
+        if self.shard:
+            return self._made_of_parts(shards)
+        leaves, count = self._leaves(shards)
+        for i, grows in enumerate(self.layout.growing):  # one after another, so that few are there twice
+            leaves[i] = placed(_filled(leaves[i], self.data.most_rows) if grows else leaves[i], self.mesh)
+        return Part(jax.tree.unflatten(self.layout.structure, leaves), placed(np.int32(count), self.mesh))
+
+    def _made_of_parts(self, shards: tuple[int, ...]) -> ShardedParts:
+        """Files in a row are a device's, in the order of the mesh."""
+        mesh: Any = self.mesh
+        rows, files = self.data.most_rows_of(mesh.size), np.array_split(shards, mesh.size)
+        counts = np.zeros(mesh.size, np.int32)
+        parts: list[list[Any]] = [[] for _ in self.layout.growing]
+        for number, device in enumerate(mesh.devices.flat):
+            if device.process_index != jax.process_index():
+                continue
+            leaves, counts[number] = self._leaves(files[number].tolist())
+            for i, grows in enumerate(self.layout.growing):
+                parts[i].append(jax.device_put(_filled(leaves[i], rows), device) if grows else leaves[i])
+        whole: list[Any] = [
+            put_together(each, mesh) if grows else placed(each[0], mesh)
+            for each, grows in zip(parts, self.layout.growing, strict=True)
+        ]
+        view = jax.tree.unflatten(self.layout.structure, whole)
+        counted = placed(counts, mesh, (SEEDS, BATCH))
+        return ShardedParts(view, counted, numbers_of(mesh), tuple(self.layout.growing), mesh)
+
+    def _leaves(self, shards: Sequence[int]) -> tuple[list[np.ndarray], int]:
+        """The arrays of these shards' view, and how many it draws from."""
         view = _prepared(self.algorithm, self.data.read(shards), self.spec)[0]
         leaves, growing, count = jax.tree.leaves(view), self.layout.growing, len(view)
         del view
         shapes = [_rest(*pair) for pair in zip(leaves, growing, strict=False)]
         if len(leaves) != len(growing) or shapes != self.layout.shapes:
             raise RunError(f"{self.algorithm.name} makes of some blocks other arrays than of others; {IN_MEMORY}")
-        for i, grows in enumerate(growing):  # one after another, so that few are there twice
-            leaves[i] = self.put(_filled(np.asarray(leaves[i]), self.data.most_rows) if grows else leaves[i])
-        return Part(jax.tree.unflatten(self.layout.structure, leaves), self.put(np.int32(count)))
+        return list(map(np.asarray, leaves)), count
 
 
 IN_MEMORY = "train it on data in memory (without --stream)."
 
 
 def prepared(
-    algorithm: Any, data: Streamed, spec: Spec | None, put: Callable[[Any], Any] = jax.device_put
+    algorithm: Any, data: Streamed, spec: Spec | None, mesh: Mesh | None = None, shard: bool = False
 ) -> tuple[Feed, Spec]:
     """The blocks, and the specification: the one given, or that of all the data.
 
-    Raises RunError for a method that makes of a block another thing than of all the data.
+    Raises RunError for a method that makes of a block another thing than of all the data, and where a block that is
+    sharded may have fewer files than there are devices.
     """
+    if shard and mesh is not None and data.fewest_shards < mesh.size:
+        raise RunError(
+            f"A block of this stream may be of {data.fewest_shards} files, and {mesh.size} devices share it; give "
+            "larger blocks (block_rows=, --block-rows), or write smaller shards."
+        )
     sample = data.sample()
     if spec is None:
         spec = data.fitted(_prepared(algorithm, sample)[1], sample)
-    return Feed(algorithm, data, spec, layout(algorithm, sample, HostSpec.of(spec)), put), spec
+    return Feed(algorithm, data, spec, layout(algorithm, sample, HostSpec.of(spec)), mesh, shard), spec
 
 
 def _prepared(algorithm: Any, data: Dataset, *spec: Spec) -> tuple[Any, Spec]:
