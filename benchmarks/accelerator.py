@@ -94,7 +94,7 @@ def together(options: argparse.Namespace) -> Iterator[Line]:
 
     size = SMALL if options.quick else {}
     counts = TOGETHER[:2] if options.quick else TOGETHER
-    for method in (TD3BC(**size), IQL(**size), DiffusionQL(**size)):
+    for method in (TD3BC(**size), IQL(**size), DiffusionQL(**size))[: 1 if options.quick else None]:
         works = {str(n): Prepared.of(method, n).segment(options.updates) for n in counts}
         works |= {f"{counts[-1]} settings": settings(Prepared.of(method, counts[-1]), "tau").segment(options.updates)}
         taken = median(works, options)

@@ -4,8 +4,8 @@
 
 `init` draws the parameters, `train` makes a segment of updates (of the dearest stage, where there are several), `act`
 answers one observation. Each is traced, lowered and compiled anew, with no cache of compiled programs; a second run of
-a method finds its programs in that cache, which is on by default (`use_compilation_cache`). Methods that learn from images,
-or begin from another run, are left out.
+a method finds its programs in that cache, which the command line keeps. Methods that learn from images, or begin from
+another run, are left out.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks import timing
 
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 SEGMENT = 1000
 TINY: Any = {"width": 16, "multipliers": (1,), "hidden": (8,), "critic_hidden": (8,), "horizon": 4, "batch_size": 8}
 """With --quick, of the fields that a method has."""
@@ -67,6 +66,7 @@ def measured(algorithm: Any, given: Any) -> dict[str, float | None]:
     from reverie.learning.stages import stages_of
     from reverie.protocols import Actor
     from reverie.training import loop
+    from reverie.training.inputs import blank_input
 
     view, spec = algorithm.prepare(given)
     each = loop.each_seed((0,))
@@ -78,12 +78,10 @@ def measured(algorithm: Any, given: Any) -> dict[str, float | None]:
         return compiled(lambda: loop.advance.lower(*arguments, length=SEGMENT, stage=stage))
 
     def act() -> float:
-        observation, carry, feedback = acting_inputs(algorithm, spec, 1)
-        key, state = (
-            jax.random.key(0),
-            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states),
-        )
-        return compiled(lambda: jax.jit(algorithm.act).lower(state, spec, observation, carry, feedback, key))
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
+        _, carry, feedback = acting_inputs(algorithm, spec, 1)
+        inputs = state, spec, blank_input(algorithm, spec, 1), carry, feedback, jax.random.key(0)
+        return compiled(lambda: jax.jit(algorithm.act).lower(*inputs))
 
     return {
         "init": compiled(lambda: loop.initial_states.lower(algorithm, each, spec)),
@@ -129,6 +127,7 @@ def main(words: list[str] | None = None) -> None:
     parser = timing.parser(__doc__)
     parser.add_argument("--methods", nargs="+", help="names; all that the data suit if not given")
     options = parser.parse_args(words)
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # before JAX is imported
     timing.begin(options)
     run(options)
 

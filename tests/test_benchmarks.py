@@ -12,6 +12,7 @@ import pytest
 from benchmarks import (
     accelerator,
     cleandiffuser,
+    compiling,
     devices,
     online,
     peers,
@@ -220,6 +221,16 @@ def test_accelerator_says_what_it_found_area_by_area(tmp_path, capsys):
     assert seeds["td3-bc: 1 seed in one program"].reached == ""
     assert "machine: matrix product, float32: " in capsys.readouterr().out
     assert len(json.loads((tmp_path / "accelerator.json").read_text())["lines"]) == len(lines)
+
+
+def test_compiling_times_every_program(tmp_path):
+    parser = timing.parser("")
+    parser.add_argument("--methods", nargs="+")
+    found = compiling.run(parser.parse_args(["--quick", "--methods", "bc", "synther", "--out", str(tmp_path)]))
+    assert [row["method"] for row in found] == ["bc", "synther"]
+    assert all(row["train"] > 0 and row["init"] > 0 for row in found)
+    assert found[0]["act"] > 0 and found[1]["act"] is None
+    assert "| method | init, s | train, s | act, s |" in (tmp_path / "compiling.md").read_text()
 
 
 def test_a_line_is_reached_at_what_was_wanted():

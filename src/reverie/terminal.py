@@ -128,7 +128,7 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("Stopping after this segment of updates; once more to give it up.")
+        say("Stopping after the updates that are being made; once more to give them up.")
 
 
 def wait(array: Any) -> None:

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 from reverie.data import Dataset, rewards_to_go
 
@@ -11,6 +10,8 @@ from reverie.data import Dataset, rewards_to_go
 def return_ranks(data: Dataset, discount: float, termination_penalty: float) -> np.ndarray:
     """For every step the share of the data's steps whose discounted return to go is lower, equals by half: float32
     `[N]` in (0, 1)."""
+    from scipy.stats import rankdata  # whose import takes as long as JAX's
+
     returns = rewards_to_go(data, discount, termination_penalty)
     return ((rankdata(returns) - 0.5) / len(returns)).astype(np.float32)
 

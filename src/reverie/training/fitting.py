@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
@@ -21,16 +20,16 @@ from reverie.protocols import Algorithm, OnPolicy
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, hosts, loop, release, segments, streaming
 from reverie.training.callbacks import Callback, add_columns, any_done
+from reverie.training.clock import Clock, Pace
 from reverie.training.loggers import check_loggers
 from reverie.training.loop import SeedsBy
-from reverie.training.metrics import divergence, segment_rows
+from reverie.training.metrics import divergence, joined, segment_rows
 from reverie.training.placing import SEEDS, device_mesh, fetched, home, placed
 from reverie.training.run import Run
 from reverie.training.settings import Training, check_at_least_one, default_segment
 from reverie.training.store import Store
 from reverie.version import __version__
 
-CHECKPOINT_SECONDS = 60.0
 ADVICE = "A lower learning rate or a gradient clip may help."
 """After a divergence, unless the algorithm has its own `advice`."""
 
@@ -93,10 +92,10 @@ def fit(
     Where several processes train together each calls `fit` alike, in a folder that all can read. The first of them
     writes it, and alone has the rows of the metrics and calls the callbacks, while the others wait.
 
-    Ctrl-C or SIGTERM (with `out`) saves after the current segment and raises KeyboardInterrupt, in all processes where
-    one is asked. Raises RunError for a folder or settings that cannot be used, DataError for data that the algorithm
-    cannot use, DivergenceError as soon as a metric or a state is not finite: that state is not written; and
-    LostProcessError when another process is gone.
+    Ctrl-C or SIGTERM (with `out`) saves after the updates of a second or two (on an accelerator, of a segment), and
+    raises KeyboardInterrupt, in all processes where one is asked. Raises RunError for a folder or settings that cannot
+    be used, DataError for data that the algorithm cannot use, DivergenceError as soon as a metric or a state is not
+    finite: that state is not written; and LostProcessError when another process is gone.
     """
     check_at_least_one(steps=steps, seeds=seeds, segment=segment, checkpoint_every=checkpoint_every, keep=keep)
     check_at_least_one(block_updates=block_updates)
@@ -262,8 +261,10 @@ class Fitting:
         states, each = placed((states, self.each()), mesh, SEEDS)
         kind = segments.streamed if training.block_rows else segments.on_device
         advance = (segments.from_host if training.host_data else kind)(algorithm, view, training, mesh)
-        clock = _Clock(store.seconds, saved=done)
+        clock, pace = Clock(store.seconds, done), Pace(segments.in_one_call(training))
         stopping, place = False, None
+        parts: list[dict[str, Any]] = []
+        """The metrics of the segment so far."""
         while done < training.steps and not stopping:
             if place is None or done == place.stop:
                 place = stage_at(algorithm, done)
@@ -271,12 +272,17 @@ class Fitting:
                     states = loop.begin(algorithm, states, each, stage=place.number)
                 if stages_of(algorithm)[place.number].derive:
                     bar.tell("computing what this stage learns from, for all rows")
-            length = min(training.segment - done % training.segment, (place.stop or training.steps) - done)
-            length = min(length, training.steps - done)
-            states, metrics, finite = advance(states, each, done, length, place.number)
+            end = min(done + training.segment - done % training.segment, place.stop or training.steps, training.steps)
+            count = pace.next(end - done)
+            states, metrics, finite = advance(states, each, done, count, place.number)
             self.check(metrics, finite, done, store)
-            done += length
-            rows = segment_rows(metrics, training.seeds, done, *clock.times(length))
+            pace.took(count)
+            done, parts = done + count, [*parts, metrics]
+            if done < end and not stop.asked:
+                bar.update(segment_rows(metrics, training.seeds, done, 0.0, pace.rate))
+                continue
+            metrics, parts = joined(parts), []
+            rows = segment_rows(metrics, training.seeds, done, *clock.times(done))
             self.call_back(rows, spec, states, done, store)
             bar.update(store.append(rows))
             due = clock.due(done, training)
@@ -318,28 +324,3 @@ class Fitting:
                 f"Stopped; update {store.latest() or 0} of {self.training.steps} is saved. "
                 f"Go on with: reverie train --resume {store.path}"
             )
-
-
-class _Clock:
-    """Seconds of training, those of earlier sessions included, and when a checkpoint is due."""
-
-    def __init__(self, before: float, saved: int):
-        self.start = time.perf_counter() - before
-        self.last = self.saved_at = time.perf_counter()
-        self.saved = saved
-
-    def times(self, length: int) -> tuple[float, float]:
-        """(seconds so far, updates a second of the segment of `length` that has just ended)."""
-        before, self.last = self.last, time.perf_counter()
-        return self.last - self.start, length / (self.last - before)
-
-    def due(self, done: int, training: Training) -> bool:
-        every = training.checkpoint_every
-        if every is None:
-            due = self.saved == 0 or self.last - self.saved_at >= CHECKPOINT_SECONDS
-        else:
-            due = done // every > self.saved // every
-        if due or done == training.steps:
-            self.saved, self.saved_at = done, self.last
-            return True
-        return False

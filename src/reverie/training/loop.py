@@ -98,13 +98,15 @@ def advance(
     done: jax.Array,
     view: Any,
     derived: Any = None,
+    count: jax.Array | None = None,
     *,
     length: int,
     seeds_by: SeedsBy = "map",
     mesh: Mesh | None = None,
     stage: int = 0,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
-    """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host.
+    """Make updates done + 1 ... done + length of every seed, in one program and with no transfer to the host; or the
+    first `count` of these, a number that the program takes for all up to `length`.
 
     `states` (donated) and `each` have a leading axis [S] in every leaf, `done` is a scalar, `derived` is what `derive`
     gave for the stage. Over a `mesh` `[SEEDS, BATCH]` each device trains its part of the seeds, on its part
@@ -128,10 +130,26 @@ def advance(
             return (state, now.written(batch["index"], columns[0]) if writes else None), metrics
 
         first = (state, rows if writes else None)
-        (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
+        if count is None:
+            (state, changed), metrics = jax.lax.scan(update, first, done + 1 + jnp.arange(length, dtype=jnp.uint32))
+        else:
+            (state, changed), metrics = _some(update, first, done, count, length)
         return state, metrics, _finite(state), _columns(changed, writes)
 
     return _over_seeds(train, seeds_by, mesh, specs_of(view))(states, each, derived or {}, view)
+
+
+def _some(update: Callable, first: Any, done: jax.Array, count: jax.Array, length: int) -> tuple[Any, Any]:
+    """The scan's first `count` of `length`; the metrics `[length]` of the others are 0."""
+    shapes = jax.eval_shape(update, first, done)[1]
+    told = jax.tree.map(lambda leaf: jnp.zeros(length, leaf.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, told = carry
+        state, metrics = update(state, done + 1 + i)
+        return state, jax.tree.map(lambda all, one: all.at[i].set(one), told, metrics)
+
+    return jax.lax.fori_loop(jnp.uint32(0), count, body, (first, told))
 
 
 def _check_metrics(metrics: dict[str, jax.Array]) -> None:

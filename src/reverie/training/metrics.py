@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,11 @@ def _read(path: Path) -> tuple[list[str], list[list[float]]]:
         ]
     except ValueError as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); restore it from a copy, or move it away.") from None
+
+
+def joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Metrics [S, L] of several parts of a segment, one after another."""
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
 def segment_rows(

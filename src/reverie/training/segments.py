@@ -13,7 +13,8 @@ from reverie.data.host import Prefetch, on_host
 from reverie.errors import RunError
 from reverie.learning import stages_of
 from reverie.terminal import wait
-from reverie.training import loop
+from reverie.training import hosts, loop
+from reverie.training.metrics import joined
 from reverie.training.placing import SEEDS, fetched, gathered, placed
 from reverie.training.settings import Training
 from reverie.training.sharding import sharded
@@ -61,8 +62,16 @@ def streamed(algorithm: Any, feed: Feed, training: Training, mesh: Any) -> Advan
     return _compiled(algorithm, lambda done: feed.at(done // updates, last), training, mesh)
 
 
+def in_one_call(training: Training) -> bool:
+    """Whether a segment is one call of the program. On a CPU that takes any number of updates up to a segment's as an
+    input, at no cost; an accelerator would ask the host at each of them whether it is the last. Processes that train
+    together make their calls together, and batches from the host are gathered while a segment goes on."""
+    return jax.default_backend() != "cpu" or hosts.several() or training.host_data
+
+
 def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training, mesh: Any) -> Advance:
     seeds_by = _seeds_by(training, mesh)
+    whole = in_one_call(training)
     derived: dict[int, Any] = {}
 
     def advance(states: Any, each: loop.Each, done: int, length: int, stage: int) -> tuple[Any, ...]:
@@ -70,11 +79,13 @@ def _compiled(algorithm: Any, view_at: Callable[[int], Any], training: Training,
         if stage not in derived:
             derived.clear()
             derived[stage] = loop.derive(algorithm, states, each, view, stage=stage)
-        number = placed(np.uint32(done), mesh)
-        how: dict[str, Any] = {"length": length, "seeds_by": seeds_by, "mesh": mesh, "stage": stage}
-        states, metrics, finite, _ = loop.advance(algorithm, states, each, number, view, derived[stage], **how)
+        number, count = placed((np.uint32(done), None if whole else np.uint32(length)), mesh)
+        most = length if whole else training.segment
+        how: dict[str, Any] = {"length": most, "seeds_by": seeds_by, "mesh": mesh, "stage": stage}
+        states, metrics, finite, _ = loop.advance(algorithm, states, each, number, view, derived[stage], count, **how)
         wait(finite)
-        return states, *fetched((metrics, finite))
+        metrics, finite = fetched((metrics, finite))
+        return states, {name: values[:, :length] for name, values in metrics.items()}, finite
 
     return advance
 
@@ -102,7 +113,7 @@ def from_host(algorithm: Any, view: Any, training: Training, mesh: Any) -> Advan
                 states, metrics, finite = loop.advance_on(algorithm, states, each, number, batch, stage=stage, **how)
                 wait(finite)
                 parts.append(fetched((metrics, finite)))
-        metrics = {name: np.concatenate([part[0][name] for part in parts], 1) for name in parts[0][0]}
+        metrics = joined([part[0] for part in parts])
         return states, metrics, np.all([part[1] for part in parts], axis=0)
 
     return advance
