@@ -19,6 +19,8 @@ from reverie.cli import main
 from reverie.deploy import acting_function, export, exported_policy
 from reverie.deploy.exported_policy import ExportedPolicy
 from reverie.errors import RunError
+from reverie.planners.composed import compose_runs
+from reverie.planners.shielded import shield_run
 
 ONNX = "onnxruntime jax2onnx"
 SMALL = {"width": 16, "multipliers": (2,), "kp": 0.1, "kd": 0.1}
@@ -66,6 +68,24 @@ def test_stablehlo_acts_as_the_run(name, tmp_path):
         firsts.append(policy.act(STATES[0][0]))
     np.testing.assert_array_equal(firsts[0], firsts[1])
     assert np.array_equal(firsts[0], firsts[2]) == (name == "decision-transformer")
+
+
+TOGETHER = {
+    "shielded": lambda run: shield_run(run, ["upper:0"], **{"upper:0": np.float32([[-0.6]])}),
+    "composed": lambda run: compose_runs([run, run], [1.0, 0.5]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The start or the goal breaks a barrier")
+@pytest.mark.parametrize("name", TOGETHER)
+def test_planners_that_others_are_made_of_act_from_a_file(name, tmp_path):
+    run = run_of(tiny("decision-diffuser", nfe=1))
+    other = TOGETHER[name](run)
+    export(other, tmp_path / name, "stablehlo", seed=4)
+    expected, found = actions(other, tmp_path / name)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert not np.allclose(run.policy(4).act(STATES[0][0], run.policy(4).reset(5))[0], found[0])
 
 
 def test_what_no_action_depends_on_is_left_out():
