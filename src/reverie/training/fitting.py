@@ -284,7 +284,8 @@ class Fitting:
             metrics, parts = joined(parts), []
             rows = segment_rows(metrics, training.seeds, done, *clock.times(done))
             self.call_back(rows, spec, states, done, store)
-            bar.update(store.append(rows))
+            store.append(rows)
+            bar.update(rows)
             due = clock.due(done, training)
             stop.asked, finished, due = hosts.any_of(stop.asked, any_done(self.callbacks), due and hosts.first())
             stopping = stop.asked or finished

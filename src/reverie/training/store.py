@@ -38,12 +38,10 @@ class Store:
         """Of training, until the last row of the metrics."""
         return self.table.last("seconds")
 
-    def append(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        """Write them down. Gives those that were: all of them."""
+    def append(self, rows: list[dict[str, float]]) -> None:
         self.table.append(rows)
         for logger in self.loggers:
             logger.log(int(rows[0]["step"]), columns(rows))
-        return rows
 
     def save(self, step: int, states: Any) -> None:
         if self.checkpoints and self.writes:
@@ -101,9 +99,9 @@ class Stores:
     def seconds(self) -> float:
         return next(iter(self.going.values())).seconds
 
-    def append(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        parts = [store.append(rows[self.places(name, len(rows))]) for name, store in self.going.items()]
-        return [row for part in parts for row in part]
+    def append(self, rows: list[dict[str, float]]) -> None:
+        for name, store in self.going.items():
+            store.append(rows[self.places(name, len(rows))])
 
     def save(self, step: int, states: Any) -> None:
         for name, store in self.going.items():
