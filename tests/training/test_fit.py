@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -21,7 +20,7 @@ import reverie
 from reverie.catalogue import from_config, to_config
 from reverie.errors import DivergenceError, RunError
 from reverie.evaluation.rollout import RunPolicy
-from reverie.training import clock, loop
+from reverie.training import loop
 from reverie.training.metrics import divergence, joined
 from reverie.training.settings import default_segment
 
@@ -69,54 +68,6 @@ def test_a_program_for_any_number_of_updates_makes_those_of_the_scan():
         parts.append({name: values[:, :count] for name, values in told.items()})
     for a, b in zip(jax.tree.leaves((whole, metrics)), jax.tree.leaves((states, joined(parts))), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_the_pace_is_a_second_or_more_in_a_call_and_the_first_says_nothing(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
-
-    def calls(pace, seconds, n, left=1000):
-        made = []
-        for _ in range(n):
-            made.append(pace.next(left))
-            now[0] += seconds * made[-1] + (30 if not pace.calls else 0)
-            pace.took(made[-1])
-        return made
-
-    assert calls(fast := clock.Pace(False), 0.01, 10) == [
-        1,
-        1,
-        2,
-        4,
-        8,
-        16,
-        32,
-        64,
-        128,
-        128,
-    ] and fast.rate == pytest.approx(100)
-    assert calls(clock.Pace(False), 5.0, 3) == [1, 1, 1]
-    assert calls(clock.Pace(False), 0.01, 5, left=3) == [1, 1, 2, 3, 3]
-    assert calls(clock.Pace(True), 5.0, 2) == [1000, 1000]
-
-
-def test_a_stop_does_not_wait_for_the_segment_and_what_goes_on_is_the_same(run, tmp_path, monkeypatch):
-    """The updates that are made are those before; only the metrics have a row more."""
-    took = clock.Pace.took
-
-    def asking(self, count):
-        took(self, count)
-        if self.calls == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(clock.Pace, "took", asking)
-    with pytest.raises(KeyboardInterrupt):
-        fit(TinyBC(), DATA, steps=60, seeds=3, segment=20, out=tmp_path / "run")
-    monkeypatch.undo()
-    stopped = reverie.load(tmp_path / "run").step
-    assert stopped == 16
-    whole = fit(TinyBC(), DATA, steps=60, seeds=3, segment=20, out=tmp_path / "run", resume=True)
-    assert same(whole, run) and whole.metrics()["step"][::3].tolist() == [16, 20, 40, 60]
 
 
 def test_rows_are_the_means_of_single_updates(run):

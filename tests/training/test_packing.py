@@ -119,6 +119,13 @@ def test_those_that_were_saved_later_or_not_yet_go_on_from_where_they_are(tmp_pa
         near(run, other)
 
 
+def test_a_group_that_diverges_leaves_those_that_are_further_alone(tmp_path):
+    fit_many({"far": Settled()}, DATA, steps=20, out=tmp_path, **OPTIONS)
+    named = {"far": Settled(), "bad": Settled(fails_at=5.0)}
+    run, error = fit_many(named, DATA, steps=40, out=tmp_path, resume=True, **OPTIONS)
+    assert run.step == 40 and str(error).startswith("bad: decay became nan at update 5")
+
+
 def test_one_that_diverges_leaves_the_others_alone(tmp_path):
     named = {"good": Settled(), "bad": Settled(fails_at=25.0)}
     run, error = fit_many(named, DATA, steps=40, out=tmp_path, **OPTIONS)
@@ -199,7 +206,8 @@ def test_the_command_line_trains_what_a_file_lists(source, tmp_path, capsys):
         ("[", [], "settings.json' is not JSON"),
         ("[1]", [], "has no settings by name"),
         ('{"a": {"lra": 1}}', [], "settled has no field 'lra', as 'a' of"),
-        ('{"../a": {"lr": 1}}', [], "'../a' in"),
+        ('{"../a": {"lr": 1}}', [], "'../a' is no name for a folder"),
+        ('{"..": {"lr": 1}}', [], "'..' is no name for a folder"),
         ('{"a": {"lr": 1}}', ["--loggers", "wandb"], "--loggers is not for several --settings"),
     ],
 )

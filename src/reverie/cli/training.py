@@ -169,10 +169,9 @@ def _settings(algorithm: Any, path: Any) -> dict[str, Any]:
         raise ReverieError(f"{str(path)!r} has no settings by name; write it {wanted}.")
     fields = {field.name for field in dataclasses.fields(algorithm)}
     for name, values in found.items():
-        if Path(name).name != name:
-            raise ReverieError(f"{name!r} in {str(path)!r} is no name for a folder; choose one without slashes.")
         if unknown := values.keys() - fields:
             raise ReverieError(f"{algorithm.name} has no field {min(unknown)!r}, as {name!r} of {str(path)!r} wants.")
+        found[name] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return {name: dataclasses.replace(algorithm, **values) for name, values in found.items()}
 
 

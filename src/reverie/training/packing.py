@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from reverie.training.store import Store, Stores
 
 DIVERGED = "diverged"
 """In config.json: why a run that was trained with others is not gone on with among them."""
+TRACED = ("trace", "metadata fields")
+"""In messages of JAX, and of ours that quote a value, where one that the program is given decides its shape."""
 
 
 def fit_many(
@@ -68,8 +70,10 @@ def fit_many(
         raise RunError(f"keep={keep} must be at least 2 where runs are trained together.")
     if hosts.several():
         raise RunError("One process trains settings together; give each of several processes some of them.")
-    for algorithm in named.values():
+    for name, algorithm in named.items():
         check(algorithm)
+        if Path(name).name != name or name in ("", ".."):
+            raise RunError(f"{name!r} is no name for a folder of a setting; choose one without slashes.")
     varied = differing(tuple(named.values()))
     first: Any = next(iter(named.values()))
     if any(isinstance(first, kind) for kind in (OnPolicy, Tuner)):
@@ -81,8 +85,10 @@ def fit_many(
     training = Training(steps, numbers, segment or 0, seeds_by, *where)
     pack = _Pack(named, varied, data, training, progress)
     runs = pack.runs() if out is None else pack.runs_in(Path(out), resume)
-    attributes = dict(data.attributes)
-    return [replace(each, data=attributes) if isinstance(each, Run) else each for each in map(runs.get, named)]  # type: ignore[misc]
+    found = [runs[name] for name in named]
+    if all(isinstance(each, DivergenceError) for each in found):
+        raise found[0]  # type: ignore[misc]
+    return [replace(each, data=dict(data.attributes)) if isinstance(each, Run) else each for each in found]
 
 
 def _numbered(algorithms: Sequence[Any]) -> dict[str, Any]:
@@ -146,7 +152,7 @@ class _Pack(Fitting):
         self.going = [self.alone[name] for name in stores.stores]
         own = self.going[0].training
         self.training = replace(own, seeds=own.seeds * len(self.going))
-        with _inputs(self.algorithm.name, self.varied):
+        with suppress(DivergenceError), _inputs(self.algorithm.name, self.varied):
             self.train(stores, spec)  # type: ignore[arg-type]
         return self.found
 
@@ -179,7 +185,7 @@ class _Pack(Fitting):
                 if path:
                     folder.write_config(path, folder.read_config(path) | {DIVERGED: said})
         if not store.going:
-            raise next(each for each in self.found.values() if isinstance(each, DivergenceError))
+            raise DivergenceError("All have diverged.")
 
     def let_go(self, name: str, why: str) -> None:
         self.found[name] = DivergenceError(why)
@@ -219,8 +225,7 @@ def _inputs(name: str, varied: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, ReverieError) as error:
-        ours = isinstance(error, ReverieError)  # of which one tells of a traced value, which no field takes
-        if not varied or (ours and "traced" not in str(error).lower()):
+        if not varied or not any(sign in str(error).lower() for sign in TRACED):
             raise
         raise RunError(
             f"{', '.join(varied)} cannot differ within one program of {name}, whose shape depends on "
