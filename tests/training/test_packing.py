@@ -18,7 +18,8 @@ from reverie.catalogue import ALGORITHMS
 from reverie.cli import main
 from reverie.errors import DivergenceError, ReverieError, RunError
 from reverie.training import folder, loop
-from reverie.training.store import Store
+from reverie.training.packing import diverged
+from reverie.training.store import Store, Stores
 
 DATA = synthetic()
 fit_many = partial(reverie.fit_many, progress=False)
@@ -108,15 +109,22 @@ def test_folders_are_runs_like_others_and_go_on(tmp_path, straight):
     assert alone.step == 60 and reverie.load(tmp_path / "b").algorithm == SETTINGS[1]
 
 
-def test_those_that_were_saved_later_or_not_yet_go_on_from_where_they_are(tmp_path, straight):
+def test_those_that_were_saved_later_or_not_yet_go_on_from_where_they_are(tmp_path, straight, monkeypatch):
     """As after a process that died while it saved: `a` has one checkpoint more; and `c` is new."""
     fit_many({"a": SETTINGS[0]}, DATA, steps=20, out=tmp_path, **OPTIONS)
     fit_many({"b": SETTINGS[1]}, DATA, steps=10, out=tmp_path, **OPTIONS)
-    named = dict(zip("abc", SETTINGS, strict=True))
+    named, restored, restore = dict(zip("abc", SETTINGS, strict=True)), [], Stores.restore
+
+    def noted(self, step, like):
+        restored.append((step, list(self.stores)))
+        return restore(self, step, like)
+
+    monkeypatch.setattr(Stores, "restore", noted)
     found = fit_many(named, DATA, steps=40, out=tmp_path, resume=True, **OPTIONS)
     for run, other in zip(found, straight, strict=True):
         assert run.step == 40
         near(run, other)
+    assert restored == [(10, ["a", "b"])]
 
 
 def test_a_group_that_diverges_leaves_those_that_are_further_alone(tmp_path):
@@ -129,7 +137,8 @@ def test_a_group_that_diverges_leaves_those_that_are_further_alone(tmp_path):
 def test_one_that_diverges_leaves_the_others_alone(tmp_path):
     named = {"good": Settled(), "bad": Settled(fails_at=25.0)}
     run, error = fit_many(named, DATA, steps=40, out=tmp_path, **OPTIONS)
-    assert isinstance(error, DivergenceError)
+    assert isinstance(error, DivergenceError) and diverged(tmp_path / "bad") == str(error)
+    assert diverged(tmp_path / "good") is None
     assert str(error).startswith("bad: decay became nan at update 25 of seed 0. The last good checkpoint is that of up")
     assert reverie.load(tmp_path / "bad").step == 20 and run.step == 40
     assert np.isfinite(reverie.load(tmp_path / "bad").metrics()["decay"]).all()
