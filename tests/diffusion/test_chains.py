@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import norm
 
 from reverie.diffusion import (
+    adjoints,
     draw_chain,
     flow_step,
     log_density,
@@ -117,3 +118,31 @@ def test_x0_is_clipped_in_the_chain_and_in_its_likelihood():
     mean, std = steps_of_chain(VP, gaussian(VP), floored(0.1), chain, nfe=STEPS, **how)
     assert jnp.abs(mean[:, -1]).max() == 0.5
     np.testing.assert_allclose(((chain[:, 1:] - mean) / std).var((0, 2)), 1, atol=0.07)
+
+
+def test_an_adjoint_is_the_gradient_of_what_follows_with_its_noise_held():
+    """By walking on from where each step ends with the chain's own noise, and differentiating that: to rounding, in a
+    chain whose steps bend. The last is the slope itself."""
+    kernel = floored(0.05)
+
+    def bent(x, t):
+        t = jnp.asarray(t)[..., None] if jnp.ndim(t) else t
+        return jnp.sin(2 * x) * (1 - t) + 0.3 * x[..., ::-1] ** 2
+
+    key, slope = jax.random.key(3), jnp.asarray([[0.7, -1.0], [0.2, 2.0]])
+    x = draw_chain(VP, bent, kernel, key, (2, 2), nfe=STEPS, kept=STEPS)
+    found = adjoints(VP, bent, kernel, x, slope, nfe=STEPS)
+    mean, _ = steps_of_chain(VP, bent, kernel, x, nfe=STEPS)
+    noise = x[:, 1:] - mean
+
+    def end(here, step):
+        for later in range(step + 1, STEPS):
+            whole = x.at[:, later].set(here)
+            here = steps_of_chain(VP, bent, kernel, whole, nfe=STEPS)[0][:, later] + noise[:, later]
+        return (slope * here).sum()
+
+    for step in range(STEPS):
+        np.testing.assert_allclose(found[:, step], jax.grad(end)(x[:, step + 1], step), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found[:, -1], slope)
+    tail = adjoints(VP, bent, kernel, x[:, -3:], slope, nfe=STEPS)
+    np.testing.assert_allclose(tail, found[:, -2:], rtol=1e-6)

@@ -53,6 +53,11 @@ def minimum(values) -> jax.Array:
     return jnp.take_along_axis(values, values.argmin(0)[None], 0)[0]
 
 
+def lower_bound(values, rho) -> jax.Array:
+    """The mean of the critics' values `[n, ...]` less `rho` times their standard deviation: `[...]`."""
+    return values.mean(0) - rho * values.std(0)
+
+
 def conservatism(q: QNetwork, batch, candidates, log_density) -> jax.Array:
     """log sum exp Q over importance-weighted actions `[K, B, d]`, whose log densities are `[K, B]`, minus Q of the
     data's (Kumar et al. 2020, eq. 4); summed over the critics."""
