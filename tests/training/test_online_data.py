@@ -93,8 +93,8 @@ def test_a_data_set_and_what_excludes_it_are_refused():
     with pytest.raises(RunError, match="data= fills a part of each batch, and synthesizer= as well"):
         made = reverie.synthesizers.SynthER()
         fit_online(FQL(), Still, steps=40, data=paid(), synthesizer=made, **SETTINGS)
-    with pytest.raises(RunError, match="envs=2, but qc learns from steps in a row; give it envs=1"):
-        fit_online(QC(), Still, steps=40, data=paid(), envs=2, **SETTINGS)
+    with pytest.raises(RunError, match="capacity=15 steps do not divide among envs=2, and qc learns from"):
+        fit_online(QC(), Still, steps=40, data=paid(), envs=2, capacity=15, **SETTINGS)
 
 
 def test_rows_of_the_data_have_the_space_of_the_environment():
@@ -105,9 +105,9 @@ def test_rows_of_the_data_have_the_space_of_the_environment():
         fit_online(Watching(), Still, steps=40, data=narrow, **SETTINGS)
 
 
-def lived(n: int = 30) -> Dataset:
+def lived(n: int = 30, seed: int = 0) -> Dataset:
     """So many steps, of episodes of which some end and some are cut."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ends = np.isin(np.arange(n), [4, 11, 12, 20, n - 1])
     observations = rng.normal(size=(n + 1, 2))
     following = np.where(ends[:, None], rng.normal(size=(n, 2)), observations[1:])
@@ -118,15 +118,18 @@ def lived(n: int = 30) -> Dataset:
     )  # fmt: skip
 
 
-def replayed(data: Dataset, spec, capacity: int) -> Replay:
-    """The data's steps as they come, six at a time, where there is room for so many."""
-    rows = in_network_units({name: x[None] for name, x in data.arrays().items() if name != "timeouts"}, spec)
-    rows |= {"timeouts": jnp.asarray(data.timeouts, jnp.float32)[None]}
-    kept = room(rows, capacity)
-    for first in range(0, len(data), 6):
+def replayed(spec, capacity: int, *lives: Dataset) -> Replay:
+    """The steps of each environment, as many, as they come in turn, six at a time, where there is room for so many."""
+    arrays = [data.arrays() | {"timeouts": data.timeouts} for data in lives]
+    turns = {name: np.stack([each[name] for each in arrays], 1) for name in arrays[0]}
+    turns = {name: x.reshape(1, -1, *x.shape[2:]) for name, x in turns.items()}
+    rows = in_network_units({name: x for name, x in turns.items() if name != "timeouts"}, spec)
+    rows |= {"timeouts": jnp.asarray(turns["timeouts"], jnp.float32)}
+    kept, n = room(rows, capacity), turns["rewards"].shape[1]
+    for first in range(0, n, 6):
         part = {name: x[:, first : first + 6] for name, x in rows.items()}
         kept = write(kept, jnp.asarray(first), part)
-    return Replay({name: x[0] for name, x in kept.items()}, jnp.asarray(len(data)))
+    return Replay({name: x[0] for name, x in kept.items()}, jnp.asarray(n), len(lives))
 
 
 @pytest.mark.parametrize("capacity", [None, 12])
@@ -134,7 +137,7 @@ def test_chunks_of_a_replay_are_those_of_the_same_data(capacity):
     """Row by row, of 30 steps of which, where there is room for 12, the last 12 are left."""
     data, algorithm = lived(), QC(chunk_size=3, discount=0.9)
     view, spec = algorithm.prepare(data)
-    replay = algorithm.online_view(replayed(data, spec, capacity or 40))
+    replay = algorithm.online_view(replayed(spec, capacity or 40, data))
     steps = np.arange(len(data) - (capacity or len(data)), len(data))
     found, expected = replay.take(jnp.asarray(steps % (capacity or len(data)))), view.take(jnp.asarray(steps))
     valid = np.asarray(expected["valid"])
@@ -146,11 +149,67 @@ def test_chunks_of_a_replay_are_those_of_the_same_data(capacity):
 
 
 @pytest.mark.parametrize("capacity", [None, 12])
+def test_chunks_of_two_environments_are_each_one_s_own(capacity):
+    """Row by row those of either environment's steps alone, also where only the last 12 are left."""
+    lives, algorithm = [lived(15), lived(15, seed=1)], QC(chunk_size=3, discount=0.9)
+    spec = algorithm.spec(lives[0])
+    replay = algorithm.online_view(replayed(spec, capacity or 40, *lives))
+    for env, data in enumerate(lives):
+        view, _ = algorithm.prepare(data, spec)
+        steps = np.arange(15 - (capacity or 30) // 2, 15)
+        found = replay.take(jnp.asarray((2 * steps + env) % (capacity or 40)))
+        expected = view.take(jnp.asarray(steps))
+        valid = np.asarray(expected["valid"])
+        assert 0 < valid.sum() < len(steps)
+        np.testing.assert_array_equal(found["valid"], valid)
+        for name in expected.keys() - {"index"}:
+            chosen = valid > 0 if name in ("rewards", "next_observations", "terminals") else slice(None)
+            np.testing.assert_allclose(found[name][chosen], expected[name][chosen], atol=1e-5, err_msg=name)
+
+
+class Counting(Still):
+    """Observations are the number of the step, rewards that of the environment; every other is a second one."""
+
+    made = 0
+
+    def __init__(self):
+        self.number, Counting.made = float(Counting.made % 2), Counting.made + 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.float32([self.steps]), self.number, self.steps == 7, False, {}
+
+
+def test_a_replay_of_two_environments_goes_on_in_its_order_and_cuts_what_was_under_way(tmp_path):
+    """Every chunk that counts, of a run that was stopped in the middle of episodes of 7 steps and gone on with, is of
+    one environment, whose number it is paid."""
+    kind = QC(hidden=(8,), critic_hidden=(8,), batch_size=8, chunk_size=3, candidates=2, flow_steps=2, discount=1.0)
+    options = SETTINGS | {"envs": 2, "out": tmp_path / "run"}
+    fit_online(kind, Counting, steps=20, **options)
+    run = fit_online(kind, Counting, steps=60, resume=True, **options)
+    with np.load(tmp_path / "run" / "replay" / "60" / "rows.npz") as rows:
+        kept = {name: jnp.asarray(rows[name][0]) for name in rows.files}
+    batch = kind.online_view(Replay(kept, jnp.asarray(60), 2)).take(jnp.arange(60))
+    whole = np.asarray(batch["valid"]) > 0
+    paid, seen = np.asarray(batch["rewards"]), np.asarray(run.spec.denormalise("observations", batch["observations"]))
+    mean = np.asarray(run.spec.denormalise("rewards", (paid / 3)[:, None]))[:, 0]
+    assert set(np.round(mean[whole], 3)) == {0.0, 1.0}
+    after = np.asarray(run.spec.denormalise("observations", batch["next_observations"]))
+    np.testing.assert_allclose((after - seen)[whole], 3, atol=1e-4)
+    # Of each environment's 30 steps: cut after the 5 of the warm-up and, when stopped, after 10.
+    assert whole.sum() == 2 * (3 + 1 + 5 + 5 + 4)
+
+
+@pytest.mark.parametrize("capacity", [None, 12])
 def test_windows_of_a_replay_are_those_of_the_same_data(capacity):
     """In all rows, those beyond the episode's end as well, where its last stands."""
     data, algorithm = lived(), PolyGRAD(horizon=4)
     view, spec = algorithm.prepare(data)
-    replay = algorithm.online_view(replayed(data, spec, capacity or 40))
+    replay = algorithm.online_view(replayed(spec, capacity or 40, data))
     steps = np.arange(len(data) - (capacity or len(data)), len(data))
     found, expected = replay.take(jnp.asarray(steps % (capacity or len(data)))), view.take(jnp.asarray(steps))
     assert found.keys() == expected.keys()

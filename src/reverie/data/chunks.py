@@ -46,8 +46,8 @@ class ChunkTransitions(View):
 
 
 class ChunkReplay(View):
-    """Batches as of `ChunkTransitions`, from a replay of the steps of one environment in their order, of which the rows
-    have `timeouts` too (float32, 1 where an episode was cut)."""
+    """Batches as of `ChunkTransitions`, from a replay of environments' steps in their order, of which the rows have
+    `timeouts` too (float32, 1 where an episode was cut)."""
 
     replay: Replay
     length: int = eqx.field(static=True)

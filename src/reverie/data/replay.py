@@ -24,14 +24,16 @@ class Replay(View):
     """`[capacity, ...]` each, in network units."""
     count: Array
     """Rows written so far, those that were replaced as well."""
+    envs: int = eqx.field(static=True, default=1)
+    """Environments whose steps are written in turn. Where their order counts, there is room for as many of each."""
 
     def joined(self, rows: Rows) -> "Replay":
         """As of `Transitions`."""
-        return Replay(joined(self.rows, rows), self.count)
+        return replace(self, rows=joined(self.rows, rows))
 
     def written(self, index: Array, columns: Rows) -> "Replay":
         """As of `Transitions`; a place that was drawn may hold a newer row by then."""
-        return Replay(written(self.rows, index, columns), self.count)
+        return replace(self, rows=written(self.rows, index, columns))
 
     def index(self, key: Array, batch_size: int) -> Array:
         return jax.random.randint(key, (batch_size,), 0, jnp.minimum(self.count, len(self.rows["actions"])))
@@ -41,8 +43,8 @@ class Replay(View):
 
 
 class WindowReplay(View):
-    """Several steps in a row, as of `windows(..., pad="edge")`, from a replay of the steps of one environment in their
-    order, of which the rows have `timeouts` too (float32, 1 where an episode was cut)."""
+    """Several steps in a row, as of `windows(..., pad="edge")`, from a replay of environments' steps in their order, of
+    which the rows have `timeouts` too (float32, 1 where an episode was cut)."""
 
     replay: Replay
     length: int = eqx.field(static=True)
@@ -64,10 +66,10 @@ class WindowReplay(View):
 
 
 def in_a_row(replay: Replay, index: Array | np.ndarray, length: int) -> tuple[Array, Array]:
-    """Of steps in their order the places of so many from each `index` `[..., B]` on, `[..., B, length]`; and whether
-    they are of its episode and there already (1 or 0, of this shape)."""
+    """Of an environment's steps in their order the places of so many from each `index` `[..., B]` on, `[..., B,
+    length]`; and whether they are of its episode and there already (1 or 0, of this shape)."""
     rows, count = replay.rows, replay.count
-    capacity, steps = len(rows["actions"]), jnp.arange(length)
+    capacity, steps = len(rows["actions"]), replay.envs * jnp.arange(length)
     # Of a full replay the oldest row is the next to be replaced, and the newest has none after it.
     age = jnp.where(count > capacity, (index - count) % capacity, index)[..., None] + steps
     row = (jnp.asarray(index)[..., None] + steps) % capacity
@@ -75,6 +77,16 @@ def in_a_row(replay: Replay, index: Array | np.ndarray, length: int) -> tuple[Ar
     alive = jnp.cumprod(goes_on, -1)
     alive = jnp.concatenate([jnp.ones_like(alive[..., :1]), alive[..., :-1]], -1)
     return row, alive * (age < jnp.minimum(count, capacity))
+
+
+def in_turn(steps: Mapping[str, np.ndarray], envs: int) -> dict[str, np.ndarray]:
+    """Steps `[S, N, ...]`, one environment's after another's and as many of each, as the environments made them: a step
+    of each in turn."""
+
+    def turned(x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), envs, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
+
+    return {name: turned(x) for name, x in steps.items()}
 
 
 class Mixed(View):

@@ -125,8 +125,12 @@ def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collectin
             "out, and choose update_interval."
         )
     settings = kind(steps=steps, **given)
-    if settings.envs > 1 and hasattr(algorithm, "online_view"):
-        raise RunError(f"envs={settings.envs}, but {algorithm.name} learns from steps in a row; give it envs=1.")
+    capacity = getattr(settings, "capacity", None)
+    if capacity is not None and capacity % settings.envs and hasattr(algorithm, "online_view"):
+        raise RunError(
+            f"capacity={capacity} steps do not divide among envs={settings.envs}, and {algorithm.name} learns from "
+            "steps in a row; choose a multiple."
+        )
     return settings
 
 

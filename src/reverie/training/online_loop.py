@@ -20,7 +20,7 @@ import numpy as np
 from reverie.data import Dataset, Spec, concatenate
 from reverie.data.fields import field_of, space_of
 from reverie.data.readers import read
-from reverie.data.replay import History, Replay, in_network_units, room, write
+from reverie.data.replay import History, Replay, in_network_units, in_turn, room, write
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError, RunError
 from reverie.protocols import OnPolicy, Wishing
@@ -117,7 +117,8 @@ class OnlineLoop:
 
     def fill(self, done: int) -> None:
         """Put what was seen until then into the replay."""
-        self.place(_stacked(self.histories))
+        steps = _stacked(self.histories)
+        self.place(steps if done or not self.in_order else in_turn(steps, self.training.online.envs))
         self.restore(done)
 
     def place(self, arrays: dict[str, np.ndarray]) -> None:
@@ -141,11 +142,11 @@ class OnlineLoop:
 
     @property
     def is_its_own(self) -> bool:
-        """Whether the replay is more than its histories tell: updates change it, or it forgets, now or later, the
-        oldest steps of several environments, whose order the histories, an environment after another, do not have."""
+        """Whether the replay is more than its histories tell: updates change it, or the order of several environments'
+        steps counts, for batches or for which are forgotten, where the histories have one environment after another."""
         online = self.training.online
-        forgetful = online.capacity is not None and online.envs > 1
-        return forgetful or bool(loop.written_columns(self.training.algorithm))
+        ordered = online.envs > 1 and (self.in_order or online.capacity is not None)
+        return ordered or bool(loop.written_columns(self.training.algorithm))
 
     def restore(self, done: int) -> None:
         """Put back the replay of the checkpoint where it is its own: each row in its place, as it was."""
@@ -156,6 +157,10 @@ class OnlineLoop:
             kept = dict(file)
         # There is more room where more steps were asked for.
         self.rows = {name: x.at[:, : kept[name].shape[1]].set(kept[name]) for name, x in self.rows.items()}
+        if self.in_order:  # what comes next is of new episodes
+            last = (self.count - 1 - np.arange(self.training.online.envs)) % self.rows["timeouts"].shape[1]
+            cut = 1 - self.rows["terminals"][:, last]
+            self.rows["timeouts"] = self.rows["timeouts"].at[:, last].max(cut)
 
     def round(self) -> None:
         """Some updates, then some steps in the environments with what was learned."""
@@ -203,7 +208,8 @@ class OnlineLoop:
 
     def view(self) -> tuple[Any, dict[str, Any]]:
         """What batches are drawn from, without its rows, and these, which every seed has of its own."""
-        training, replay = self.training, Replay({}, jnp.asarray(self.count))
+        training = self.training
+        replay = Replay({}, jnp.asarray(self.count), training.online.envs)
         first = training.algorithm.online_view(replay) if self.in_order else replay
         if self.synthetic:
             made = Replay({}, jnp.asarray(training.synthesis.rows))
