@@ -94,6 +94,14 @@ def test_a_set_may_be_for_some_methods_only():
         plans.check(replace(PLAN, sets=PLAN.sets | {"hop": replace(PLAN.sets["hop"], only=["nobody"])}))
 
 
+def test_a_method_may_be_for_some_sets_only():
+    top = PLAN.methods["top"]
+    plan = replace(PLAN, methods=PLAN.methods | {"top": replace(top, only=["hop"])})
+    assert [cell.label for cell in plan.cells() if cell.method == "top"] == ["top on hop"]
+    with pytest.raises(ValueError, match="'top' is only for 'nowhere', which is no set"):
+        plans.check(replace(PLAN, methods=PLAN.methods | {"top": replace(top, only=["nowhere"])}))
+
+
 def test_measures_beside_the_score_are_kept_and_shown(out):
     """What an evaluation has not measured, and files of before, have a dash."""
     cell = Cell(replace(PLAN, beside=["arrival", "success"]), "bc", "hop", out)

@@ -29,6 +29,8 @@ class Method:
     """A synthesizer, whose rows of each set are joined to it for this method."""
     differs: str = ""
     """From what is published, beyond the plan's own note."""
+    only: Sequence[str] = ()
+    """Sets that it is for, such as a variant's that is compared on one; all if not given."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ class Plan:
     def cells(self, out: Path = OUT) -> list["Cell"]:
         return [
             Cell(self, method, name, out)
-            for method in self.methods
+            for method, this in self.methods.items()
             for name, each in self.sets.items()
-            if not each.only or method in each.only
+            if (not each.only or method in each.only) and (not this.only or name in this.only)
         ]
 
     def makings(self, out: Path = OUT) -> list["Making"]:
@@ -300,6 +302,9 @@ def check(plan: Plan) -> None:
     for name, each in plan.sets.items():
         if unknown := (each.extra.keys() | each.published.keys() | set(each.only)) - plan.methods.keys():
             raise ValueError(f"set {name!r} has {sorted(unknown)[0]!r}, which is no method")
+    for name, method in plan.methods.items():
+        if unknown := set(method.only) - plan.sets.keys():
+            raise ValueError(f"method {name!r} is only for {sorted(unknown)[0]!r}, which is no set")
     if any(each.made_by for each in plan.sets.values()) and any(each.made_by for each in plan.methods.values()):
         raise ValueError("both sets and methods say what synthesizer their data are made by; let only one of them")
     makers = [each.made_by for each in (*plan.sets.values(), *plan.methods.values()) if each.made_by]
