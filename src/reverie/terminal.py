@@ -57,7 +57,7 @@ class Progress:
         self.advance(self.done, (self.done - self.before) / (time.perf_counter() - self.began), note)
 
     def advance(self, done: int, rate: float, note: str = "") -> None:
-        """Show that so much is done, at so much a second."""
+        """Show that so much is done, at so much a second; 0 where that is not known yet."""
         if self.bar:
             self.bar.update(self.task, completed=done, note=note, rate=_rate(rate))
         elif self.show and (done == self.total or time.monotonic() - self.spoke > LINE_EVERY):
@@ -66,7 +66,9 @@ class Progress:
                 count, left = f"{done} {self.unit}", ""
             else:
                 count = f"{done}/{self.total} {self.unit}"
-                left = f"{timedelta(seconds=round((self.total - done) / rate))} left" if done < self.total else ""
+                left = (
+                    f"{timedelta(seconds=round((self.total - done) / rate))} left" if rate and done < self.total else ""
+                )
             parts = [count, _rate(rate), left, note]
             say(f"{self.title}: {', '.join(filter(None, parts))}")
 
@@ -88,6 +90,8 @@ def _rich_bar() -> Any:
 
 
 def _rate(rate: float) -> str:
+    if not rate:
+        return ""
     return f"{rate:.4g}/s" if rate < 1000 else f"{rate:,.0f}/s"
 
 

@@ -27,18 +27,11 @@ def test_the_pace_is_a_second_or_more_in_a_call_and_the_first_says_nothing(monke
             pace.took(made[-1])
         return made
 
-    assert calls(fast := clock.Pace(False), 0.01, 10) == [
-        1,
-        1,
-        2,
-        4,
-        8,
-        16,
-        32,
-        64,
-        128,
-        128,
-    ] and fast.rate == pytest.approx(100)
+    fast = clock.Pace(False)
+    assert calls(fast, 0.01, 1) == [1] and fast.rate == 0
+    assert calls(fast, 0.01, 9) == [1, 2, 4, 8, 16, 32, 64, 128, 128] and fast.rate == pytest.approx(100)
+    fast.begin()
+    assert calls(fast, 0.01, 3) == [1, 1, 2]
     assert calls(clock.Pace(False), 5.0, 3) == [1, 1, 1]
     assert calls(clock.Pace(False), 0.01, 5, left=3) == [1, 1, 2, 3, 3]
     assert calls(clock.Pace(True), 5.0, 2) == [1000, 1000]

@@ -16,7 +16,12 @@ class Pace:
     one sees soon how it goes, and can stop. `whole`: all of a segment at once."""
 
     def __init__(self, whole: bool):
-        self.whole, self.count, self.calls, self.rate = whole, 1, 0, 0.0
+        self.whole = whole
+        self.begin()
+
+    def begin(self) -> None:
+        """With a program that has not been called yet."""
+        self.count, self.calls, self.rate = 1, 0, 0.0
         self.last = time.perf_counter()
 
     def next(self, left: int) -> int:
@@ -26,7 +31,7 @@ class Pace:
     def took(self, count: int) -> None:
         """The call of so many is over. The first one compiles, which says nothing of the next."""
         seconds, self.calls = time.perf_counter() - self.last, self.calls + 1
-        self.rate = count / seconds
+        self.rate = count / seconds if self.calls > 1 else 0.0
         if self.calls > 1 and seconds < SHORT and count == self.count:
             self.count *= 2
         elif self.calls > 1 and seconds > LONG:

@@ -268,6 +268,7 @@ class Fitting:
         while done < training.steps and not stopping:
             if place is None or done == place.stop:
                 place = stage_at(algorithm, done)
+                pace.begin()
                 if done == place.first:
                     states = loop.begin(algorithm, states, each, stage=place.number)
                 if stages_of(algorithm)[place.number].derive:
