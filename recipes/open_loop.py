@@ -1,4 +1,4 @@
-"""Compounding error: python recipes/open_loop.py --data FILE.hdf5 --out FOLDER
+"""Compounding error: python recipes/open_loop.py --data SOURCE --out FOLDER
 
 How far do learned dynamics follow the truth, given the first state and all actions? An ensemble predicts step by step,
 each from its own prediction before; a diffusion model denoises the whole window of states at once, with the first state
@@ -49,7 +49,7 @@ class WindowDynamics(WindowDiffusion):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="HDF5 file in D4RL's layout")
+    parser.add_argument("--data", default="hopper-mixture@every=5", help="a source, as `reverie` takes it")
     parser.add_argument("--out", type=Path, default=Path("runs/open-loop"))
     parser.add_argument("--ensemble-steps", type=int, default=10_000, help="updates of the ensemble")
     parser.add_argument("--diffusion-steps", type=int, default=3_000, help="updates of the diffusion model")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    seen, unseen = parted(reverie.load_dataset(f"d4rl:{options.data}"), options.held_out)
+    seen, unseen = parted(reverie.load_dataset(options.data), options.held_out)
     ensemble = MBPO(hidden=tuple(options.hidden))
     start = options.diffusion_steps // 2
     diffusion = WindowDynamics(horizon=options.horizon, width=options.width, ema_start=start, ema_decay=0.9)
@@ -150,14 +150,14 @@ def facts(run: reverie.training.Run) -> dict:
 
 
 def report(options: argparse.Namespace, curves: dict, trained: dict, windows: int, episodes: int) -> None:
-    result = {"data": options.data.name, "windows": windows, "episodes": episodes, "trained": trained, "errors": curves}
+    result = {"data": options.data, "windows": windows, "episodes": episodes, "trained": trained, "errors": curves}
     (options.out / "open_loop.json").write_text(json.dumps(result, indent=1) + "\n")
     text = table(curves)
     (options.out / "open_loop.md").write_text(text)
     print(text)
     for name, row in trained.items():
         print(f"{name}: {row['updates']:,} updates, {row['parameters']:,} parameters, {row['minutes']:.1f} minutes")
-    title = f"{options.data.stem}: {windows} windows of {episodes} episodes held out; median and quartiles"
+    title = f"{options.data}: {windows} windows of {episodes} episodes held out; median and quartiles"
     print(save(error_by_horizon(curves, title), options.out / "open_loop.png"))
 
 
