@@ -4,8 +4,8 @@
 
 `init` draws the parameters, `train` makes a segment of updates (of the dearest stage, where there are several), `act`
 answers one observation. Each is traced, lowered and compiled anew, with no cache of compiled programs; a second run of
-a method finds its programs in that cache, which the command line keeps. Methods that learn from images, or begin from
-another run, are left out.
+a method finds its programs in that cache, which the command line keeps. Methods that learn from images, from a replay
+alone or on policy, or begin from another run, are left out.
 """
 
 import argparse
@@ -16,7 +16,15 @@ from typing import Any
 from benchmarks import timing
 
 SEGMENT = 1000
-TINY: Any = {"width": 16, "multipliers": (1,), "hidden": (8,), "critic_hidden": (8,), "horizon": 4, "batch_size": 8}
+TINY: Any = {
+    "width": 16,
+    "multipliers": (1,),
+    "hidden": (8,),
+    "critic_hidden": (8,),
+    "horizon": 4,
+    "overlap": 1,
+    "batch_size": 8,
+}
 """With --quick, of the fields that a method has."""
 
 
@@ -43,6 +51,7 @@ def methods(options: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import fields
 
     from reverie.catalogue import ALGORITHMS
+    from reverie.training.loop import written_columns
 
     def sized(cls: Any) -> Any:
         known = {field.name for field in fields(cls)}
@@ -51,7 +60,10 @@ def methods(options: argparse.Namespace) -> dict[str, Any]:
     offline = {
         name: cls
         for name, cls in ALGORITHMS.items()
-        if "images" not in cls.needs and cls.role != "simulation" and not hasattr(cls, "begins_from")
+        if "images" not in cls.needs
+        and cls.role != "simulation"
+        and not any(hasattr(cls, name) for name in ("begins_from", "recorded"))
+        and not written_columns(cls)
     }
     wanted = options.methods or offline
     return {name: sized(offline[name]) for name in wanted if name in offline}
