@@ -1,4 +1,5 @@
-"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`, `hopper-velocity-mixture@max_cost=25`."""
+"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`, `hopper-velocity-mixture@max_cost=25`; or
+all of it otherwise, `hopper-mixture@chunk=4`."""
 
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -6,6 +7,7 @@ from math import ceil
 import numpy as np
 
 from reverie.data.dataset import Dataset
+from reverie.data.in_chunks import in_chunks
 from reverie.data.schemes import OPTIONS, SUFFIX
 from reverie.data.views import costs_to_go
 from reverie.errors import DataError
@@ -42,7 +44,16 @@ def every(data: Dataset, step: float) -> np.ndarray:
     return np.arange(0, len(data.episodes), int(step))
 
 
-SELECTIONS: dict[str, Callable[[Dataset, float], np.ndarray]] = {"best": best, "every": every, "max_cost": max_cost}
+def _of_episodes(chosen: Callable[[Dataset, float], np.ndarray]) -> Callable[[Dataset, float], Dataset]:
+    return lambda data, number: data.take_episodes(chosen(data, number))
+
+
+SELECTIONS: dict[str, Callable[[Dataset, float], Dataset]] = {
+    "best": _of_episodes(best),
+    "every": _of_episodes(every),
+    "max_cost": _of_episodes(max_cost),
+    "chunk": in_chunks,
+}
 
 
 def parted(source: str) -> tuple[str, str, str] | None:
@@ -60,16 +71,16 @@ def parted(source: str) -> tuple[str, str, str] | None:
 def _nothing(name: str, value: str, options: Mapping[str, str]) -> str:
     text, others = f"@{name}={value}", ", ".join(f"@{key}={each}" for key, each in options.items())
     message = f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, "
-    message += "@max_cost=25 for those that cost at most 25, "
+    message += "@max_cost=25 for those that cost at most 25, @chunk=4 for four actions in a row as one, "
     if not others:
         return message + "or @every=10 for every tenth episode."
     return message + f"@every=10 for every tenth episode, or of what is read {others}."
 
 
 def select(data: Dataset, name: str, number: str) -> Dataset:
-    """The selected episodes. Raises DataError for a selection that cannot be made."""
+    """The selected episodes, or all of them in chunks. Raises DataError for what cannot be had."""
     try:
         amount = float(number)
     except ValueError:
         raise DataError(_nothing(name, number, {})) from None
-    return data.take_episodes(SELECTIONS[name](data, amount))
+    return SELECTIONS[name](data, amount)

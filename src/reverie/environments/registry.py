@@ -37,6 +37,9 @@ RETIRED = (
 OGBENCH = re.compile(r"(visual-)?(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)-([\w-]+-)?v0")
 """The form of OGBench's ids, and of ours for the five goals of a task in turn."""
 
+CHUNKED = re.compile(r"(.+)@chunk=(\d+)")
+"""An environment whose actions are several in a row."""
+
 PLANAR: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pusht": ("pusht", "PushT", {}),
     "pusht-images": ("pusht", "PushT", {"images": True}),
@@ -84,8 +87,8 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
             episode; "mpe-spread", "mpe-tag" or "mpe-world" with MPE's teams;
             "mamujoco-halfcheetah", whose legs are two agents;
             "hopper-velocity" and the like (`velocity.VELOCITY`), where a step above a speed costs 1; any id that
-            gymnasium knows, such as "Hopper-v5"; or a function without arguments that returns an environment of your
-            own.
+            gymnasium knows, such as "Hopper-v5"; any of these with "@chunk=4" after it, whose actions are four in a row
+            (`chunked.Chunked`); or a function without arguments that returns an environment of your own.
 
     Raises:
         ReverieError: unknown id (with the nearest known one), a retired id (with today's name), or a simulator that is
@@ -93,6 +96,10 @@ def make(name: "str | Callable[[], gymnasium.Env]") -> "gymnasium.Env":
     """
     if callable(name):
         return name()
+    if found := CHUNKED.fullmatch(name):
+        from reverie.environments.chunked import Chunked
+
+        return Chunked(make(found[1]), int(found[2]), found[1])
     if name in MAZES:
         return _make_maze(MAZES[name])
     if name in metaworld.NAMES:

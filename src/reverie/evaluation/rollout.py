@@ -266,7 +266,7 @@ def _check_actions(actions: np.ndarray, running: np.ndarray, shape: tuple, name:
 def reference_of(name: str, envs: list, starts: list[int], max_steps: int | None, seed: int) -> Reference | None:
     """What the returns are put in proportion to: published, or measured on these episodes; None for neither."""
     if name not in MAZES:
-        return REFERENCES.get(name)
+        return REFERENCES.get(name.partition("@")[0])  # of chunks the same
     low, high = (
         play(policy, envs, starts, max_steps, None).returns
         for policy in (RandomPolicy(envs[0].action_space, seed), WaypointPolicy(name))

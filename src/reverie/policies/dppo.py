@@ -4,9 +4,9 @@ Every denoising step is a Gaussian step of its own, so that an action is the end
 environment, and PPO's ratio is taken of each denoising step. The first steps, from noise, are those of the run that
 training begins from; the last `tuned_steps` are a copy's, which learns.
 
-Beside the released code: one action is chosen at once and not a chunk of four, a minibatch has all the denoising steps
-of its environment steps, the floor of the standard deviation is in the tuned steps only, and no round ends early by its
-KL divergence.
+Beside the released code: chunks, there of four actions, are the environment's (`NAME@chunk=4`), a minibatch has all the
+denoising steps of its environment steps, the floor of the standard deviation is in the tuned steps only, and no round
+ends early by its KL divergence.
 """
 
 import math
