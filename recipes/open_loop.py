@@ -38,6 +38,8 @@ class WindowDynamics(WindowDiffusion):
 
     name: ClassVar = "window-dynamics"
     role: ClassVar = "model"
+    paper: ClassVar = ""
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, data: Dataset, spec: Spec | None = None):
         spec = spec or Spec.fit(data, observations=Gaussian, actions=Gaussian)

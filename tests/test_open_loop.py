@@ -1,7 +1,10 @@
 """The recipe of compounding error: what it measures, where that is known."""
 
 import importlib.util
+import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -63,3 +66,17 @@ def test_an_ensemble_steps_from_its_own_predictions():
     sampled = np.asarray(open_loop.step_by_step(*given, sampled=True))[0]
     factors = np.diff(np.concatenate([first, sampled]), axis=0) / actions[0]
     assert (np.isclose(factors, 1, atol=1e-4) | np.isclose(factors, 3, atol=1e-4)).all()
+
+
+def test_the_whole_recipe_at_the_smallest_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_loop, "WindowDynamics", partial(open_loop.WindowDynamics, multipliers=(1,)))
+    data().save(f"d4rl:{tmp_path / 'data.hdf5'}")
+    small = {"horizon": 8, "width": 8, "hidden": [8], "windows": 3, "held_out": 0.2}
+    options = SimpleNamespace(
+        data=f"d4rl:{tmp_path / 'data.hdf5'}", out=tmp_path, ensemble_steps=2, diffusion_steps=2, **small
+    )
+    open_loop.run(options)
+    told = json.loads((tmp_path / "open_loop.json").read_text())
+    assert len(told["errors"]) == 4
+    assert all(np.isfinite(each["median"]).all() and len(each["median"]) == 7 for each in told["errors"].values())
+    assert (tmp_path / "open_loop.png").exists()

@@ -177,7 +177,8 @@ def grouped_scores(rows: Sequence[Mapping[str, Any]], label: str = "normalised s
             ax.set(title=name, xlabel=label, ylim=(len(methods) - 0.5, -0.5))
             ax.set_yticks(range(len(methods)), methods if place % columns == 0 else [""] * len(methods))
             ax.set_xlim(left=min(0, ax.get_xlim()[0]))
-        figure.supxlabel("; ".join(legend), x=0.01, ha="left", fontsize=8, color=SOFT)
+        between = ";\n" if columns == 1 else "; "  # what is one panel wide has no room for a line of it
+        figure.supxlabel(between.join(legend), x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
 
 
