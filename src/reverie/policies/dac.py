@@ -16,8 +16,8 @@ from reverie.configs import EMA, SolverName
 from reverie.data import Spec
 from reverie.diffusion.process import expand
 from reverie.learning import Optimised
-from reverie.networks import DenoisingMLP, mish
-from reverie.rl import ActorCritic, Critic, DiscreteDiffusionActor, lower_bound, select
+from reverie.networks import mish
+from reverie.rl import ActorCritic, BackboneActor, Critic, lower_bound, select
 from reverie.settings import Acting, Count, Limit, Natural, NonNegative
 
 LEAST, LARGEST = 0.001, 100.0
@@ -26,7 +26,7 @@ LEAST, LARGEST = 0.001, 100.0
 
 class State(eqx.Module):
     actor: Optimised
-    ema: DenoisingMLP
+    ema: Any
     """Of the actor, which gives the next actions of td_target; the live actor acts."""
     critic: Critic
     eta: jax.Array
@@ -34,15 +34,13 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class DAC(EMA, DiscreteDiffusionActor, ActorCritic):
+class DAC(EMA, BackboneActor, ActorCritic):
     """DAC: a diffusion policy whose noise is regressed on the data's less Q's gradient."""
 
     name: ClassVar = "dac"
     paper: ClassVar = "Fang et al. 2025"
     activation: ClassVar[Any] = staticmethod(mish)
 
-    hidden: tuple[int, ...] = (256, 256, 256)
-    """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the critics' hidden layers."""
     critics: Annotated[int, Limit(2)] = 10
@@ -69,9 +67,6 @@ class DAC(EMA, DiscreteDiffusionActor, ActorCritic):
     """Actions drawn to act, of which the best by the target critics' mean is taken."""
     solver: Acting[SolverName] = "ddpm-beta"
     """How actions are denoised: a name from reverie.diffusion.SOLVERS. The released code's noise has variance beta."""
-
-    def network(self, key, spec: Spec) -> DenoisingMLP:
-        return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
 
     def init(self, key, spec: Spec) -> State:
         actor_key, critic_key = jax.random.split(key)
