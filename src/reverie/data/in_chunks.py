@@ -33,7 +33,8 @@ def in_chunks(data: Dataset, size: float) -> Dataset:
     if not kept.size:
         raise DataError(f"chunk={n}, but the longest episode has {lengths.max()} steps; choose a smaller one.")
     kept = kept[np.lexsort((kept, (kept - start[kept]) % n, start[kept]))]
-    last = np.append(kept[1:] != kept[:-1] + n, True)
+    begins = start[kept]
+    last = np.append((kept[1:] != kept[:-1] + n) | (begins[1:] != begins[:-1]), True)
     steps = np.minimum(kept[:, None] + np.arange(n), stop[kept, None] - 1)
 
     # A step counts that is inside, and before which none of the chunk's was a terminal.
