@@ -54,13 +54,13 @@ def test_what_would_reach_beyond_a_cut_is_left_out(successors):
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_no_episode_goes_over_into_the_next(size):
-    """Of three that are cut after six steps, whose last chunk ends where the next one begins."""
-    cut = np.arange(18) % 6 == 5
-    whole = counted(n=18, timeouts=cut, next_observations=np.arange(1, 19, dtype=np.float32)[:, None])
+    """Of three that are cut after five steps, whose last chunk ends where the next one begins."""
+    cut = np.arange(15) % 5 == 4
+    whole = counted(n=15, timeouts=cut, next_observations=np.arange(1, 16, dtype=np.float32)[:, None])
     data = in_chunks(whole, size)
     assert len(data.episodes) == 3 * size
     first, last = data.episodes[:, 0], data.episodes[:, 1] - 1
-    assert (data.observations[first, 0] // 6 == data.observations[last, 0] // 6).all()
+    assert (data.observations[first, 0] // 5 == data.observations[last, 0] // 5).all()
     np.testing.assert_array_equal(data.timeouts, np.isin(np.arange(len(data)), last))
 
 

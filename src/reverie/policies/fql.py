@@ -5,7 +5,7 @@ Q is never differentiated through the flow.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.networks import MLP
 from reverie.networks.layers import concatenate
-from reverie.rl import ActorCritic, Critic, FlowActor
+from reverie.rl import ActorCritic, Critic, FlowActor, SamplingExplorer
 from reverie.settings import NonNegative
 
 
@@ -26,7 +26,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class FQL(FlowActor, ActorCritic):
+class FQL(FlowActor, ActorCritic, SamplingExplorer):
     """Flow Q-learning: a behaviour cloning flow, and a one-step policy distilled from it that maximises Q."""
 
     name: ClassVar = "fql"
@@ -41,11 +41,6 @@ class FQL(FlowActor, ActorCritic):
     """Whether Q is measured in units of its mean magnitude; then alpha does not depend on the rewards' scale."""
     pessimistic: bool = False
     """Whether td_target takes the smallest of the critics' values, and not their mean."""
-
-    @property
-    def exploring(self) -> Self:
-        """How it acts while it collects data: as ever, by samples."""
-        return self
 
     def init(self, key, spec: Spec) -> State:
         flow_key, actor_key, critic_key = jax.random.split(key, 3)

@@ -5,7 +5,7 @@ samples when acting.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -15,7 +15,15 @@ from reverie.configs import SolverName
 from reverie.data import Spec
 from reverie.learning import Optimised, ema
 from reverie.networks import LayerNormResNet
-from reverie.rl import IMPLICIT_LOSSES, ChosenStatistic, DiscreteDiffusionActor, ImplicitCritic, select, take
+from reverie.rl import (
+    IMPLICIT_LOSSES,
+    ChosenStatistic,
+    DiscreteDiffusionActor,
+    ImplicitCritic,
+    SamplingExplorer,
+    select,
+    take,
+)
 from reverie.settings import Acting, Count, Fraction, Limit
 
 
@@ -27,7 +35,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class IDQL(DiscreteDiffusionActor, ChosenStatistic):
+class IDQL(DiscreteDiffusionActor, ChosenStatistic, SamplingExplorer):
     """IDQL: the behaviour, sampled often, and the sample that implicit Q-learning likes best."""
 
     name: ClassVar = "idql"
@@ -50,11 +58,6 @@ class IDQL(DiscreteDiffusionActor, ChosenStatistic):
     """Actions drawn to act, the paper's N, there 64: the more, the more often the best is the critics' error."""
     selection: Acting[Literal["argmax", "implicit"]] = "argmax"
     """The best by Q, or a draw in proportion to the weights of the policy that the implicit loss implies (eq. 8)."""
-
-    @property
-    def exploring(self) -> Self:
-        """How it acts while it collects data: as ever, by samples."""
-        return self
 
     def network(self, key, spec: Spec):
         sizes = (spec.action_dim, spec.observation_dim)

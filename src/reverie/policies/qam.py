@@ -7,7 +7,7 @@ No gradient goes through the chain that the tuned flow draws.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from reverie.data import Spec
 from reverie.diffusion import adjoints, draw_chain, posterior, steps_of_chain
 from reverie.learning import Optimised, ema
-from reverie.rl import ChunkedActions, Critic, Flow, FlowActor, lower_bound, select
+from reverie.rl import ChunkedActions, Critic, Flow, FlowActor, SamplingExplorer, lower_bound, select
 from reverie.settings import Acting, Count, Limit, NonNegative
 
 MEMORYLESS = partial(posterior, variance="beta")
@@ -35,7 +35,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class QAM(FlowActor, ChunkedActions):
+class QAM(FlowActor, ChunkedActions, SamplingExplorer):
     """QAM: a flow tuned to the behaviour times exp Q by adjoint matching. Its variants, a distilled policy of one step
     and one that edits actions, are not here."""
 
@@ -60,11 +60,6 @@ class QAM(FlowActor, ChunkedActions):
     """Largest norm of a gradient; 0 for any."""
     candidates: Acting[Count] = 1
     """Actions drawn to act, of which the best by the critics' mean is taken."""
-
-    @property
-    def exploring(self) -> Self:
-        """How it acts while it collects data: as ever, by samples."""
-        return self
 
     def init(self, key, spec: Spec) -> State:
         flow_key, critic_key = jax.random.split(key)

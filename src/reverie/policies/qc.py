@@ -5,7 +5,7 @@ acts by the best of N chunks of a flow of the behaviour; QC-FQL is flow Q-learni
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ import jax
 from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.policies.fql import FQL
-from reverie.rl import ChunkedActions, Critic, FlowActor, select
+from reverie.rl import ChunkedActions, Critic, FlowActor, SamplingExplorer, select
 from reverie.settings import Acting, Count
 
 
@@ -23,7 +23,7 @@ class State(eqx.Module):
 
 
 @dataclass(frozen=True)
-class QC(FlowActor, ChunkedActions):
+class QC(FlowActor, ChunkedActions, SamplingExplorer):
     """Q-chunking: the best by Q of N chunks of the behaviour, in acting as in the td_target."""
 
     name: ClassVar = "qc"
@@ -34,11 +34,6 @@ class QC(FlowActor, ChunkedActions):
     """Widths of the critics' hidden layers."""
     candidates: Acting[Count] = 32
     """Chunks drawn, of which the best is taken."""
-
-    @property
-    def exploring(self) -> Self:
-        """How it acts while it collects data: as ever, by samples."""
-        return self
 
     def init(self, key, spec: Spec) -> State:
         flow_key, critic_key = jax.random.split(key)

@@ -21,7 +21,7 @@ from .on_policy import (
     orthogonal_mlp,
 )
 from .online import OnlineDiffusion, OnlineState
-from .policy import StepPolicy
+from .policy import SamplingExplorer, StepPolicy
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
 from .soft import SoftActor, SoftActorCritic
@@ -57,6 +57,7 @@ __all__ = [
     "OnlineState",
     "QNetwork",
     "Running",
+    "SamplingExplorer",
     "Selection",
     "SoftActor",
     "SoftActorCritic",

@@ -1,7 +1,7 @@
 """The frame of every policy of one step: which transitions it learns from, and how it acts."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +54,12 @@ class StepPolicy(Adam, Actor):
     def choose(self, state, spec: Spec, observation, key) -> jax.Array:
         """Actions `[n, action_dim]`, in network units, for observations `[n, ...]` in theirs."""
         raise NotImplementedError
+
+
+class SamplingExplorer:
+    """A policy that draws its actions, and may go on learning online."""
+
+    @property
+    def exploring(self) -> Self:
+        """How it acts while it collects data: as ever, by samples."""
+        return self
