@@ -95,6 +95,32 @@ def test_of_a_gaussian_and_a_linear_q_the_chain_s_mean_moves_by_its_variance(beg
     assert chain_variance == pytest.approx(STD**2, rel=off)
 
 
+@pytest.mark.parametrize("std, factor", [(1.0, 1.05), (0.5, 1.13), (0.3, 1.17), (0.1, 0.95)])
+def test_ten_steps_of_the_tuned_flow_move_the_mean_by_about_what_they_should(begun, std, factor):
+    """So many times STD² SLOPE / temperature, of velocities that have no loss: the figures of the documentation."""
+    steps = 10
+    algorithm, behaviour = replace(SMALL, flow_steps=steps), Gaussian(steps, std=std)
+    state = with_critic(algorithm, begun[0], linear([SLOPE, SLOPE]))
+    state = replace(state, flow_ema=behaviour, tuned=SimpleNamespace(params=behaviour))
+    batch = {"observations": jnp.zeros((1, 1)), "actions": jnp.zeros((1, 2))}
+    chain, adjoint = algorithm.adjoint_chain(
+        replace(state, tuned=SimpleNamespace(params=Gaussian(steps, std=0.05))), batch, KEY
+    )
+    assert (np.abs(chain[:, -1]) < 1).all()
+
+    def loss(shifts):
+        return algorithm.matching_loss(behaviour, batch["observations"], chain, adjoint, Gaussian(steps, shifts, std))
+
+    # A sum of squares, each of one step's shift: two slopes tell where it is 0.
+    nought, one = jnp.zeros((steps, 2)), jnp.ones((steps, 2))
+    at, beyond = jax.grad(loss)(nought), jax.grad(loss)(one)
+    tilted = Gaussian(steps, at / (at - beyond), std)
+    assert float(loss(tilted.shifts)) < 1e-5 * float(loss(nought))
+    noise = jnp.full((1, 2), 0.1)
+    moved = [algorithm.integrate(flow, batch["observations"], noise) for flow in (tilted, behaviour)]
+    np.testing.assert_allclose(moved[0] - moved[1], factor * 0.5 * std**2 * SLOPE[None], rtol=0.01)
+
+
 def test_without_q_both_flows_are_one(begun):
     """An inverse temperature of 0: the adjoints are 0, and so is the loss of a tuned flow that is the behaviour's."""
     state, batch, _ = begun
