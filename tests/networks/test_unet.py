@@ -154,6 +154,14 @@ def test_derivatives_are_finite_and_reach_every_parameter():
             assert np.abs(leaf).max() > 0, path
 
 
+def test_a_narrow_value_has_a_gradient_everywhere_and_no_spikes():
+    """At the width of 64 with groups of two channels, its last norms were signs: most gradients small, a few huge."""
+    net = jax.jit(lambda key: WindowValue(key, 5, 16, width=16, multipliers=(1, 2, 4)))(KEY)
+    gradients = jax.jit(jax.grad(lambda x: net(x, 0.0).sum()))(normal(512, 16, 5))
+    sizes = np.sqrt(np.square(gradients).sum((1, 2)))
+    assert sizes.max() < 20 * np.median(sizes)
+
+
 def test_leaves_are_arrays_and_seeds_are_one_vmap():
     make = jax.jit(jax.vmap(lambda key: TemporalUNet(key, 5, width=8, multipliers=(1, 2))))
     nets, x = make(jax.random.split(KEY, 3)), normal(3, 2, 8, 5)

@@ -65,34 +65,35 @@ class UpConv(eqx.Module):
 
 
 class GroupNorm(eqx.Module):
-    """Mean 0 and variance 1 over time and each of 8 groups of channels, then scale and shift: `[H, B, C]`.
+    """Mean 0 and variance 1 over time and each group of channels, then scale and shift: `[H, B, C]`.
 
     Over an image `[H, W, B, C]`, over both its axes. Raises ReverieError where 8 does not divide the channels.
     """
 
     scale: Array
     shift: Array
+    groups: int = eqx.field(static=True)
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int = GROUPS):
         if channels % GROUPS:
             raise ReverieError(
                 f"A layer of {channels} channels cannot be normalised in {GROUPS} groups: "
                 f"choose a width that is a multiple of {GROUPS}."
             )
-        self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
+        self.scale, self.shift, self.groups = jnp.ones(channels), jnp.zeros(channels), groups
 
     def __call__(self, x: Array) -> Array:
         places = tuple(range(x.ndim - 2))
-        mean = grouped_mean(x.mean(places))
-        variance = grouped_mean(jnp.square(x - mean).mean(places))
+        mean = grouped_mean(x.mean(places), self.groups)
+        variance = grouped_mean(jnp.square(x - mean).mean(places), self.groups)
         scale = self.scale * jax.lax.rsqrt(variance + 1e-5)
         return x * scale + (self.shift - mean * scale)
 
 
-def grouped_mean(x: Array) -> Array:
+def grouped_mean(x: Array, groups: int) -> Array:
     """The mean of every group of channels, in place of each of its members: `[B, C] -> [B, C]`."""
-    groups = x.reshape(*x.shape[:-1], GROUPS, -1)
-    return jnp.broadcast_to(groups.mean(-1, keepdims=True), groups.shape).reshape(x.shape)
+    members = x.reshape(*x.shape[:-1], groups, -1)
+    return jnp.broadcast_to(members.mean(-1, keepdims=True), members.shape).reshape(x.shape)
 
 
 class ConvBlock(eqx.Module):
@@ -101,8 +102,8 @@ class ConvBlock(eqx.Module):
     conv: Conv
     norm: GroupNorm
 
-    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int):
-        self.conv, self.norm = Conv(key, n_in, n_out, kernel), GroupNorm(n_out)
+    def __init__(self, key: Key, n_in: int, n_out: int, kernel: int, groups: int = GROUPS):
+        self.conv, self.norm = Conv(key, n_in, n_out, kernel), GroupNorm(n_out, groups)
 
     def __call__(self, x: Array) -> Array:
         return mish(self.norm(self.conv(x)))

@@ -15,7 +15,7 @@ from jax import Array
 
 from ..errors import ReverieError
 from .conditioning import Condition, FiLM, flatten_condition
-from .convolution import Conv, ConvBlock, UpConv
+from .convolution import GROUPS, Conv, ConvBlock, UpConv
 from .embeddings import Sinusoidal, TimeMLP
 from .layers import Draw, Key, LayerNorm, Linear, concatenate, mish
 
@@ -31,11 +31,21 @@ class ResidualBlock(eqx.Module):
     second: ConvBlock
     skip: Linear | None
 
-    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int, kernel: int, *, film: bool = False):
+    def __init__(
+        self,
+        key: Key,
+        n_in: int,
+        n_out: int,
+        embed_dim: int,
+        kernel: int,
+        *,
+        film: bool = False,
+        groups: int = GROUPS,
+    ):
         draw = Draw.of(key)
-        self.first = ConvBlock(draw, n_in, n_out, kernel)
+        self.first = ConvBlock(draw, n_in, n_out, kernel, groups)
         self.embed = FiLM(draw, embed_dim, n_out) if film else Linear(draw, embed_dim, n_out)
-        self.second = ConvBlock(draw, n_out, n_out, kernel)
+        self.second = ConvBlock(draw, n_out, n_out, kernel, groups)
         self.skip = None if n_in == n_out else Linear(draw, n_in, n_out)
 
     def __call__(self, x: Array, embedding: Array) -> Array:
@@ -181,6 +191,9 @@ class WindowValue(eqx.Module):
     width, then the flattened features beside the time's embedding through a hidden layer. `t` and `cond` are as
     in `TemporalUNet`; the last width is a multiple of 32. Raises ReverieError where it is not, or H is not
     `horizon`.
+
+    Where the window is one step long, the norm of a group is over its channels alone, and that of two is a sign, whose
+    gradient is 0 but for spikes. So the groups of the narrow blocks have at least 8 channels, as at the paper's widths.
     """
 
     time: TimeMLP
@@ -211,7 +224,8 @@ class WindowValue(eqx.Module):
             Level(draw, a, b, embed_dim, kernel=kernel, resize=halve(draw, b)) for a, b in itertools.pairwise(channels)
         )
         self.narrow = tuple(
-            (ResidualBlock(draw, a, b, embed_dim, kernel), halve(draw, b)) for a, b in itertools.pairwise(narrow)
+            (ResidualBlock(draw, a, b, embed_dim, kernel, groups=min(GROUPS, b // 8)), halve(draw, b))
+            for a, b in itertools.pairwise(narrow)
         )
         self.hidden = Linear(draw, flat + embed_dim, flat // 2)
         self.out = Linear(draw, flat // 2, 1)
