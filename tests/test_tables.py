@@ -27,9 +27,10 @@ DISTINCT = {
     tuple(words): f"{name}: {' '.join(words)}"
     for name, plan in PLANS.items()
     for each in (*plan.cells(), *plan.makings())
-    for words in [each.train()[: each.train().index("--data")]]
+    for words in [each.train()[: each.train().index("--steps" if plan.online else "--data")]]
 }
-"""The trainings of all plans, without their data."""
+"""The trainings of all plans, without where they learn."""
+NOWHERE = {"train": "--data d4rl:nowhere.hdf5 --steps 1", "online": "--env Nowhere-v5 --steps 100000"}
 
 PLAN = Plan(
     name="some",
@@ -46,9 +47,9 @@ PLAN = Plan(
 
 
 @pytest.mark.parametrize("words", DISTINCT, ids=DISTINCT.values())
-def test_every_training_of_a_plan_is_parsed_up_to_its_data(words, capsys):
-    assert cli.main([*words, "--data", "d4rl:nowhere.hdf5", "--steps", "1"]) == 2
-    assert "nowhere.hdf5" in capsys.readouterr().err
+def test_every_training_of_a_plan_is_parsed_up_to_where_it_learns(words, capsys):
+    assert cli.main([*words, *NOWHERE[words[0]].split()]) == 2
+    assert "nowhere" in capsys.readouterr().err.lower()
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -83,6 +84,51 @@ def test_a_cells_commands_say_all_that_remakes_it():
     assert train == "train mbpo --data hopper-medium --steps 5 --out out/some/made/mbpo/hopper-medium --resume"
     assert generate == f"generate {made.making.folder} -n 100 --out d4rl:{made.making.file}"
     assert " ".join(made.evaluate()) == "eval out/some/made/hop --env Hopper-v5 --episodes 3"
+
+
+ONLINE = Plan(
+    name="live",
+    title="Online",
+    score="return",
+    baseline="sac",
+    steps=160,
+    trial="--envs 1",
+    methods={"sac": Method("sac"), "ppo": Method("ppo --envs 8", steps=320)},
+    sets={"hop": Set("Hopper-v5"), "short": Set("Pendulum-v1", steps=80)},
+)
+
+
+def test_where_no_set_has_a_source_agents_learn_online():
+    assert words_of("sac", "hop", ONLINE) == (
+        "online sac --steps 160 --seeds 4 --env Hopper-v5 --evaluate-every 20 --episodes 10 "
+        "--out out/live/sac/hop --resume"
+    )
+    assert "--steps 80 " in words_of("sac", "short", ONLINE) and "--steps 320 " in words_of("ppo", "short", ONLINE)
+    assert ONLINE.named() == [] and all(cell.steps == 16 for cell in ONLINE.smoke().cells())
+    assert "online ppo --envs 8 --envs 1 --steps 16 " in words_of("ppo", "short", ONLINE.smoke())
+    with pytest.raises(ValueError, match="some sets have a source and some have none"):
+        plans.check(replace(ONLINE, sets=ONLINE.sets | {"data": Set("Hopper-v5", "hopper-medium")}))
+
+
+def test_the_report_of_online_agents_counts_environment_steps():
+    row = {
+        "scores": [[5.0, 5.0]] * 4,
+        "updates": 120,
+        "steps": 160,
+        "minutes": 2.0,
+        "updates_per_second": 7.0,
+        "own_data": False,
+        "hardware": "",
+        "versions": {},
+        "date": "2026-01-01",
+        "commands": [],
+        "curve": None,
+    }
+    text = Report(ONLINE, {"sac": {"hop": row, "short": row}}).markdown()
+    assert "sac on hop after 120 of 160; sac on short after 120 of 160 environment steps" in text
+    # 4 seeds of 120 steps in 120 seconds; no mean of returns of different tasks.
+    assert "|  | P(better than sac) | environment steps/s, all seeds |" in text and "IQM" not in text
+    assert "| sac |  | 4 |" in text
 
 
 def test_a_set_may_be_for_some_methods_only():

@@ -18,9 +18,9 @@ class Method:
     """A line of the table."""
 
     train: str
-    """Arguments of `reverie train`, the algorithm first."""
+    """Arguments of `reverie train`, or online of `reverie online`, the algorithm first."""
     steps: int = 0
-    """Updates of each seed; the plan's if 0."""
+    """Updates (online: environment steps) of each seed; the plan's if 0."""
     expected: float = 5.0
     """Minutes that a cell takes, for the time left before one is done."""
     select: str = ""
@@ -39,15 +39,17 @@ class Set:
 
     env: str
     """Where its policies are evaluated."""
-    source: str
-    """As `reverie` takes it."""
+    source: str = ""
+    """As `reverie` takes it. Where there is none, agents learn online, in the environment."""
     made_by: str = ""
     """A synthesizer of the plan, whose rows of the source are joined to it."""
     line: str = ""
     """If given, the table's line is this name of the data, and its columns are `panel` and method."""
     panel: str = ""
+    steps: int = 0
+    """In place of the plan's, if not 0."""
     extra: Mapping[str, str] = field(default_factory=dict)
-    """Further arguments of `reverie train`, by method."""
+    """Further arguments of the training, by method."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Scores, by method."""
     only: Sequence[str] = ()
@@ -100,8 +102,10 @@ class Plan:
     """After which episodes are cut."""
     note: str = ""
     """What differs from what is published, and what else a reader must know."""
+    trial: str = "--batch-size 8 --segment 2"
+    """Further arguments of every training in a smoke test."""
     small: str = ""
-    """Further arguments of every training, in a trial of the plan."""
+    """The same where this is one."""
 
     def cells(self, out: Path = OUT) -> list["Cell"]:
         return [
@@ -120,10 +124,20 @@ class Plan:
         made = sum(self.synthesizers[making.synthesizer].expected for making in self.makings())
         return (made + sum(cell.expected for cell in self.cells())) / 60
 
+    @property
+    def online(self) -> bool:
+        """Whether agents learn in environments, and steps are theirs."""
+        return not any(each.source for each in self.sets.values())
+
+    @property
+    def unit(self) -> str:
+        """What its steps count."""
+        return "environment steps" if self.online else "updates"
+
     def named(self) -> list[str]:
         """The data sets that the library makes by their names, of all sources."""
         parts = [part for each in self.sets.values() for part in each.source.split("+")]
-        return list(dict.fromkeys(part.partition("@")[0] for part in parts if ":" not in part))
+        return list(dict.fromkeys(part.partition("@")[0] for part in parts if part and ":" not in part))
 
     def restricted(self, methods: list[str] | None, sets: list[str] | None) -> "Plan":
         """To these, in this order; to all where None. Raises ValueError for one that is not there."""
@@ -156,8 +170,8 @@ class Plan:
             name: replace(each, train=f"{each.train} {each.smoke}".rstrip(), steps=16, rows=64)
             for name, each in self.synthesizers.items()
         }
-        small = "--batch-size 8 --segment 2"
-        return replace(self, **tiny, methods=methods, synthesizers=makers, small=small)
+        sets = {name: replace(each, steps=0) for name, each in self.sets.items()}
+        return replace(self, **tiny, methods=methods, sets=sets, synthesizers=makers, small=self.trial)
 
 
 @dataclass(frozen=True)
@@ -236,7 +250,7 @@ class Cell:
 
     @property
     def steps(self) -> int:
-        return self.plan.methods[self.method].steps or self.plan.steps
+        return self.plan.methods[self.method].steps or self.plan.sets[self.set].steps or self.plan.steps
 
     @property
     def expected(self) -> float:
@@ -264,10 +278,11 @@ class Cell:
     def train(self) -> list[str]:
         plan = self.plan
         words = [*plan.methods[self.method].train.split(), *plan.sets[self.set].extra.get(self.method, "").split()]
-        words += [*plan.small.split(), "--data", self.source, "--steps", str(self.steps), "--seeds", str(plan.seeds)]
-        words += ["--env", self.env, "--evaluate-every", str(max(1, self.steps // plan.checkpoints))]
+        words += [*plan.small.split(), *(() if plan.online else ("--data", self.source))]
+        words += ["--steps", str(self.steps), "--seeds", str(plan.seeds), "--env", self.env]
+        words += ["--evaluate-every", str(max(1, self.steps // plan.checkpoints))]
         words += ["--episodes", str(plan.curve_episodes), *self._cut(), "--out", str(self.folder), "--resume"]
-        return ["train", *words]
+        return ["online" if plan.online else "train", *words]
 
     def evaluate(self) -> list[str]:
         where = ("--env", self.env, "--episodes", str(self.plan.episodes))
@@ -305,6 +320,8 @@ def check(plan: Plan) -> None:
     for name, method in plan.methods.items():
         if unknown := set(method.only) - plan.sets.keys():
             raise ValueError(f"method {name!r} is only for {sorted(unknown)[0]!r}, which is no set")
+    if len({bool(each.source) for each in plan.sets.values()}) > 1:
+        raise ValueError("some sets have a source and some have none; either all are learned from data or all online")
     if any(each.made_by for each in plan.sets.values()) and any(each.made_by for each in plan.methods.values()):
         raise ValueError("both sets and methods say what synthesizer their data are made by; let only one of them")
     makers = [each.made_by for each in (*plan.sets.values(), *plan.methods.values()) if each.made_by]

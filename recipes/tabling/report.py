@@ -55,6 +55,14 @@ class Filled:
         return self.last_quarter is not None and is_flat(self.last_quarter, self.cell.plan.tolerance)
 
     @property
+    def rate(self) -> float:
+        """Updates a second of all seeds; online environment steps, learning and evaluations included."""
+        row = self.row
+        if self.cell.plan.online:
+            return len(row["scores"]) * row["updates"] / (60 * row["minutes"])
+        return row["updates_per_second"]
+
+    @property
     def marks(self) -> str:
         return ("" if self.flat else NOT_FLAT) + (CUT if is_cut(self.row) else "")
 
@@ -140,10 +148,8 @@ class Report:
                 f"{plan.tolerance:g} points and the interval of the change does not contain 0, or it was not measured."
             )
         if cut := [each for each in self.filled if is_cut(each.row)]:
-            steps = (
-                f"{each.cell.label} after {each.row['updates']:,} of {each.row['steps']:,} updates" for each in cut
-            )
-            yield f"\n{CUT} stopped by its limit of time: {'; '.join(steps)}."
+            done = (f"{each.cell.label} after {each.row['updates']:,} of {each.row['steps']:,}" for each in cut)
+            yield f"\n{CUT} stopped by its limit of time: {'; '.join(done)} {plan.unit}."
         if own := [each.cell.label for each in self.filled if each.row["own_data"]]:
             yield f"\nOn data of one's own in place of those named: {', '.join(own)}."
         if differs := [f"{name}: {row.differs}" for name, row in plan.methods.items() if row.differs]:
@@ -162,14 +168,17 @@ class Report:
     def comparison(self) -> Iterable[str]:
         """Aggregates over the panels, and each line against the baseline."""
         base = self.plan.baseline if self.plan.baseline in self.lines else ""
-        heads = ["", "mean", "IQM", *([f"P(better than {base})"] if base else []), "updates/s, all seeds"]
-        yield f"Over all columns. IQM: the mean of the middle half of all runs. {_improvement(base)}".rstrip() + "\n"
+        # Returns of several tasks have no mean.
+        means = {} if self.plan.score == "return" and len(self.panels) > 1 else {"mean": (), "IQM": (iqm,)}
+        heads = ["", *means, *([f"P(better than {base})"] if base else []), f"{self.plan.unit}/s, all seeds"]
+        iqms = "IQM: the mean of the middle half of all runs. " if means else ""
+        yield f"Over all columns. {iqms}{_improvement(base)}".rstrip() + "\n"
         yield f"| {' | '.join(heads)} |"
         yield "|---" * len(heads) + "|"
         for line in self.lines:
-            scores, rates = self.scores(line), [each.row["updates_per_second"] for each in self.of(line)]
+            scores, rates = self.scores(line), [each.rate for each in self.of(line)]
             some = "" if len(scores) == len(self.panels) else f" ({len(scores)} of {len(self.panels)} columns)"
-            parts = [line + some, *(_written(aggregate(scores, *of)) for of in ((), (iqm,)))]
+            parts = [line + some, *(_written(aggregate(scores, *of)) for of in means.values())]
             if base:
                 parts.append(self.improvement(line, base))
             yield f"| {' | '.join(parts)} | {_range(round(rate) for rate in rates)} |"
@@ -197,7 +206,7 @@ class Report:
         plots.save(plots.grouped_scores([self.as_row(each) for each in self.filled], name), folder / "scores.png")
         curves = {line: self.curves(line) for line in self.lines if self.curves(line)}
         if curves:
-            plots.save(plots.curves_by_panel(curves, name), folder / "curves.png")
+            plots.save(plots.curves_by_panel(curves, name, self.plan.unit), folder / "curves.png")
         every = np.concatenate([np.mean(each.row["scores"], axis=1) for each in self.filled])
         at = np.linspace(min(0.0, every.min()), every.max() * 1.02 + 1e-9, 101)
         profiles = {line: (at, *performance_profile(self.scores(line), at)) for line in self.lines}

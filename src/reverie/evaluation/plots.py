@@ -186,13 +186,14 @@ Curve = tuple[np.ndarray, np.ndarray]
 """Updates `[T]` and values `[S, T]`."""
 
 
-def curves_by_panel(curves: Mapping[str, Mapping[str, Curve]], label: str) -> "Figure":
+def curves_by_panel(curves: Mapping[str, Mapping[str, Curve]], label: str, unit: str = "updates") -> "Figure":
     """Learning curves, a panel a method and a line a data set: means over seeds, and bands from the lowest to the
     highest. All panels have the same scale of scores.
 
     Args:
         curves: by method and data set.
         label: of the values.
+        unit: what the steps are.
     """
     sets = list(dict.fromkeys(name for each in curves.values() for name in each))
     values = np.concatenate([found.ravel() for each in curves.values() for _, found in each.values()])
@@ -206,7 +207,7 @@ def curves_by_panel(curves: Mapping[str, Mapping[str, Curve]], label: str) -> "F
                 ax.fill_between(steps, found.min(0), found.max(0), color=colour, alpha=0.15, linewidth=0)
                 ax.plot(steps, found.mean(0), color=colour, linewidth=1.5, marker=".", markersize=4, label=name)
             ax.set(title=method, ylim=(low - margin, high + margin), xlim=(0, None))
-        figure.supxlabel("thousands of updates", fontsize=9, color=SOFT)
+        figure.supxlabel(f"thousands of {unit}", fontsize=9, color=SOFT)
         figure.supylabel(label, fontsize=9, color=SOFT)
         handles = {line.get_label(): line for ax in axes for line in ax.lines}
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4, fontsize=9)
