@@ -10,6 +10,7 @@ from reverie.environments.collector import Collector
 from reverie.errors import DataError, ReverieError
 from reverie.evaluation import fidelity
 from reverie.evaluation.fidelity import simulate
+from reverie.evaluation.overlap import overlap
 
 
 def gaussian(n, correlation=0.8, shift=0.0, ends=0.25, seed=0) -> Dataset:
@@ -45,6 +46,19 @@ def test_each_measure_sees_its_fault():
     assert independent[1] - independent[0] == pytest.approx(0.4 / 15, abs=0.005)
     assert fidelity(real, real).nearest[0] == 0
     assert fidelity(gaussian(3000, ends=0.1, seed=1), real).terminals[0] == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_plane_of_the_overlap_is_that_of_the_real_rows_spread():
+    """The first two of six standardised columns have a correlation of 0.8, so that their sum, which has a variance of
+    1.8 of 6, is the first component; rows shifted by 2 in both lie 2 sqrt(2) further along it."""
+    real, same, moved = gaussian(9000), gaussian(3000, seed=1), gaussian(3000, shift=2.0, seed=1)
+    found, shifted = overlap(same, real), overlap(moved, real)
+    assert found.shares[0] == pytest.approx(1.8 / 6, rel=0.03)
+    np.testing.assert_allclose(found.made.mean(0), found.real.mean(0), atol=0.1)
+    np.testing.assert_allclose(found.made.std(0), found.real.std(0), rtol=0.05)
+    assert abs((shifted.made - found.made).mean(0)[0]) == pytest.approx(2 * np.sqrt(2), rel=0.03)
+    with pytest.raises(DataError, match="3000 transitions and rows = 4000"):
+        overlap(same, real, rows=4000)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +112,8 @@ def test_the_command_line_shows_the_table_and_draws(tmp_path, capsys):
     for name, seed in (("real", 0), ("made", 1)):
         gaussian(500, seed=seed).save(f"d4rl:{tmp_path / name}.hdf5")
     sources = [f"d4rl:{tmp_path / name}.hdf5" for name in ("made", "real")]
-    picture = tmp_path / "marginals.png"
-    assert main(["fidelity", sources[0], "--real", sources[1], "--rows", "200", "--out", str(picture)]) == 0
+    pictures = tmp_path / "marginals.png", tmp_path / "overlap.png"
+    words = ["--rows", "200", "--out", str(pictures[0]), "--overlap", str(pictures[1])]
+    assert main(["fidelity", sources[0], "--real", sources[1], *words]) == 0
     assert "marginals" in capsys.readouterr().out
-    assert picture.stat().st_size > 10_000
+    assert all(each.stat().st_size > 10_000 for each in pictures)

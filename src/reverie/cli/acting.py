@@ -14,6 +14,8 @@ from reverie.engines import Kind
 from reverie.evaluation import fidelity as measure_fidelity
 from reverie.evaluation import two_sample as measure_two_sample
 from reverie.evaluation.diagnosis import check_data, check_run
+from reverie.evaluation.overlap import draw_overlap
+from reverie.evaluation.overlap import overlap as measure_overlap
 from reverie.evaluation.plots import draw_marginals, save
 from reverie.planners.shielded import shield_run
 
@@ -105,6 +107,7 @@ def fidelity(
     rows: int = 2000,
     seed: int = 0,
     out: Path | None = None,
+    overlap: Path | None = None,
 ) -> None:
     """Measure how true synthetic transitions are: marginals, correlations, ends, copies, and dynamics in the simulator.
 
@@ -115,11 +118,14 @@ def fidelity(
         rows: of each kind that are judged.
         seed: of their choice.
         out: a picture of all marginals, as a PNG.
+        overlap: a picture of both in the plane of the real rows' first two principal components.
     """
     synthetic, truth = reverie.load_dataset(made), reverie.load_dataset(real)
     show(table(("measure", "synthetic", "held-out real"), measure_fidelity(synthetic, truth, env, rows, seed).rows()))
     if out:
         print(f"picture: {save(draw_marginals(truth, synthetic), out)}")
+    if overlap:
+        print(f"picture: {save(draw_overlap(measure_overlap(synthetic, truth, rows, seed)), overlap)}")
 
 
 def generate(

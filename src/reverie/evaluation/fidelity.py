@@ -4,6 +4,7 @@ The measures of SynthER's paper (Lu et al. 2023, section 4 and appendix), of whi
 SDMetrics', with what tells a copy from a sample and a transition from a row that only looks like one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -80,6 +81,20 @@ def fidelity(made: Dataset, real: Dataset, env: Any = None, rows: int = 2000, se
     Raises DataError where either has fewer rows than needed or no rewards, or observations or actions that are not
     vectors, and ReverieError for an environment that cannot be put into a state.
     """
+    rng = np.random.default_rng(seed)
+    judged, held, others = sides(made, real, rows, rng)
+    both = judged, held
+    return Fidelity(
+        marginals=_each(both, lambda side: _marginals(side.table, others.table)),
+        correlations=_each(both, lambda side: _correlations(side.table, others.table)),
+        terminals=_each(both, lambda side: float(side.data.terminals[side.index].mean())),
+        nearest=_each(both, lambda side: _nearest(side.table, others.table)),
+        dynamics=None if env is None else _dynamics(*both, others, env, rng),
+    )
+
+
+def sides(made: Dataset, real: Dataset, rows: int, rng: np.random.Generator) -> "tuple[Rows, Rows, Rows]":
+    """So many rows of each, and the other real rows. Raises DataError as `fidelity` does."""
     made, real = (data.with_next_observations() for data in (made, real))
     sizes, real_sizes = _columns(made), _columns(real)
     if sizes != real_sizes:
@@ -90,18 +105,8 @@ def fidelity(made: Dataset, real: Dataset, env: Any = None, rows: int = 2000, se
     for name, data, needed in (("synthetic", made, rows), ("real", real, 2 * rows)):
         if len(data) < needed:
             raise DataError(f"The {name} data has {len(data)} transitions and rows = {rows} needs {needed}.")
-    rng = np.random.default_rng(seed)
     order = rng.permutation(len(real))
-    held, known, own = order[:rows], order[rows:], rng.permutation(len(made))[:rows]
-    sides = _Rows(made, own), _Rows(real, held)
-    others = _Rows(real, known)
-    return Fidelity(
-        marginals=_each(sides, lambda side: _marginals(side.table, others.table)),
-        correlations=_each(sides, lambda side: _correlations(side.table, others.table)),
-        terminals=_each(sides, lambda side: float(side.data.terminals[side.index].mean())),
-        nearest=_each(sides, lambda side: _nearest(side.table, others.table)),
-        dynamics=None if env is None else _dynamics(*sides, others, env, rng),
-    )
+    return Rows(made, rng.permutation(len(made))[:rows]), Rows(real, order[:rows]), Rows(real, order[rows:])
 
 
 def _columns(data: Dataset) -> tuple[int, int]:
@@ -110,12 +115,14 @@ def _columns(data: Dataset) -> tuple[int, int]:
     return dimension("observations", data.observation_space, who), dimension("actions", data.action_space, who)
 
 
-def _each(sides: "tuple[_Rows, _Rows]", measure: Any) -> tuple[float, float]:
+def _each(sides: Sequence["Rows"], measure: Any) -> tuple[float, float]:
     return measure(sides[0]), measure(sides[1])
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
+    """Some rows of a data set."""
+
     data: Dataset
     index: np.ndarray
 
@@ -152,7 +159,7 @@ def _nearest(x: np.ndarray, others: np.ndarray) -> float:
     return float(np.median(cKDTree(others / scale).query(x / scale)[0]))
 
 
-def _dynamics(made: _Rows, real: _Rows, others: _Rows, env: Any, rng: np.random.Generator) -> Dynamics:
+def _dynamics(made: Rows, real: Rows, others: Rows, env: Any, rng: np.random.Generator) -> Dynamics:
     scale = np.where(others["next_observations"].std(0) > 0, others["next_observations"].std(0), 1)
     reward_scale = float(others["rewards"].std()) or 1.0
     simulated = [simulate(env, side["observations"], side["actions"]) for side in (made, real)]
