@@ -21,6 +21,8 @@ class SampleOptions(TypedDict, total=False):
     clip_x: tuple[float, float]
     temperature: float
     noise_temperature: float
+    resampling: int
+    resampling_time: float
 
 
 SolverName = Annotated[str, Choices(tuple(SOLVERS))]

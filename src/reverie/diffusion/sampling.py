@@ -5,6 +5,7 @@ starts and the number of evaluations; a solver only knows how to get from one no
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,13 @@ def table(process: Process, solver: Solver, nfe: int, schedule: str | None, star
     return jax.tree.map(lambda v: v[step], Row(origin, begin, end, extrapolation, np.zeros(n)))._replace(stage=stage)
 
 
+def repeated(rows: Row, times: int, until: float) -> tuple[Row, np.ndarray]:
+    """Rows, those from times up to `until` so often, and for each whether it comes again."""
+    counts = np.where(rows.origin.t <= until, times, 1)
+    index = np.repeat(np.arange(len(counts)), counts)
+    return jax.tree.map(lambda v: v[index], rows), np.append(index[1:] == index[:-1], False)
+
+
 def sample(
     process: Process,
     denoiser: Callable,
@@ -61,6 +69,8 @@ def sample(
     noise: jax.Array | None = None,
     warm_start: jax.Array | None = None,
     start: float | None = None,
+    resampling: int = 1,
+    resampling_time: float = 1.0,
     history: bool = False,
 ):
     """Draw samples of `shape` by `nfe` network function evaluations (NFE), each of which changes the result.
@@ -74,6 +84,9 @@ def sample(
     temperature, noise_temperature: scales of the initial noise and of the steps' noise.
     noise: the initial noise of `shape`, of unit variance; drawn from `key` if None.
     warm_start, start: a clean sample of `shape`, noised to time `start` in (0, 1], in place of pure noise at t_max.
+    resampling, resampling_time: take steps from times up to this one so often, noised back in between (Lugmayr et al.
+        2022, RePaint), each at its own evaluations, beyond `nfe`. Where scores are composed, or entries held, a step's
+        result is not distributed as at its noise level, and this brings it nearer (Du et al. 2023).
     history: also return x after every evaluation, [nfe, *shape].
 
     Differentiable throughout. Raises ReverieError for an unknown solver or schedule, and for more steps than a discrete
@@ -89,16 +102,21 @@ def sample(
         )
     if (warm_start is None) != (start is None):
         raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
+    if resampling > 1 and solver.stages > 1:
+        raise ReverieError("resampling repeats single evaluations; use a one-stage solver")
+    if resampling < 1:
+        raise ReverieError(f"resampling = {resampling}: a step is taken at least once")
     if nfe < 1:
         raise ReverieError(f"nfe = {nfe}: a sample takes at least 1 network function evaluation")
     settle = chain(project)
     with jax.ensure_compile_time_eval():
         rows = table(process, solver, nfe, schedule, start)
+        rows, again = repeated(rows, resampling, resampling_time)
 
     def evaluate(carry, inputs):
         x, memory = carry
-        row, index = inputs
-        before = x
+        row, index, repeat = inputs
+        before, remembered = carry
         fresh = jnp.zeros_like(x)
         if solver.noisy:
             fresh = noise_temperature * jax.random.normal(jax.random.fold_in(noise_key, index), shape)
@@ -112,6 +130,11 @@ def sample(
         x, memory = solver.step(row, x, x0, fresh, memory)
         x = x if clip_x is None else jnp.clip(x, *clip_x)
         x = settle(shield(before, x, row) if shield else x, row.end.t)
+        if resampling > 1:
+            ratio, variance = transition(row.end, row.origin)
+            fresh = jax.random.normal(jax.random.fold_in(noise_key, len(again) + index), shape)
+            back = settle(ratio * x + jnp.sqrt(variance) * fresh, row.origin.t)
+            x, memory = jax.tree.map(partial(jnp.where, repeat), (back, remembered), (x, memory))
         return (x, memory), (x if history else None)
 
     first_key, noise_key = jax.random.split(key)
@@ -119,5 +142,5 @@ def sample(
     t_start = rows.origin.t[0]
     x = process.prior_scale * x if warm_start is None else process.perturb(warm_start, t_start, x)
     x = settle(x, t_start)
-    (x, _), past = jax.lax.scan(evaluate, (x, solver.memory(x)), (rows, np.arange(nfe)))
+    (x, _), past = jax.lax.scan(evaluate, (x, solver.memory(x)), (rows, np.arange(len(again)), again))
     return (x, past) if history else x

@@ -62,6 +62,11 @@ class CompDiffuser(AnewPlanner):
     """1 samples what fits the neighbours; above, they count for more."""
     candidates: Acting[Count] = 8
     """Ways drawn for a goal, of which one is followed."""
+    resampling: Acting[Count] = 1
+    """How often each step from times up to `resampling_time` is taken, noised back in between, so that chunks agree; 1
+    is the paper's."""
+    resampling_time: Acting[Fraction] = 0.5
+    """Of 1; the levels above are passed once, as what is decided there is where the chunks lie."""
     restoration_time: Acting[Fraction] = 0.1
     """Which way is followed: the one whose pieces are all restored best when noised to this time, of 1, and denoised
     once; 0: the one whose chunks agree best where they overlap, as in the released code."""
@@ -159,7 +164,8 @@ class CompDiffuser(AnewPlanner):
         if not self.parallel:
             solver = interleaved(solver, lambda x, k, row: predict(x, k, row.level.t, row.end.t))
         denoiser = (lambda x, t: predict(x, place, t, t)) if self.parallel else (lambda x, t: x)
-        return self.denoise(denoiser, key, values, mask, solver=solver, history=history)
+        again: Any = {"resampling": self.resampling, "resampling_time": self.resampling_time}
+        return self.denoise(denoiser, key, values, mask, solver=solver, history=history, **again)
 
     def predictor(self, net: Any, ends):
         """`(x [..., C, H, D], chunks' numbers, t, the left neighbours' t) -> x0_hat` of these chunks: all of
