@@ -63,9 +63,9 @@ PLANNERS = {
         ("tables/mazes.toml", "methods", "comp-diffuser"),
         "goal in-painted, neighbours",
         (
-            {"candidates": 8, "nfe": 5, **DDIM},
-            {"candidates": 1, "nfe": 5, **DDIM},
-            {"candidates": 1, "nfe": 5, "parallel": True, "guidance_scale": 2.0, **DDIM},
+            {"candidates": 8, "nfe": 5, "resampling": 1, "parallel": False, **DDIM},
+            {"candidates": 1, "nfe": 5, "resampling": 1, "parallel": False, **DDIM},
+            {"candidates": 1, "nfe": 5, "resampling": 1, "guidance_scale": 2.0, **DDIM},
         ),
         {"replan_distance": 1.0},
         ("maze",),
@@ -131,7 +131,13 @@ def settings(name: str, size: str, quick: bool = False) -> list[tuple[Any, dict[
 
 def evaluations(algorithm: Any, warm: bool = False) -> int:
     """Of the denoiser, one after another, for a plan: two levels of a hierarchy, chunks that wait for their left."""
+    from reverie.diffusion import SOLVERS
+    from reverie.diffusion.sampling import repeated, table
+
     chain = algorithm.warm_start_steps if warm else algorithm.nfe or algorithm.diffusion_steps
+    if getattr(algorithm, "resampling", 1) > 1:
+        rows = table(algorithm.process, SOLVERS[algorithm.solver], chain, None, None)
+        chain = len(repeated(rows, algorithm.resampling, algorithm.resampling_time)[1])
     levels = 2 if hasattr(algorithm, "jump") else 1
     return chain * levels * (1 if getattr(algorithm, "parallel", True) else algorithm.chunk_count)
 

@@ -267,6 +267,9 @@ def test_evaluations_of_levels_and_of_chunks_that_wait_for_each_other():
     assert plans.evaluations(planners.HierarchicalDiffuser(nfe=5)) == 2 * 5
     assert plans.evaluations(planners.CompDiffuser(**way)) == 3 * 5
     assert plans.evaluations(planners.CompDiffuser(parallel=True, **way)) == 5
+    # Of six levels, uniform in time from 1 on, the last three begin at 1/2 or later.
+    again = planners.CompDiffuser(parallel=True, nfe=6, diffusion_steps=6, resampling=10, resampling_time=0.5)
+    assert plans.evaluations(again) == 3 + 3 * 10
 
 
 def test_plans_writes_a_row_a_setting_at_the_sizes_that_are_asked_for(tmp_path, capsys):
