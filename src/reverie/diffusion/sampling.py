@@ -84,13 +84,13 @@ def sample(
     temperature, noise_temperature: scales of the initial noise and of the steps' noise.
     noise: the initial noise of `shape`, of unit variance; drawn from `key` if None.
     warm_start, start: a clean sample of `shape`, noised to time `start` in (0, 1], in place of pure noise at t_max.
-    resampling, resampling_time: take steps from times up to this one so often, noised back in between (Lugmayr et al.
-        2022, RePaint), each at its own evaluations, beyond `nfe`. Where scores are composed, or entries held, a step's
-        result is not distributed as at its noise level, and this brings it nearer (Du et al. 2023).
-    history: also return x after every evaluation, [nfe, *shape].
+    resampling, resampling_time: take each step from times up to this one so often, noised back in between (Lugmayr et
+        al. 2022, RePaint); a repetition is an evaluation beyond `nfe`. Where scores are added, or entries held, a
+        step's result is not distributed as at its noise level, and comes nearer to it so (Du et al. 2023).
+    history: also return x after every evaluation, [evaluations, *shape].
 
-    Differentiable throughout. Raises ReverieError for an unknown solver or schedule, and for more steps than a discrete
-    process has.
+    Differentiable throughout. Raises ReverieError for an unknown solver or schedule, for more steps than a discrete
+    process has, and for a guide or resampling with a two-stage solver.
     """
     if isinstance(solver, str):
         if solver not in SOLVERS:
@@ -103,7 +103,7 @@ def sample(
     if (warm_start is None) != (start is None):
         raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
     if resampling > 1 and solver.stages > 1:
-        raise ReverieError("resampling repeats single evaluations; use a one-stage solver")
+        raise ReverieError(f"resampling = {resampling} repeats single evaluations; use a one-stage solver")
     if resampling < 1:
         raise ReverieError(f"resampling = {resampling}: a step is taken at least once")
     if nfe < 1:

@@ -66,7 +66,7 @@ class CompDiffuser(AnewPlanner):
     """How often each step from times up to `resampling_time` is taken, noised back in between, so that chunks agree; 1
     is the paper's."""
     resampling_time: Acting[Fraction] = 0.5
-    """Of 1; the levels above are passed once, as what is decided there is where the chunks lie."""
+    """Of 1; above it steps are taken once, as repeating them alone did nothing (docs/results.md)."""
     restoration_time: Acting[Fraction] = 0.1
     """Which way is followed: the one whose pieces are all restored best when noised to this time, of 1, and denoised
     once; 0: the one whose chunks agree best where they overlap, as in the released code."""
