@@ -228,7 +228,7 @@ def label(result: dict[str, Any]) -> str:
     """What differs from the recipe."""
     words = {"warm_start_steps": "warm start", "nfe": "NFE", "guidance_scale": "guidance", "parallel": "in parallel"}
     shown = [
-        words.get(name, name) + ("" if value is True else f" {value}")
+        ("not " if value is False else "") + words.get(name, name) + ("" if isinstance(value, bool) else f" {value}")
         for name, value in result["changes"].items()
         if name != "solver"
     ]
