@@ -98,11 +98,13 @@ def sample(data: Dataset) -> Sampled:
     return Sampled(rows, states, plane, axes, actions, names)
 
 
-def standardised(x: np.ndarray) -> np.ndarray:
-    """Each column [n, d] with mean 0 and standard deviation 1; one that is constant (to rounding) with 0."""
-    spread = x.std(axis=0)
-    varies = spread > 1e-6 * np.maximum(1, np.abs(x).max(axis=0))
-    return np.where(varies, (x - x.mean(axis=0)) / np.where(varies, spread, 1), 0.0)
+def standardised(x: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
+    """Each column [n, d] in standard deviations from the mean of the rows `by`, its own if None; 0 where these are
+    constant (to rounding)."""
+    by = x if by is None else by
+    spread = by.std(axis=0)
+    varies = spread > 1e-6 * np.maximum(1, np.abs(by).max(axis=0))
+    return np.where(varies, (x - by.mean(axis=0)) / np.where(varies, spread, 1), 0.0)
 
 
 def components(states: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -33,11 +33,8 @@ def overlap(made: Dataset, real: Dataset, rows: int = 2000, seed: int = 0) -> Ov
     """
     judged, held, others = sides(made, real, rows, np.random.default_rng(seed))
     known = others.table[: 5 * rows]
-    mean, spread = known.mean(0), known.std(0)
-    varies = spread > 1e-6 * np.maximum(1, np.abs(known).max(0))
     _, scale, axes = np.linalg.svd(standardised(known), full_matrices=False)
-    plane = np.where(varies, axes[:2] / np.where(varies, spread, 1), 0.0).T
-    real_points, made_points = ((side.table - mean) @ plane for side in (held, judged))
+    real_points, made_points = (standardised(side.table, known) @ axes[:2].T for side in (held, judged))
     return Overlap(real_points, made_points, scale[:2] ** 2 / (scale**2).sum())
 
 
