@@ -26,6 +26,7 @@ from reverie.planners import DecisionDiffuser, Diffuser
 from reverie.planning import WindowDiffusion
 from reverie.policies import DiffusionQL
 from reverie.protocols import Wishing
+from reverie.rl import Selection
 from reverie.synthesizers import SynthER
 from reverie.training import loop
 from reverie.training.inputs import signals_of
@@ -39,11 +40,12 @@ OBSERVATION, ACTION = 11, 3
 
 @dataclass(frozen=True)
 class SizedDiffusionQL(DiffusionQL):
-    """Time embedded in 64 numbers, and critics of three hidden layers with layer norms."""
+    """Time embedded in 64 numbers, critics of three hidden layers with layer norms, and a candidate drawn by exp Q."""
 
     critic_layer_norm: ClassVar = True
     decay_updates: int = 2_000_000
     nfe: int = 5
+    selection: Selection = "softmax"
 
     def network(self, key, spec):
         return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden, time_dim=64)

@@ -35,6 +35,8 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     paper: ClassVar = "Wang et al. 2023; EDP: Kang et al. 2023"
     activation: ClassVar[Any] = staticmethod(mish)
 
+    standardise: bool = True
+    """Whether the networks see observations of mean 0 and standard deviation 1. The released code's see them as they come."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256)
@@ -51,8 +53,9 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     """Updates during which the average is a copy (in the released code it stands still until then)."""
     candidates: Acting[Count] = 50
     """Actions drawn to act, of which one is chosen by its value."""
-    selection: Acting[Selection] = "softmax"
-    """How it is chosen: in proportion to exp Q, or the best."""
+    selection: Acting[Selection] = "argmax"
+    """How it is chosen: the best, or, as in the released code, in proportion to exp Q: nearly at random where candidates
+    differ in Q by less than 1."""
 
     def network(self, key, spec: Spec) -> DenoisingMLP:
         return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
