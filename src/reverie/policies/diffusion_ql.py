@@ -36,7 +36,7 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     activation: ClassVar[Any] = staticmethod(mish)
 
     standardise: bool = True
-    """Whether the networks see observations of mean 0 and standard deviation 1. The released code's see them as they come."""
+    """Whether the networks see observations of mean 0 and standard deviation 1; the released code's do not."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256)
@@ -54,8 +54,8 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     candidates: Acting[Count] = 50
     """Actions drawn to act, of which one is chosen by its value."""
     selection: Acting[Selection] = "argmax"
-    """How it is chosen: the best, or, as in the released code, in proportion to exp Q: nearly at random where candidates
-    differ in Q by less than 1."""
+    """How it is chosen: the best, or, as in the released code, in proportion to exp Q, which is nearly at random where
+    the candidates differ in Q by less than 1."""
 
     def network(self, key, spec: Spec) -> DenoisingMLP:
         return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
