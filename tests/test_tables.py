@@ -56,7 +56,7 @@ def test_every_training_of_a_plan_is_parsed_up_to_where_it_learns(words, capsys)
 def test_a_plan_keeps_to_the_protocol(plan):
     assert plan.seeds >= 4 and plan.episodes >= 20 and plan.minutes <= 45
     assert max(method.expected for method in plan.methods.values()) <= 45
-    assert all(cell.steps % plan.checkpoints == 0 for cell in plan.cells())
+    assert all(cell.steps % cell.checkpoints == 0 for cell in plan.cells())
     assert plan.baseline and plan.note
 
 

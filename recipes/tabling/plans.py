@@ -23,6 +23,8 @@ class Method:
     """Updates (online: environment steps) of each seed; the plan's if 0."""
     expected: float = 5.0
     """Minutes that a cell takes, for the time left before one is done."""
+    checkpoints: int = 0
+    """Evaluations while training, for a method that acts slowly; the plan's if 0."""
     select: str = ""
     """What of each set, as it stands after a source: @best=0.1."""
     made_by: str = ""
@@ -253,6 +255,10 @@ class Cell:
         return self.plan.methods[self.method].steps or self.plan.sets[self.set].steps or self.plan.steps
 
     @property
+    def checkpoints(self) -> int:
+        return self.plan.methods[self.method].checkpoints or self.plan.checkpoints
+
+    @property
     def expected(self) -> float:
         return self.plan.methods[self.method].expected
 
@@ -280,7 +286,7 @@ class Cell:
         words = [*plan.methods[self.method].train.split(), *plan.sets[self.set].extra.get(self.method, "").split()]
         words += [*plan.small.split(), *(() if plan.online else ("--data", self.source))]
         words += ["--steps", str(self.steps), "--seeds", str(plan.seeds), "--env", self.env]
-        words += ["--evaluate-every", str(max(1, self.steps // plan.checkpoints))]
+        words += ["--evaluate-every", str(max(1, self.steps // self.checkpoints))]
         words += ["--episodes", str(plan.curve_episodes), *self._cut(), "--out", str(self.folder), "--resume"]
         return ["online" if plan.online else "train", *words]
 
@@ -327,8 +333,8 @@ def check(plan: Plan) -> None:
     makers = [each.made_by for each in (*plan.sets.values(), *plan.methods.values()) if each.made_by]
     if unknown := set(makers) - plan.synthesizers.keys():
         raise ValueError(f"{sorted(unknown)[0]!r} is no synthesizer of the plan")
-    if short := [cell for cell in plan.cells() if cell.steps < plan.checkpoints]:
-        raise ValueError(f"{short[0].label} has {short[0].steps} steps for {plan.checkpoints} checkpoints")
+    if short := [cell for cell in plan.cells() if cell.steps < cell.checkpoints]:
+        raise ValueError(f"{short[0].label} has {short[0].steps} steps for {short[0].checkpoints} checkpoints")
 
 
 def everyone() -> dict[str, Plan]:
