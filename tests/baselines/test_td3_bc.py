@@ -70,7 +70,7 @@ def test_the_gradient_does_not_depend_on_the_values_scale(begun):
     assert np.abs(plain - gradient(SMALL, state, batch, scaled(q, [-1.0, -1.0]))).max() > 1e-3
 
 
-def test_the_actor_and_its_target_move_every_few_updates_only(begun):
+def test_the_actor_and_all_targets_move_every_few_updates_only(begun):
     state, batch, _ = begun
     for number in range(7):
         before = state
@@ -78,6 +78,8 @@ def test_the_actor_and_its_target_move_every_few_updates_only(begun):
         still = np.array_equal(flat(state.actor), flat(before.actor))
         assert still == (number % 3 != 0)
         moved = flat(before.target) if still else 0.75 * flat(before.target) + 0.25 * flat(state.actor.params)
+        slow, online = flat(before.critic.target), flat(state.critic.online.params)
+        np.testing.assert_allclose(flat(state.critic.target), slow if still else 0.75 * slow + 0.25 * online, atol=1e-6)
         np.testing.assert_allclose(flat(state.target), moved, rtol=1e-5, atol=1e-7)
         assert not np.array_equal(flat(state.critic.online), flat(before.critic.online))
 

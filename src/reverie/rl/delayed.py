@@ -1,5 +1,5 @@
 """TD3's frame (Fujimoto et al. 2018, "Addressing Function Approximation Error in Actor-Critic Methods"): an actor that
-draws nothing, noise on the target's action, and fewer updates of the actor than of the critics."""
+draws nothing, noise on the target's action, and fewer updates of the actor and of the targets than of the critics."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -36,7 +36,7 @@ class DelayedActorCritic(Hidden, ActorCritic):
     noise_clip: NonNegative = 0.5
     """Largest such noise."""
     policy_delay: Count = 2
-    """Updates of the critics for one of the actor."""
+    """Updates of the critics for one of the actor and of all targets."""
 
     def init(self, key, spec: Spec) -> DelayedState:
         actor_key, critic_key = jax.random.split(key)
@@ -49,14 +49,15 @@ class DelayedActorCritic(Hidden, ActorCritic):
 
         def learn(actor, target):
             actor, error = actor.minimise(lambda net: self.loss_in(state, net, critic, batch), self.optimiser)
-            return actor, ema(target, actor.params, 1 - self.tau), error
+            return actor, ema(target, actor.params, 1 - self.tau), critic.target, error
 
         def keep(actor, target):
-            return actor, target, self.loss_in(state, actor.params, critic, batch)
+            return actor, target, state.critic.target, self.loss_in(state, actor.params, critic, batch)
 
         due = state.step % self.policy_delay == 0
-        actor, target, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
-        learned = {"actor": actor, "target": target, "critic": critic}
+        # All targets move when the actor does, as in the papers' code.
+        actor, target, slow, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
+        learned = {"actor": actor, "target": target, "critic": replace(critic, target=slow)}
         return replace(state, step=state.step + 1, **learned), metrics | {"actor_loss": error}
 
     def next_value(self, state: DelayedState, batch, key) -> jax.Array:
