@@ -10,10 +10,12 @@ import optax
 import pytest
 
 from bandit import BEST, CORNERS, act, bandit, train
+from critics import linear
 from reverie.baselines import AWAC, BC, CQL, SAC, XQL, OneStepRL
 from reverie.baselines.cql import conservatism
 from reverie.data import Dataset, Spec, sarsa
 from reverie.errors import DataError
+from reverie.rl import Normal
 
 WIDTHS = {"hidden": (32, 32), "critic_hidden": (32, 32)}
 
@@ -52,6 +54,20 @@ def test_one_steps_q_is_the_behaviours_and_not_the_best():
     signs = jnp.array([[-1.0], [1.0]])
     q = np.stack([np.asarray(state.critic.online.params(jnp.eye(3)[i], signs)).mean(0) for i in range(3)])
     np.testing.assert_allclose(q, [[0, 0], [0, 0], [-1, 1]], atol=0.15)
+
+
+@pytest.mark.parametrize("samples, near", [(4096, True), (1, False)])
+def test_one_steps_advantage_is_over_the_behaviours_mean(samples, near):
+    """Q = 2 a, a behaviour of mean 0.1 and standard deviation 0.2: the advantage of a is 2 (a - 0.1), which is what
+    the weights of 64 log likelihoods tell; by one sample in place of 4096 they are others."""
+    algorithm = OneStepRL(baseline_samples=samples, temperature=1.0)
+    actions = jnp.linspace(-0.4, 0.6, 64)[:, None]
+    batch = {"observations": jnp.zeros((64, 1)), "actions": actions}
+    behaviour, policy = (Normal(jnp.full((64, 1), mean), jnp.full((64, 1), 0.2)) for mean in (0.1, 0.3))
+    critic = SimpleNamespace(online=SimpleNamespace(params=linear([[2.0], [2.0]])))
+    found = algorithm.weighted_regression(policy, behaviour, critic, batch, jax.random.key(0))
+    wanted = -(jnp.exp(2 * (actions[:, 0] - 0.1)) * policy.log_prob(actions)).mean()
+    assert (abs(float(found - wanted)) < 0.02 * abs(float(wanted))) == near
 
 
 def test_xqls_v_is_the_soft_maximum():

@@ -37,6 +37,8 @@ class OneStepRL(Hidden, ActorCritic):
     chosen in acting; or maximising Q, near the behaviour."""
     temperature: Positive = 0.3
     """Of the advantage's weights (1/tau of the paper's), or the weight of the divergence from the behaviour."""
+    baseline_samples: Count = 10
+    """Actions of the behaviour whose mean value the advantage is over."""
     largest_weight: NonNegative = 100.0
     """Bound on exp(advantage / temperature)."""
     candidates: Acting[Count] = 16
@@ -69,7 +71,8 @@ class OneStepRL(Hidden, ActorCritic):
 
     def weighted_regression(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         q, s = critic.online.params, batch["observations"]
-        advantage = q(s, batch["actions"]).min(0) - q(s, jnp.clip(behaviour.sample(key), -1, 1)).min(0)
+        others = jnp.clip(behaviour.sample(key, (self.baseline_samples,)), -1, 1)
+        advantage = q(s, batch["actions"]).min(0) - q(s, others).min(0).mean(0)
         return advantage_weighted_loss(policy, batch["actions"], advantage / self.temperature, self.largest_weight)
 
     def regularised_q(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
