@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from reverie.networks import (
     flatten_condition,
     modulate,
 )
+from reverie.networks.mlp import ConditionedBlock
 
 KEY = jax.random.key(0)
 apply = jax.jit(lambda net, *inputs: net(*inputs))
@@ -60,6 +62,15 @@ def test_every_denoiser_takes_a_tree(make, shape):
     tree = {"return": cond[:, :1], "skill": cond[:, 1:]}
     np.testing.assert_array_equal(apply(net, x, 0.5, tree), apply(net, x, 0.5, cond))
     assert not np.allclose(apply(net, x, 0.5, tree), apply(net, x, 0.5, -cond), atol=1e-4)
+
+
+def test_a_conditioned_blocks_layers_see_all_of_its_input():
+    """SiLU takes the same value at -0.5 and at -2.5088, so that a block that began with one could not tell these apart
+    but by its way around the layers, which is taken out here."""
+    block = ConditionedBlock(KEY, 1, 4, 2)
+    block = eqx.tree_at(lambda block: block.around.weight, block, jnp.zeros((1, 4)))
+    here, there = (block(jnp.array([x]), jnp.zeros(2)) for x in (-0.5, -2.508836))
+    assert np.abs(here - there).max() > 0.01
 
 
 def test_film_starts_as_the_identity_and_scales_and_shifts_each_channel():

@@ -171,30 +171,35 @@ class LayerNormResNet(eqx.Module):
 
 
 class ConditionedBlock(eqx.Module):
-    """Two layers with the embedding of the time added between them, beside a linear way around them."""
+    """Two layers with a code of the condition added between them, and a way around them."""
 
     first: Linear
-    embed: Linear
+    code: Linear
     last: Linear
-    around: Linear
+    around: Linear | None
 
-    def __init__(self, key: Key, n_in: int, n_out: int, embed_dim: int):
+    def __init__(self, key: Key, n_in: int, n_out: int, code_dim: int):
         draw = Draw.of(key)
-        self.first, self.embed = Linear(draw, n_in, n_out), Linear(draw, embed_dim, n_out)
-        self.last, self.around = Linear(draw, n_out, n_out), Linear(draw, n_in, n_out)
+        self.first, self.code = Linear(draw, n_in, n_out), Linear(draw, code_dim, n_out)
+        self.last = Linear(draw, n_out, n_out)
+        self.around = Linear(draw, n_in, n_out) if n_in != n_out else None
 
-    def __call__(self, x: Array, embedding: Array) -> Array:
-        h = self.first(jax.nn.silu(x)) + self.embed(embedding)
-        return self.last(jax.nn.silu(h)) + self.around(x)
+    def __call__(self, x: Array, code: Array) -> Array:
+        h = jax.nn.silu(self.first(x)) + self.code(jax.nn.silu(code))
+        return jax.nn.silu(self.last(h)) + (self.around(x) if self.around else x)
 
 
 class UMLP(eqx.Module):
     """SfBC's and QGPO's behaviour network: blocks that narrow, then widen, each seeing its mirror (Chen et al., 2023).
 
-    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` -> `[..., x_dim]`. Random Fourier features of t.
+    x `[..., x_dim]`, t a scalar or `[...]`, cond `[..., cond_dim]` -> `[..., x_dim]`. The blocks see random Fourier
+    features of t and `cond` as one code, `code_dim` wide; only x goes through them.
     """
 
-    time: TimeMLP
+    features: Fourier
+    time: Linear
+    cond: Linear | None
+    code: MLP
     down: tuple[ConditionedBlock, ...]
     up: tuple[ConditionedBlock, ...]
     last: Linear
@@ -207,27 +212,33 @@ class UMLP(eqx.Module):
         *,
         widths: tuple[int, ...] = (512, 256, 128),
         embed_dim: int = 32,
+        code_dim: int = 128,
         time_scale: float = 30.0,
     ):
         draw = Draw.of(key)
-        self.time = TimeMLP(
-            draw, Fourier(draw, embed_dim, scale=time_scale), embed_dim, embed_dim, activation=jax.nn.silu
-        )
-        narrowing = itertools.pairwise((x_dim + cond_dim, *widths))
-        self.down = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in narrowing)
-        # From the second on a block sees its mirror's output beside the one before it.
-        widening = [(a * (1 if i == 0 else 2), b) for i, (a, b) in enumerate(itertools.pairwise(widths[::-1]))]
-        self.up = tuple(ConditionedBlock(draw, a, b, embed_dim) for a, b in widening)
-        self.last = Linear(draw, (2 if len(widths) > 1 else 1) * widths[0], x_dim)
+        self.features = Fourier(draw, embed_dim, scale=time_scale)
+        self.time = Linear(draw, embed_dim, embed_dim)
+        self.cond = Linear(draw, cond_dim, embed_dim) if cond_dim else None
+        seen = (2 if cond_dim else 1) * embed_dim
+        self.code = MLP(draw, seen, code_dim, hidden=(code_dim,), activation=jax.nn.silu)
+        narrowing = itertools.pairwise((x_dim, *widths))
+        self.down = tuple(ConditionedBlock(draw, a, b, code_dim) for a, b in narrowing)
+        # After the middle one, which keeps its width, a block sees its mirror's output beside the one before it.
+        mirrored = widths[::-1]
+        widening = [(mirrored[0], mirrored[0]), *((2 * a, b) for a, b in itertools.pairwise(mirrored))]
+        self.up = tuple(ConditionedBlock(draw, a, b, code_dim) for a, b in widening)
+        self.last = Linear(draw, 2 * widths[0], x_dim)
 
     def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
-        embedding, h, past = self.time(t), concatenate(x, flatten_condition(cond)), []
+        told = self.time(self.features(t))
+        if self.cond:
+            told = concatenate(told, jax.nn.silu(self.cond(flatten_condition(cond))))
+        h, code, past = x, self.code(told), []
         for block in self.down:
-            h = block(h, embedding)
+            h = block(h, code)
             past.append(h)
-        past.pop()
         for block in self.up:
-            h = concatenate(block(h, embedding), past.pop())
+            h = concatenate(block(h, code), past.pop())
         return self.last(h)
 
 
