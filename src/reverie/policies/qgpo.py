@@ -51,7 +51,8 @@ class QGPO(BehaviourModel, ActorCritic):
     critic_updates: Count = 500_000
     """Updates of the second stage, which learns Q; the third, of all that follow, learns the energy (1,000,000)."""
     alpha: NonNegative = 3.0
-    """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta."""
+    """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta; its 3 is of Q by rewards of
+    which an episode's sum spans 1000 (`rewards="returns"`), in locomotion."""
     guidance_scale: Acting[NonNegative] = 1.0
     """Of the energy's gradient; the paper tries 0 to 10."""
     energy_hidden: tuple[int, ...] = (256, 256, 256, 256)
@@ -61,8 +62,8 @@ class QGPO(BehaviourModel, ActorCritic):
     def stages(self) -> tuple[Stage, ...]:
         return (
             Stage(self.learn_behaviour, self.behaviour_updates),
-            Stage(self.learn_critic, self.critic_updates, derive=self.derive_supports),
-            Stage(self.learn_energy, derive=self.derive_supports),
+            Stage(self.learn_critic, self.critic_updates, derive=self.next_supports),
+            Stage(self.learn_energy, derive=self.supports_here),
         )
 
     def init(self, key, spec: Spec) -> State:
@@ -73,19 +74,17 @@ class QGPO(BehaviourModel, ActorCritic):
         by = self.optimiser
         return State(Optimised.create(behaviour, by), self.init_critic(critic_key, spec), Optimised.create(net, by))
 
-    def derive_supports(self, state: State, view, key) -> dict[str, Any]:
-        """Actions of the behaviour for every observation and every next one."""
-        here_key, next_key = jax.random.split(key)
-        net, rows = state.behaviour.params, view.rows
-        size = rows["actions"].shape[-1]
+    def next_supports(self, state: State, view, key) -> dict[str, Any]:
+        """Actions of the behaviour after every transition."""
+        return {"next_support": self.drawn(state, view.rows, "next_observations", key)}
 
-        def draw(observations, key):
-            return self.supports(net, observations, key, size)
+    def supports_here(self, state: State, view, key) -> dict[str, Any]:
+        """Actions of the behaviour where every transition begins."""
+        return {"support": self.drawn(state, view.rows, "observations", key)}
 
-        return {
-            "support": map_rows(draw, rows["observations"], here_key),
-            "next_support": map_rows(draw, rows["next_observations"], next_key),
-        }
+    def drawn(self, state: State, rows, of: str, key) -> jax.Array:
+        net, size = state.behaviour.params, rows["actions"].shape[-1]
+        return map_rows(lambda observations, key: self.supports(net, observations, key, size), rows[of], key)
 
     def learn_critic(self, state: State, batch, key):
         """V(s') is Q's mean under the tilted behaviour, by importance over the support (eq. 14)."""
