@@ -45,7 +45,8 @@ def test_each_measure_sees_its_fault():
     independent = fidelity(gaussian(3000, correlation=0.0, seed=1), real).correlations
     assert independent[1] - independent[0] == pytest.approx(0.4 / 15, abs=0.005)
     assert fidelity(real, real).nearest[0] == 0
-    assert fidelity(gaussian(3000, ends=0.1, seed=1), real).terminals[0] == pytest.approx(0.1, abs=0.02)
+    made = gaussian(3000, ends=0.1, seed=1)
+    assert fidelity(made, real).terminals == (made.terminals.mean(), real.terminals.mean())  # of all rows, exactly
 
 
 def test_the_plane_of_the_overlap_is_that_of_the_real_rows_spread():

@@ -28,7 +28,7 @@ class Fidelity:
     correlations: tuple[float, float]
     """Mean over pairs of columns of 1 less half the difference of their correlations: 1 for the same ones."""
     terminals: tuple[float, float]
-    """Part of the rows that end the task."""
+    """Part of the rows that end the task, of all rows and not only of those judged."""
     nearest: tuple[float, float]
     """Median distance to the nearest of the other real rows, in standard deviations: 0 for copies."""
     dynamics: "Dynamics | None" = None
@@ -87,7 +87,8 @@ def fidelity(made: Dataset, real: Dataset, env: Any = None, rows: int = 2000, se
     return Fidelity(
         marginals=_each(both, lambda side: _marginals(side.table, others.table)),
         correlations=_each(both, lambda side: _correlations(side.table, others.table)),
-        terminals=_each(both, lambda side: float(side.data.terminals[side.index].mean())),
+        # Of all rows: ends are few, and none may be among those that are judged.
+        terminals=(float(made.terminals.mean()), float(real.terminals.mean())),
         nearest=_each(both, lambda side: _nearest(side.table, others.table)),
         dynamics=None if env is None else _dynamics(*both, others, env, rng),
     )
