@@ -5,10 +5,12 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import reverie
 from bandit import init, update
 from reverie.baselines import PPO
+from reverie.data import Gaussian
 from reverie.training import fit_online
 from reverie.training.online_loop import OnlineLoop
 from slide import SHORT, Slide
@@ -50,14 +52,45 @@ def test_before_the_first_step_the_policy_is_the_one_that_acted(monkeypatch):
 
 
 def test_the_carry_has_the_discounted_sum_of_rewards_so_far():
+    """In units whose zero is elsewhere too: before the first step there is no reward."""
     algorithm = PPO(hidden=(8,), critic_hidden=(8,), discount=0.5).exploring
     data = reverie.Dataset.from_arrays(*np.ones((2, 4, 1)), np.ones(4), np.ones(4), action_low=[-1], action_high=[1])
     _, spec = algorithm.prepare(data)
+    spec = replace(spec, normalisers=spec.normalisers | {"rewards": Gaussian(jnp.full(1, 1.0), jnp.full(1, 2.0))})
     state, carry = init(algorithm, jax.random.key(0), spec), algorithm.reset(spec, 2, {})
     act = jax.jit(lambda carry, reward: algorithm.act(state, spec, jnp.ones((2, 1)), carry, reward, jax.random.key(0)))
-    for reward, total in ((0.0, 0.0), (8.0, 8.0), (2.0, 6.0), (1.0, 4.0)):
+    for reward, total in ((0.0, 0.0), (17.0, 8.0), (5.0, 6.0), (3.0, 4.0)):
         _, carry = act(carry, {"reward": jnp.full(2, reward)})
         np.testing.assert_allclose(algorithm.recorded(carry)["discounted"], total)
+
+
+@pytest.mark.parametrize("paid", [[0, 0, 3], [1, 2, 3]])
+def test_the_rewards_unit_knows_an_episode_s_last_reward(paid):
+    """Of episodes of three steps, in rounds of four, against the discounted sums by hand: by what a loop hands on, in
+    which the last reward's feedback is lost with its episode. A reward in the last step alone counts as any other."""
+    algorithm = PPO(hidden=(8,), critic_hidden=(8,), discount=0.5, epochs=1)
+    data = reverie.Dataset.from_arrays(*np.ones((2, 4, 1)), np.ones(4), np.ones(4), action_low=[-1], action_high=[1])
+    _, spec = algorithm.prepare(data)
+    state, explorer = init(algorithm, jax.random.key(0), spec), algorithm.exploring
+    seen, key = jnp.ones((1, 1)), jax.random.key(0)
+    act = jax.jit(lambda carry, reward: explorer.act(state, spec, seen, carry, {"reward": reward}, key)[1])
+    fresh = carry = explorer.reset(spec, 1, {})
+    feedback, rounds = jnp.zeros(1), []
+    for step in range(12):
+        carry = act(carry, feedback)
+        ended = step % 3 == 2
+        row = {"rewards": jnp.full(1, float(paid[step % 3])), "terminals": jnp.full(1, float(ended))}
+        rounds.append(row | {"timeouts": jnp.zeros(1), **explorer.recorded(carry)})
+        carry, feedback = (fresh, jnp.zeros(1)) if ended else (carry, row["rewards"])
+    for start in range(0, 12, 4):
+        batch = jax.tree.map(lambda *rows: jnp.stack(rows), *rounds[start : start + 4])
+        batch |= {name: jnp.ones((4, 1, 1)) for name in ("observations", "next_observations", "actions")}
+        state, metrics = update(algorithm, state, batch, key)
+    sums = np.tile([paid[0], paid[1] + paid[0] / 2, paid[2] + paid[1] / 2 + paid[0] / 4], 4)
+    np.testing.assert_allclose(
+        [state.critic.returns.mean, state.critic.returns.std], [sums.mean(), sums.std()], rtol=1e-5
+    )
+    np.testing.assert_allclose(metrics["reward_scale"], sums.std(), rtol=1e-5)
 
 
 def test_a_reward_s_scale_changes_nothing():

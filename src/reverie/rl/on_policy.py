@@ -112,7 +112,8 @@ class StateValue(eqx.Module):
 
     v: Optimised
     returns: Running
-    """Of the discounted sum of rewards so far in an episode; its standard deviation is the rewards' unit."""
+    """Of the discounted sum of rewards so far in an episode, its last one too; its standard deviation is the rewards'
+    unit."""
 
 
 class OnPolicyState(eqx.Module):
@@ -184,17 +185,19 @@ class OnPolicyActor(StepPolicy):
         return observation if state.observations is None else state.observations(observation)
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Any:
-        """What is recorded of the last step, and the rewards' discounted sum so far; nothing where none explores."""
-        shapes = {"discounted": (), **self.columns(spec)} if self.stochastic else {}
+        """What is recorded of the last step; nothing where none explores. `discounted` is the discounted sum of the
+        rewards before it, `begun` whether there are any."""
+        shapes = {"discounted": (), "begun": (), **self.columns(spec)} if self.stochastic else {}
         return {name: jnp.zeros((n, *shape)) for name, shape in shapes.items()}
 
     def act(self, state, spec: Spec, observation, carry, feedback: Feedback, key):
         s = self.seen(state, spec.normalise("observations", observation))
         if not self.stochastic:
             return spec.denormalise("actions", jnp.clip(self.choose(state, spec, s, key), -1, 1)), carry
-        reward = spec.normalise("rewards", feedback["reward"])
+        # Before the first step the feedback is 0, which is no reward, and need not be 0 in another run's units.
+        reward = carry["begun"] * spec.normalise("rewards", feedback["reward"])
         action, recorded = self.explore(state, spec, s, key)
-        carry = {"discounted": self.discount * carry["discounted"] + reward, **recorded}
+        carry = {"discounted": self.discount * carry["discounted"] + reward, "begun": jnp.ones_like(reward), **recorded}
         return spec.denormalise("actions", jnp.clip(action, -1, 1)), carry
 
     def recorded(self, carry) -> dict[str, jax.Array]:
@@ -202,7 +205,8 @@ class OnPolicyActor(StepPolicy):
 
     def update(self, state, batch, key):
         """One round `[T, E, ...]`: advantages by the V of before, then `epochs` of minibatches."""
-        returns = state.critic.returns.joined(batch["discounted"])
+        # With the step's own reward, as the carry of an episode's last step is never seen again.
+        returns = state.critic.returns.joined(self.discount * batch["discounted"] + batch["rewards"])
         rows, told = self.judged(state, batch, jnp.clip(batch["rewards"] / returns.std, -LARGEST, LARGEST))
 
         def learn(learners, rows):
