@@ -1,6 +1,7 @@
 """ReinFlow: without its noise it is the flow that it begins from; with it, a chain whose likelihood PPO climbs."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -38,22 +39,48 @@ def test_without_noise_it_is_the_flow_that_it_begins_from(cloned, steps):
 
 
 def test_a_chain_is_likely_as_its_gaussian_steps_are(cloned):
-    """By hand, of Euler's steps in times 1, 2/3, 1/3; and the same as when it was drawn."""
+    """By hand, of the first noise and of Euler's steps in times 1, 2/3, 1/3, a mean over the four; and the same as when
+    it was drawn. No step's noise is beyond three standard deviations."""
     algorithm = ReinFlow(**TUNED)
     state = begun(cloned, algorithm)
-    seen = jnp.zeros((50, 1))
+    seen = jnp.zeros((2000, 1))
     action, recorded = jax.jit(lambda key: algorithm.explore(state, cloned.spec, seen, key))(jax.random.key(1))
     chain = recorded["chain"]
-    net, total = state.actor.params, 0.0
+    net, total, farthest = state.actor.params, norm.logpdf(chain[:, 0])[:, 0], []
     for i in range(3):
-        t, x = jnp.full((50, 1), 1 - i / 3), chain[:, i]
+        t, x = jnp.full((2000, 1), 1 - i / 3), chain[:, i]
         way = (1 + jnp.tanh(net.noise(jnp.concatenate([seen, x, t], -1)))) / 2
         std = 0.1 ** (1 - way) * 0.24**way
         mean = x - net.flow(x, t[:, 0], seen) / 3
         total += norm.logpdf(chain[:, i + 1], mean, std)[:, 0]
         assert (std >= 0.1).all() and (std <= 0.24).all()
-    np.testing.assert_allclose(recorded["log_prob"], total, atol=1e-4)
+        farthest.append(jnp.abs((chain[:, i + 1] - mean) / std).max())
+    np.testing.assert_allclose(max(farthest), 3, atol=1e-3)  # as one in 370 of 6000 would go further
+    assert (total / 4 < -1).any()
+    np.testing.assert_allclose(recorded["log_prob"], np.clip(total / 4, -1, 1), atol=1e-4)
     np.testing.assert_array_equal(action, chain[:, -1])
+
+
+def test_the_likelihood_of_a_chain_is_a_mean_over_its_entries():
+    """Of two entries that are the same as one, the same: the clip means the same whatever the action's size is. A chain
+    that no step explains is as likely as the least that counts."""
+    algorithm = ReinFlow(**TUNED)
+
+    def likely(chain):
+        def flow(x, t, cond):
+            return -jnp.ones_like(x)
+
+        def noise(rows):  # between the bounds, in the logarithm
+            return jnp.zeros((*rows.shape[:-1], chain.shape[-1]))
+
+        return algorithm.log_prob(SimpleNamespace(flow=flow, noise=noise), jnp.zeros((1, 1)), chain)[0]
+
+    chain = jnp.linspace(-0.5, 0.7, 4).reshape(1, 4, 1)
+    std = np.sqrt(0.1 * 0.24)
+    by_hand = (norm.logpdf(-0.5) + 3 * norm.logpdf(0.4, 1 / 3, std)) / 4
+    for entries in (1, 2):
+        np.testing.assert_allclose(likely(jnp.repeat(chain, entries, -1)), by_hand, rtol=1e-4)
+    assert likely(10 * chain) == -1
 
 
 def test_before_the_first_step_the_ratio_is_one(cloned):

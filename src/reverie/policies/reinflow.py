@@ -3,8 +3,9 @@
 A flow is deterministic from its noise on. A second network adds noise to each of its Euler steps, so that they are a
 Markov chain of Gaussians and PPO has a likelihood; it learns how much. Who acts after training leaves that noise out.
 
-Beside the released code: the chain and its likelihood share one grid of times, one action is chosen at once, the
-noise's bounds stay as they are, and there is no pull towards the flow that training begins from.
+Beside the released code: the chain and its likelihood share one grid of times; neither the steps' means nor the chain's
+end are kept within the bounds (a mean that is cut has no gradient, and early ones are noise still); one action is
+chosen at once; the noise's bounds stay as they are; and there is no pull towards the flow that training begins from.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +23,11 @@ from reverie.networks import MLP, mish
 from reverie.networks.layers import concatenate
 from reverie.rl import Flow, FlowActor, OnPolicyActor, OnPolicyState, clipped_surrogate
 from reverie.settings import Count, LearningRate, NonNegative, Positive
+
+LOG_DENSITY = (-1.0, 1.0)
+"""Within which a chain's log density is kept, in nats an entry (released code)."""
+LARGEST_NOISE = 3.0
+"""In standard deviations, of a step that explores (released code)."""
 
 
 class NoisyFlow(eqx.Module):
@@ -50,9 +56,10 @@ class ReinFlow(FlowActor, OnPolicyActor):
     largest_std: Positive = 0.24
     """Largest standard deviation of a step's noise."""
     entropy: NonNegative = 0.03
-    """Weight of the steps' mean entropy, a nat an entry."""
+    """Weight of the chain's entropy, in nats an entry."""
     clip: Positive = 0.01
-    """How far the ratio of a whole chain's new probability to the old one may go from 1 and be of use."""
+    """How far the ratio of a chain's new probability to the old one may go from 1 and be of use; log densities are
+    means over the chain's entries, as in the released code."""
     batch_size: Count = 512
     """Environment steps in a minibatch."""
     epochs: Count = 5
@@ -102,22 +109,25 @@ class ReinFlow(FlowActor, OnPolicyActor):
     def explore(self, state, spec: Spec, observation, key):
         net, shape, n = state.actor.params, (*observation.shape[:-1], spec.action_dim), self.flow_steps
         denoiser, kernel = self.process.denoiser(net.flow, observation), self.kernel_of(net, observation)
-        chain = draw_chain(self.process, denoiser, kernel, key, shape, nfe=n, kept=n)
+        chain = draw_chain(self.process, denoiser, kernel, key, shape, nfe=n, kept=n, largest_noise=LARGEST_NOISE)
         return chain[..., -1, :], {"chain": chain, "log_prob": self.log_prob(net, observation, chain)[0]}
 
     def log_prob(self, net: NoisyFlow, observation, chain) -> tuple[jax.Array, jax.Array]:
-        """Of whole chains `[n, flow_steps + 1, action]`, given the noise that they begin with: `[n]`; and the mean
-        logarithm of the steps' standard deviations."""
+        """Of chains `[n, flow_steps + 1, action]`, the first noise among their states, a mean over all of a chain's
+        entries: `[n]`; and the mean logarithm of the steps' standard deviations."""
         seen = observation[..., None, :]
         denoiser, kernel = self.process.denoiser(net.flow, seen), self.kernel_of(net, seen)
         mean, std = steps_of_chain(self.process, denoiser, kernel, chain, nfe=self.flow_steps)
-        return log_density(chain[..., 1:, :], mean, std).sum((-2, -1)), jnp.log(std).mean()
+        first, steps = log_density(chain[..., :1, :], 0.0, 1.0), log_density(chain[..., 1:, :], mean, std)
+        each = jnp.concatenate([first, steps], -2).mean((-2, -1))
+        return jnp.clip(each, *LOG_DENSITY), jnp.log(std).mean()
 
     def policy_loss(self, actor, state, rows):
         log_prob, log_std = self.log_prob(actor, rows["observations"], rows["chain"])
         loss, metrics = clipped_surrogate(log_prob - rows["log_prob"], rows["advantages"], self.clip)
-        # A Gaussian's entropy is the logarithm of its standard deviation, and a constant.
-        return loss - self.entropy * log_std, metrics | {"step_std": jnp.exp(log_std)}
+        # A Gaussian's entropy is the logarithm of its standard deviation, and a constant; the first noise's is one.
+        entropy = log_std * self.flow_steps / (self.flow_steps + 1)
+        return loss - self.entropy * entropy, metrics | {"step_std": jnp.exp(log_std)}
 
     def choose(self, state, spec: Spec, observation, key):
         noise = jax.random.normal(key, (*observation.shape[:-1], spec.action_dim))
