@@ -63,8 +63,8 @@ class DPPO(BackboneActor, OnPolicyActor):
     """Of the advantage, for every denoising step between this one and the action."""
     clip: Positive = 0.01
     """How far the ratio may go from 1 in the last denoising step; log densities are means over the action's entries."""
-    clip_base: Positive = 0.001
-    """The same in the first of the tuned steps."""
+    clip_base: Positive = 0.01
+    """The same in the first of the tuned steps: as large in the released code's locomotion, 0.001 in its Robomimic."""
     batch_size: Count = 512
     """Environment steps in a minibatch."""
     epochs: Count = 5
