@@ -47,6 +47,9 @@ class DSRL(BackboneActor, SoftActorCritic):
     """How actions are denoised: a name from reverie.diffusion.SOLVERS, of a solver that adds no noise."""
     magnitude: Positive = 1.5
     """Largest entry of the noise. Below 1 the policy's common actions are all there is; much above 2 leaves them."""
+    target_entropy: float | None = 0.0
+    """Which the noise's is kept at, in nats of the whole noise in units of the magnitude; none for SAC's minus one a
+    dimension. 0 is the released code's, of a noise that is wider."""
     actor_hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of what chooses the noise."""
     critic_layer_norm: bool = True

@@ -28,8 +28,11 @@ class SoftActor(eqx.Module):
 
 @dataclass(frozen=True)
 class SoftActorCritic(Hidden, ActorCritic):
-    """A policy that maximises Q and keeps an entropy of minus one a dimension of the action."""
+    """A policy that maximises Q and keeps an entropy."""
 
+    target_entropy: float | None = None
+    """Which the temperature keeps the policy's at, in nats of the whole action where its bounds are -1 and 1; none for
+    minus one a dimension of the action (appendix D)."""
     critic_layer_norm: bool = False
     """Whether the critics' hidden layers are normalised. What they say far from the data, CQL's penalty bounds, and
     SAC's next steps correct."""
@@ -42,6 +45,7 @@ class SoftActorCritic(Hidden, ActorCritic):
     def learn_actor(self, actor: SoftActor, q: QNetwork, batch, key) -> tuple[SoftActor, dict[str, Any]]:
         """A step up Q + temperature * entropy, and one of the temperature towards the wanted entropy (section 5)."""
         observation, action_dim = batch["observations"], batch["actions"].shape[-1]
+        wanted = -action_dim if self.target_entropy is None else self.target_entropy
 
         def loss(net):
             action, log_prob = net(observation).sample_and_log_prob(key)
@@ -49,7 +53,7 @@ class SoftActorCritic(Hidden, ActorCritic):
 
         (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(actor.policy.params)
         policy = actor.policy.apply(gradient, self.optimiser)
-        surplus = jax.lax.stop_gradient(-log_prob + action_dim)
+        surplus = jax.lax.stop_gradient(-log_prob - wanted)
         log_temperature, _ = actor.log_temperature.minimise(lambda log_t: log_t * surplus, self.optimiser)
         metrics = {"actor_loss": value, "entropy": -log_prob, "temperature": actor.temperature}
         return SoftActor(policy, log_temperature), metrics
