@@ -16,11 +16,12 @@ from reverie.rl import Critic, OnlineState
 from reverie.training import loop
 
 OPTIMISED = True
+SPEC = SimpleNamespace(observation_dim=1, action_dim=2)
 
 
 def test_the_best_candidate_acts_and_noise_is_added_in_exploring():
     algorithm = QSM(hidden=(8,), diffusion_steps=3, candidates=50, exploring_candidates=1, exploring_noise=0.5)
-    spec = SimpleNamespace(observation_dim=1, action_dim=2)
+    spec = SPEC
     net, q = algorithm.network(jax.random.key(0), spec), linear([[1.0, -2.0], [3.0, 1.0]])
     state, seen = (
         OnlineState(SimpleNamespace(params=net), net, Critic(SimpleNamespace(params=q), q)),
@@ -36,6 +37,19 @@ def test_the_best_candidate_acts_and_noise_is_added_in_exploring():
     one, exploring = chosen(replace(algorithm, candidates=1)), chosen(algorithm.exploring)
     np.testing.assert_allclose((exploring - one).std(), 0.5, rtol=0.1)
     assert algorithm.exploring.candidates == 1
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_td_target_is_of_the_best_of_the_slow_copy_s_candidates(n):
+    """The target critics' largest of their smallest values, by hand; with one candidate that one's."""
+    algorithm = QSM(hidden=(8,), diffusion_steps=3, target_candidates=n)
+    net, target = algorithm.network(jax.random.key(0), SPEC), linear([[1.0, -2.0], [3.0, 1.0]])
+    critic = Critic(SimpleNamespace(params=linear([[-1.0, 2.0], [-3.0, -1.0]])), target)
+    s = jnp.zeros((400, 1))
+    key, batch = jax.random.key(1), {"next_observations": s, "actions": jnp.zeros((400, 2))}
+    drawn = algorithm.sample_candidates(net, s, key, n, 2)
+    found = algorithm.next_value(OnlineState(SimpleNamespace(params=None), net, critic), batch, key)
+    np.testing.assert_allclose(found, np.asarray(target(s[:, None], drawn)).min(0).max(1), atol=1e-6)
 
 
 def trained(algorithm, updates: int):

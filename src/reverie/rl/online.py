@@ -45,6 +45,8 @@ class OnlineDiffusion(DiffusionActor, ActorCritic):
     """Actions drawn to act, of which the best by Q is taken."""
     exploring_candidates: Count = 1
     """The same while data is collected."""
+    target_candidates: Count = 1
+    """Of the slow copy's actions, of whose values by the target critics td_target takes the largest."""
     noise: Acting[NonNegative] = 0.0
     """Standard deviation of what is added to an action, in units of half the bounds' width."""
     exploring_noise: NonNegative = 0.1
@@ -84,17 +86,22 @@ class OnlineDiffusion(DiffusionActor, ActorCritic):
         return replace(state, actor=actor, slow=ema(state.slow, actor.params, 1 - self.tau)), loss
 
     def next_value(self, state: OnlineState, batch, key) -> jax.Array:
-        """The target critics' smallest value of one of the slow copy's actions."""
-        s = batch["next_observations"]
-        return state.critic.target(s, self.sample(state.slow, s, key, batch["actions"].shape)).min(0)
+        """The target critics' smallest value of one of the slow copy's actions, of several the largest."""
+        s, n = batch["next_observations"], self.target_candidates
+        actions = self.sample_candidates(state.slow, s, key, n, batch["actions"].shape[-1])
+        return state.critic.target(s[..., None, :], actions).min(0).max(-1)
 
     def values(self, state: OnlineState, observation, actions) -> jax.Array:
         """The critics' smallest value of several actions `[..., n, action]` for each observation: `[..., n]`."""
         return state.critic.online.params(observation[..., None, :], actions).min(0)
 
+    def acted(self, net: DenoisingMLP, observation, key, n: int, action_dim: int) -> jax.Array:
+        """n actions to act by, for each observation: `[..., n, action]`."""
+        return self.sample_candidates(net, observation, key, n, action_dim)
+
     def choose(self, state: OnlineState, spec, observation, key):
         draw_key, noise_key = jax.random.fold_in(key, 2), jax.random.fold_in(key, 3)
         net, n = state.actor.params, self.candidates
-        actions = self.sample_candidates(net, observation, draw_key, n, spec.action_dim)
+        actions = self.acted(net, observation, draw_key, n, spec.action_dim)
         action = select(actions, self.values(state, observation, actions)) if n > 1 else actions[..., 0, :]
         return action + self.noise * jax.random.normal(noise_key, action.shape)
