@@ -9,6 +9,8 @@ import pytest
 
 from reverie.data import Dataset
 from reverie.data.replay import Replay
+from reverie.diffusion import posterior, sample
+from reverie.diffusion.solvers import Solver
 from reverie.policies import DIPO
 from reverie.policies.dipo import IMPROVED
 from reverie.training import loop
@@ -76,3 +78,26 @@ def test_without_steps_the_policy_clones_what_was_done():
     still = replace(SMALL, action_steps=0)
     climbed = still.climb(state.critic.online.params, batch["observations"], batch["actions"])
     np.testing.assert_array_equal(still.actor_loss(state.slow, state, batch | {IMPROVED: climbed}, key), cloning)
+
+
+def test_it_acts_by_denoising_without_noise_and_explores_and_bootstraps_with_all_of_it():
+    """By hand: from the first noise on, each step to the mean of what DDPM draws from."""
+    view, spec = SMALL.prepare(DATA)
+    state, key, seen = SMALL.init(jax.random.key(0), spec), jax.random.key(1), jnp.zeros((500, 1))
+    process, drawn = SMALL.process, jax.random.fold_in(key, 2)
+
+    def by_hand(solver):
+        noise = jax.random.normal(jax.random.split(drawn)[0], (500, 1, 2))
+        denoiser = process.denoiser(state.actor.params, seen[:, None])
+        options = {"noise": noise, "nfe": 3, "clip_x0": (-1.0, 1.0)}
+        return sample(process, denoiser, drawn, (500, 1, 2), solver=solver, **options)[:, 0]
+
+    mean = Solver(lambda row, x, x0, noise, memory: (posterior(row, x, x0)[0], memory))
+    still, moved = (each.choose(state, spec, seen, key) for each in (SMALL, SMALL.exploring))
+    np.testing.assert_allclose(still, by_hand(mean), atol=1e-6)
+    np.testing.assert_allclose(moved, by_hand("ddpm"), atol=1e-6)
+    assert jnp.abs(still - moved).max() > 0.05
+    batch = view.draw(jax.random.key(2), 16)
+    batch |= {"next_observations": batch["observations"], IMPROVED: batch["actions"]}
+    quiet, noisy = (each.next_value(state, batch, key) for each in (SMALL, SMALL.exploring))
+    np.testing.assert_array_equal(quiet, noisy)

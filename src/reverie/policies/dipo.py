@@ -3,7 +3,7 @@
 The actions in the replay are moved along Q's gradient, again at each visit; the diffusion policy is fitted to them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from reverie.rl import OnlineDiffusion, OnlineState, minimum
-from reverie.settings import Count, Natural, NonNegative
+from reverie.settings import Acting, Count, Natural, NonNegative
 
 IMPROVED = "improved_actions"
 """The replay's column of the actions as they have been moved so far; td_target's is of those that were done."""
@@ -32,6 +32,9 @@ class DIPO(OnlineDiffusion):
     """Noise levels."""
     exploring_noise: NonNegative = 0.0
     """Standard deviation of what is added to an action while data is collected."""
+    step_noise: Acting[NonNegative] = 0.0
+    """Of the denoising steps when it acts, in units of theirs: the released code is evaluated without (the first noise
+    it draws). They have all of it while data is collected and in td_target."""
     action_steps: Natural = 20
     """Of Adam up Q, for each action that is drawn; with 0 the policy clones what was done."""
     action_rate: NonNegative = 0.03
@@ -42,6 +45,13 @@ class DIPO(OnlineDiffusion):
     accumulate: bool = True
     """Whether the moved actions replace the stored ones, as in the paper. The released code writes them
     to a copy, and begins at the action that was done at every visit."""
+
+    @property
+    def exploring(self) -> "DIPO":
+        return replace(super().exploring, step_noise=1.0)
+
+    def acted(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
+        return self.sample_candidates(net, observation, key, n, action_dim, noise_temperature=self.step_noise)
 
     def update(self, state: OnlineState, batch, key):
         next_key, actor_key = jax.random.split(key)

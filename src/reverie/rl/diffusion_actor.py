@@ -30,18 +30,19 @@ class DiffusionActor(Sampling, StepPolicy):
         """The behaviour cloning loss, each example's `[B]`."""
         return self.process.loss(net, batch["actions"], key, batch["observations"])
 
-    def sample(self, net, observation, key, shape: tuple[int, ...]) -> jax.Array:
-        """Actions of `shape` `[..., action]` for observations `[..., observation]` that broadcast to it."""
-        return self.denoise(self.process.denoiser(net, observation), key, shape)
+    def sample(self, net, observation, key, shape: tuple[int, ...], **options) -> jax.Array:
+        """Actions of `shape` `[..., action]` for observations `[..., observation]` that broadcast to it. `options` of
+        the sampler go beyond the method's own."""
+        return self.denoise(self.process.denoiser(net, observation), key, shape, **options)
 
-    def denoise(self, denoiser, key, shape: tuple[int, ...]) -> jax.Array:
+    def denoise(self, denoiser, key, shape: tuple[int, ...], **options) -> jax.Array:
         """Actions of `shape` by a denoiser (x_t, t) -> x0_hat."""
-        nfe = self.nfe or self.process.steps or 0
-        return sample(self.process, denoiser, key, shape, nfe=nfe, solver=self.solver, **self.sampling)
+        nfe, options = self.nfe or self.process.steps or 0, {**self.sampling, **options}
+        return sample(self.process, denoiser, key, shape, nfe=nfe, solver=self.solver, **options)
 
-    def sample_candidates(self, net, observation, key, n: int, action_dim: int) -> jax.Array:
+    def sample_candidates(self, net, observation, key, n: int, action_dim: int, **options) -> jax.Array:
         """n actions for each observation `[..., observation]`: `[..., n, action]`."""
-        return self.sample(net, observation[..., None, :], key, (*observation.shape[:-1], n, action_dim))
+        return self.sample(net, observation[..., None, :], key, (*observation.shape[:-1], n, action_dim), **options)
 
 
 @dataclass(frozen=True)
