@@ -24,7 +24,7 @@ class SDAC(OnlineDiffusion):
     paper: ClassVar = "Ma et al. 2025"
 
     temperature: Positive = 0.05
-    """Of the policy, in the units of Q."""
+    """Of the policy, in the units of Q. 0.05 is flow-rl's; the authors' own code begins at 5 and comes near 1."""
     particles: Count = 64
     """Actions that are weighed for each noisy one."""
     candidates: Acting[Count] = 32
