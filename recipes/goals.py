@@ -25,7 +25,7 @@ PARTICLES = "--diffusion-steps 20 --candidates 1"
 AGENTS = {
     "sac": "",
     "td3": "--exploring-noise 0.3",
-    "dipo": "--diffusion-steps 20 --exploring-noise 0.1",
+    "dipo": "--diffusion-steps 20 --exploring-noise 0.1 --step-noise 1",
     "qsm": f"{PARTICLES} --temperature 0.2",
     "qsm-warm": f"{PARTICLES} --temperature 0.5",
     "sdac": f"{PARTICLES} --temperature 0.05 --particles 32",

@@ -34,7 +34,7 @@ class DIPO(OnlineDiffusion):
     """Standard deviation of what is added to an action while data is collected."""
     step_noise: Acting[NonNegative] = 0.0
     """Of the denoising steps when it acts, in units of theirs: the released code is evaluated without (the first noise
-    it draws). They have all of it while data is collected and in td_target."""
+    it draws), which may leave one of several ways. They have all of it while data is collected and in td_target."""
     action_steps: Natural = 20
     """Of Adam up Q, for each action that is drawn; with 0 the policy clones what was done."""
     action_rate: NonNegative = 0.03
