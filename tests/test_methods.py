@@ -54,6 +54,7 @@ TINY = {
     "sampled_actions": 2,
     "uniform_actions": 1,
     "particles": 2,
+    "target_kl": 0.5,
     "action_steps": 2,
     "behaviour_updates": 1,
     "code_updates": 0,
