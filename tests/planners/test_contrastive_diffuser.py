@@ -43,13 +43,28 @@ def test_the_loss_is_diffusers_and_the_weighted_contrast_of_what_is_predicted():
     def losses(key):
         plain = replace(algorithm, contrast=0.0).denoising_loss(silent, batch, key)
         loss = algorithm.denoising_loss(silent, batch, key)
-        return loss - plain, *algorithm.contrasted(batch, jax.random.fold_in(key, 1))
+        return loss - plain, *algorithm.contrasted(batch, jax.random.fold_in(key, 2))
 
     found, high, low = losses(key)
     density = [np.exp(-np.square(each[:, 0]) / algorithm.temperature).mean() for each in (high, low)]
     contrast = -np.log(density[0] / sum(density))
     inside = (np.asarray(batch["mask"])[:, 1:].sum(1) > 0).mean()
     assert float(found) == pytest.approx(0.3 * inside * contrast, rel=1e-4)
+
+
+def test_states_are_drawn_by_a_key_that_the_loss_does_not_use():
+    drawn = []
+
+    class Spied(ContrastiveDiffuser):
+        def contrasted(self, batch, key):
+            drawn.append(jax.random.key_data(key).tolist())
+            return super().contrasted(batch, key)
+
+    algorithm, key = Spied(**SMALL), jax.random.key(1)
+    batch = algorithm.prepare(two_ways(20))[0].draw(jax.random.key(0), 16)
+    algorithm.denoising_loss(lambda x, t, condition: x, batch, key)
+    assert len(drawn) == 1
+    assert drawn[0] not in jax.random.key_data(jax.random.split(key)).tolist()
 
 
 def test_high_states_are_those_of_high_return_in_the_episode():

@@ -293,6 +293,19 @@ def test_half_of_the_windows_also_know_where_they_end():
     assert 0.4 < (begins == H).mean() < 0.6
 
 
+def test_what_is_known_is_drawn_by_a_key_that_the_loss_does_not_use(monkeypatch):
+    split, used, key = jax.random.split, [], jax.random.key(0)
+
+    def spied(key, *counts):
+        used.append(jax.random.key_data(key).tolist())
+        return split(key, *counts)
+
+    monkeypatch.setattr(jax.random, "split", spied)
+    ALGORITHM.known_in_training(None, jnp.zeros((4, H, 1)), None, key)
+    assert used
+    assert not [each for each in used if each in jax.random.key_data(split(key)).tolist()]
+
+
 def test_what_is_stitched_is_kept_with_the_specification(known, tmp_path):
     known[0].save(tmp_path / "spec")
     again = Spec.load(tmp_path / "spec")

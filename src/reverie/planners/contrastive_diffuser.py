@@ -44,7 +44,8 @@ class ContrastiveDiffuser(Diffuser):
         """Diffuser's loss with the contrastive one, of all rows in the episode but the first, which is known."""
         if not self.contrast:
             return super().denoising_loss(net, batch, key, condition, importance, regulariser)
-        high, low = self.contrasted(batch, jax.random.fold_in(key, 1))
+        # Not 0 or 1, which are the keys that the loss splits this one into.
+        high, low = self.contrasted(batch, jax.random.fold_in(key, 2))
         states, valid = Blocks.like(batch, self.parts).slice("observations"), batch["mask"][:, 1:]
 
         def contrast(windows):

@@ -211,7 +211,8 @@ class DiffStitch(Episodic, UNetWindows):
     def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """As in both windows of a stitch: of half of them the first row, of the others also a target's rows, from one
         drawn for each on."""
-        also_key, from_key = jax.random.split(jax.random.fold_in(key, 0))
+        # Not 0 or 1, which are the keys that the loss splits this one into.
+        also_key, from_key = jax.random.split(jax.random.fold_in(key, 2))
         begins = jax.random.randint(from_key, x.shape[:1], self.shortest_bridge, self.longest_bridge + 1)
         return self.known(jnp.where(jax.random.bernoulli(also_key, 0.5, x.shape[:1]), begins, self.horizon))
 
