@@ -92,23 +92,34 @@ def test_with_an_identity_for_autoencoder_it_is_diffusion_of_actions():
 
 
 def test_the_autoencoder_s_loss_is_a_likelihood_and_a_divergence_that_is_a_mean_of_log_ratios():
-    s, a = jax.random.normal(jax.random.key(1), (5, 6, 3)), jax.random.normal(jax.random.key(2), (5, 6, 2))
-    mask = jnp.ones((5, 6)).at[:, 4:].set(0)
+    """A window's rows are 6, 3 or 1; one latent is paid for by all of them, and all windows' rows count the same."""
+    s, a = jax.random.normal(jax.random.key(1), (3, 6, 3)), jax.random.normal(jax.random.key(2), (3, 6, 2))
+    rows = jnp.array([6, 3, 1])
 
     @jax.jit
     def everything(key):
         vae = SequenceVAE(key, 3, 2, 4, width=8, hidden=(8,))
         p, q = (Normal(*jax.random.uniform(each, (2, 4), minval=0.5, maxval=2.0)) for each in jax.random.split(key))
         drawn = p.sample(key, (100_000,))
-        z = vae.encode(s, a).sample(key)
-        likelihood = jax.vmap(vae.decode, (1, None), 1)(s, z).log_prob(a)[:, :4].mean()
+        posterior, mask = vae.encode(s, a), jnp.float32(jnp.arange(6) < rows[:, None])
+        z = posterior.sample(key)
+        likelihood = (mask * jax.vmap(vae.decode, (1, None), 1)(s, z).log_prob(a)).sum(1)
+        mean, log_std = jnp.split(vae.prior(s[:, 0]), 2, -1)
+        divergence = kl_divergence(posterior, Normal(mean, jnp.exp(log_std)))
         loss, parts = vae.loss(s, a, mask, key, 0.3)
-        return loss, parts, likelihood, kl_divergence(p, q), p.log_prob(drawn) - q.log_prob(drawn)
+        return loss, parts, likelihood, divergence, kl_divergence(p, q), p.log_prob(drawn) - q.log_prob(drawn)
 
-    loss, parts, likelihood, found, ratios = everything(jax.random.key(3))
+    loss, parts, likelihood, divergence, found, ratios = everything(jax.random.key(3))
     assert float(found) == pytest.approx(float(ratios.mean()), abs=5 * float(ratios.std()) / 300)
-    assert float(parts["reconstruction_loss"]) == pytest.approx(-float(likelihood), rel=1e-5)
-    assert float(loss) == pytest.approx(float(parts["reconstruction_loss"] + 0.3 * parts["divergence"]), rel=1e-5)
+    assert float(parts["reconstruction_loss"]) == pytest.approx(-float(likelihood.sum()) / 10, rel=1e-5)
+    assert float(parts["divergence"]) == pytest.approx(float(divergence.mean()), rel=1e-5)
+    assert float(loss) == pytest.approx(float((0.3 * divergence - likelihood).sum()) / 10, rel=1e-5)
+    # Whole windows: the released code's loss, mean likelihood and mean divergence over T.
+    alone = SequenceVAE(jax.random.key(3), 3, 2, 4, width=8, hidden=(8,)).loss(
+        s[:1], a[:1], jnp.ones((1, 6)), jax.random.key(3), 0.3
+    )
+    reconstruction, divergence = alone[1]["reconstruction_loss"], alone[1]["divergence"]
+    assert float(alone[0]) == pytest.approx(float(reconstruction + 0.3 * divergence / 6), rel=1e-5)
 
 
 def test_q_learns_the_segment_s_rewards_and_the_best_of_the_support():
@@ -159,7 +170,7 @@ def test_a_latent_is_decoded_for_the_interval_in_environments_at_different_steps
 def trained(optimised):
     algorithm = LDCQ(
         **TINY | {"diffusion_steps": 10, "support": 8, "candidates": 16, "hidden": (64, 64), "critic_hidden": (64, 64)},
-        beta=0.05,
+        beta=0.2,
         vae_updates=300,
         ema_decay=0.99,
         prior_updates=800,

@@ -39,14 +39,19 @@ class SequenceVAE(eqx.Module):
         return self.decoder(concatenate(observation, z))
 
     def loss(self, observations, actions, mask, key, beta: float) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The negative log-likelihood of the actions where the mask `[B, H]` is 1, averaged over rows, and beta times
-        the divergence of q(z | window) from p(z | s_0), summed over z's entries. A scalar, and its two parts."""
+        """The negative evidence lower bound of the windows' actions, with the divergence weighted by `beta`, divided by
+        the rows where the mask `[B, H]` is 1. A scalar, and its parts in nats: the actions' negative log-likelihood, a
+        row, and the divergence of q(z | window) from p(z | s_0), a window.
+
+        A window has one z for all its rows, so that its divergence is divided by their number, as in the released code.
+        """
         posterior, prior = self.encode(observations, actions), _normal(self.prior(observations[..., 0, :]))
         z = posterior.sample(key)[..., None, :]
         likelihood = self.decode(observations, z).log_prob(actions)
-        reconstruction = -(mask * likelihood).sum() / jnp.maximum(mask.sum(), 1)
-        divergence = kl_divergence(posterior, prior).mean()
-        return reconstruction + beta * divergence, {"reconstruction_loss": reconstruction, "divergence": divergence}
+        rows, divergence = jnp.maximum(mask.sum(), 1), kl_divergence(posterior, prior)
+        reconstruction = -(mask * likelihood).sum() / rows
+        parts = {"reconstruction_loss": reconstruction, "divergence": divergence.mean()}
+        return reconstruction + beta * divergence.sum() / rows, parts
 
 
 def kl_divergence(p: Normal, q: Normal) -> jax.Array:
