@@ -132,13 +132,24 @@ def test_half_the_temperature_is_half_the_standard_deviation():
 
 
 def test_windows_have_discounted_returns_from_lowest_to_highest():
-    """Rewards of 1 and 2, the end a terminal that takes 3: 1 + 0.5 (2 - 3) and 2 - 3. Asked for are 0.9 of the way."""
+    """Rewards of 1 and 2, the end a terminal that takes 3: 1 + 0.5 (2 - 3) and 2 - 3."""
     algorithm = replace(SMALL, discount=0.5, termination_penalty=-3.0, labels=())
     arrays = {"observations": np.eye(2), "actions": np.zeros((2, 1)), "rewards": [1.0, 2.0], "terminals": [0, 1]}
     view, spec = algorithm.prepare(Dataset.from_arrays(**arrays))
     np.testing.assert_array_equal(view.take(jnp.arange(2))["returns"], [1, -1])
     wish = algorithm.wishes(spec)["target_return"]
-    assert (wish.low, wish.high, wish.default) == pytest.approx((-1, 0.5, 0.35))
+    assert (wish.low, wish.high, wish.default) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_what_is_asked_for_is_a_return_that_an_episode_has_from_its_start():
+    """Two episodes of three steps, paid -1 and -2 a step: -3 and -6 from the start, whatever the last steps have."""
+    algorithm = replace(SMALL, discount=1.0, labels=())
+    arrays = {"observations": np.eye(6), "actions": np.zeros((6, 1)), "timeouts": np.arange(6) % 3 == 2}
+    view, spec = algorithm.prepare(Dataset.from_arrays(**arrays, rewards=np.repeat([-1.0, -2.0], 3)))
+    returns = spec.denormalise("returns", view.take(jnp.arange(6))["returns"][:, None])[:, 0]
+    np.testing.assert_allclose(returns, [-3, -2, -1, -6, -4, -2], atol=1e-5)
+    wish = algorithm.wishes(spec)["target_return"]
+    assert (wish.low, wish.high, wish.default) == pytest.approx((-6, -3, -3.3))
 
 
 def test_wishes_change_in_an_episode_and_the_plan_stays():

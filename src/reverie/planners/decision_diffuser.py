@@ -88,8 +88,10 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
         returned = (self.discount, self.termination_penalty)
         if spec is None:
             spec = self.with_label_values(data, Spec.fit(data, observations=CDF, actions=CDF))
-            units = {} if data.rewards is None else {"returns": MinMax.fit(rewards_to_go(data, *returned)[:, None])}
-            spec = replace(spec, normalisers=spec.normalisers | units)
+            if data.rewards is not None:
+                to_go = rewards_to_go(data, *returned)[:, None]
+                units = {"returns": MinMax.fit(to_go), given.EPISODE_RETURNS: MinMax.fit(to_go[data.episodes[:, 0]])}
+                spec = replace(spec, normalisers=spec.normalisers | units)
         view = windows(data, spec, self.horizon - self.past, self.stride, True, *returned, history=self.past)
         return self.labelled(view, data, spec), spec
 

@@ -29,8 +29,12 @@ LABELS = "labels"
 that the labels have in a condition, -1 where a window has none."""
 MOST = 100
 """Values of a label; more are taken for a measurement."""
+EPISODE_RETURNS = "episode_returns"
+"""Of a specification's `normalisers`: the range of the returns from episodes' starts on, which is what can be asked
+for there. That of all steps is another: where rewards are negative, only an episode's last steps have the highest."""
 BEST = 0.9
-"""Of the way from the lowest to the highest return: the default wish. The paper's 0.9 is of a scale given by hand."""
+"""Of the way from the lowest to the highest return of an episode: the default wish. The paper's 0.9 is of a scale given
+by hand."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,10 @@ def condition_wishes(spec: Spec) -> dict[str, Wish]:
     labels = label_wishes(spec.kept.get(LABELS, {}))
     if "returns" not in spec.normalisers:
         return labels
-    low, high = np.asarray(spec.denormalise("returns", jnp.array([[-1.0], [1.0]])))[:, 0].tolist()
-    wish = Wish("discounted return to go", "return", default=low + BEST * (high - low), low=low, high=high)
+    known = EPISODE_RETURNS if EPISODE_RETURNS in spec.normalisers else "returns"  # earlier runs know that of all steps
+    low, high = np.asarray(spec.denormalise(known, jnp.array([[-1.0], [1.0]])))[:, 0].tolist()
+    what, default = "discounted return to go, from an episode's start", low + BEST * (high - low)
+    wish = Wish(what, "return", default=default, low=low, high=high)
     return {RETURN: wish} | labels
 
 
