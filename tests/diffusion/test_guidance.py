@@ -272,6 +272,43 @@ def test_value_gradient_moves_by_scale_times_posterior_variance():
     assert np.all(go(steps=2, project=held)[:, 0, 0] == 0)
 
 
+def shifts(solver, nfe, *, counted, variance=1.0, stop=0.0):
+    """How far a constant gradient of 1 moves samples of N(0, v) by a chain of 20 levels, and by how much in all steps'
+    inputs are moved. All is linear, so that noise of 0 tells."""
+    process = diffusion.vp_cosine(20)
+    guide = diffusion.value_gradient(lambda x, t: x.sum(-1), 1.0, stop=stop, process=process if counted else None)
+    moved = []
+
+    def counting(x, row):
+        after = guide(x, row)
+        jax.debug.callback(lambda size: moved.append(float(size)), (after - x)[0, 0])
+        return after
+
+    def denoiser(x, t):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return alpha * variance / (alpha**2 * variance + sigma**2) * x
+
+    options = {"nfe": nfe, "solver": solver, "noise": jnp.zeros((1, 1)), "noise_temperature": 0.0}
+    x = sample(process, denoiser, jax.random.key(0), (1, 1), guide=counting, **options)
+    jax.effects_barrier()
+    return float(x[0, 0]), sum(moved)
+
+
+@pytest.mark.parametrize("stop", [0.0, 2.5 / 20])
+@pytest.mark.parametrize("solver", ["ddpm", "ddim"])
+def test_value_gradient_counts_the_levels_that_a_step_skips(solver, stop):
+    """All levels: the same with and without, but for rounding. Fewer: inputs are moved as far in all as by the full
+    chain, by the steps' own variances a third as far at an NFE of 5; and the sample 61 % (DDPM) or 82 % (DDIM) as far
+    as by the full chain, by the steps' own variances 23 and 26 %."""
+    full, moved = shifts(solver, 20, counted=True, stop=stop)
+    assert (full, moved) == pytest.approx(shifts(solver, 20, counted=False, stop=stop), rel=1e-6)
+    for nfe, least, most in ((10, 0.85, 0.65), (5, 0.6, 0.27)):
+        counted, own = (shifts(solver, nfe, counted=each, stop=stop) for each in (True, False))
+        assert counted[1] == pytest.approx(moved, rel=1e-4)
+        assert own[1] < 0.7 * moved
+        assert own[0] / full < most < least < counted[0] / full < 1
+
+
 def test_value_gradient_of_zero_scale_changes_nothing_and_larger_ones_come_nearer():
     """With V = -|x - g|^2, the end's error falls monotonically with the scale (until the samples reach the goal)."""
     process = diffusion.vp_cosine(20)

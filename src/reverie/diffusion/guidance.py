@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from reverie.diffusion.hooks import Hooks, chain
 from reverie.diffusion.process import Process
+from reverie.diffusion.sampling import table
+from reverie.diffusion.solvers import SOLVERS
 from reverie.errors import ReverieError
 
 
@@ -101,20 +103,28 @@ def soft_inpaint(process: Process, denoiser: Callable, values: Any, weight: Any,
 
 
 def value_gradient(
-    value: Callable, scale: float, *, steps: int = 1, stop: float = 0.0, project: Hooks = None
+    value: Callable,
+    scale: float,
+    *,
+    steps: int = 1,
+    stop: float = 0.0,
+    project: Hooks = None,
+    process: Process | None = None,
 ) -> Callable:
     """Diffuser's guide (Janner et al. 2022, algorithm 1, as its code has it): before an evaluation,
     x <- x + scale * (posterior variance of the step) * grad_x value(x, t), `steps` times, projected after each.
 
     value: (x, t) -> [batch], trained on noisy x. At times below `stop` x is left alone. project: a hook, or several in
-    order. The paper shifts the posterior's mean; its code, and this, shift the step's input.
+    order. process: a discrete one, of whose levels a step may skip some; its variance is then the sum of theirs, so
+    that a chain of few evaluations is moved by as much in all as one of every level. Without it a step's variance is
+    its own, which is less than the sum. The paper shifts the posterior's mean; its code, and this, the step's input.
     """
 
-    hold = chain(project)
+    hold, variance = chain(project), _of_levels(process, stop) if process else lambda row: row.posterior_variance
 
     def ascend(x, row):
         def once(_, x):
-            x = x + scale * row.posterior_variance * jax.grad(lambda x: value(x, row.start.t).sum())(x)
+            x = x + scale * variance(row) * jax.grad(lambda x: value(x, row.start.t).sum())(x)
             return hold(x, row.start.t)
 
         return jax.lax.fori_loop(0, steps, once, x)
@@ -123,3 +133,20 @@ def value_gradient(
         return jax.lax.cond(row.start.t >= stop, ascend, lambda x, row: x, x, row)
 
     return guide
+
+
+def _of_levels(process: Process, stop: float) -> Callable:
+    """The posterior variance of a row's step; of one that skips levels of a discrete process, the sum of those that the
+    full chain's steps have, from times not below `stop`."""
+    if process.steps is None:
+        return lambda row: row.posterior_variance
+    with jax.ensure_compile_time_eval():
+        full = table(process, SOLVERS["ddpm"], process.steps, None, None)
+        variances = jnp.where(full.start.t >= stop, full.posterior_variance, 0)
+    half = 0.5 / process.steps
+
+    def variance(row):
+        passed = (full.start.t < row.start.t + half) & (full.start.t > row.end.t + half)
+        return jnp.where(passed, variances, 0).sum()
+
+    return variance

@@ -49,7 +49,7 @@ class Diffuser(WindowDiffusion):
     value_updates: Natural = 200_000
     """Updates, from the first on, that also train the value."""
     guidance_scale: Acting[NonNegative] = 0.1
-    """Step of the value's gradient, in units of the posterior variance."""
+    """Step of the value's gradient, in units of the posterior variance; where `nfe` skips levels, of their sum."""
     guidance_steps: Acting[Natural] = 2
     """Gradient steps before each evaluation of the network."""
     guidance_stop: Acting[Natural] = 2
@@ -155,7 +155,13 @@ class Diffuser(WindowDiffusion):
         mask = self.inpaint_mask(self.horizon, self.blocks(spec))
         stop = (self.guidance_stop + 0.5) / self.diffusion_steps
         hold = inpaint(mask, values)
-        guide = value_gradient(climbed, self.guidance_scale, steps=self.guidance_steps, stop=stop, project=hold)
+        guide = value_gradient(
+            *(climbed, self.guidance_scale),
+            steps=self.guidance_steps,
+            stop=stop,
+            project=hold,
+            process=self.process,
+        )
 
         def best(plans):
             # The released code ranks by the value before the last step; this ranks what is returned, at the last level.
