@@ -51,6 +51,27 @@ def test_starts(horizon, stride, pad, starts, skipped):
     assert view.skipped == skipped
 
 
+@pytest.mark.parametrize(
+    "horizon, stride, starts, skipped",
+    [(2, 1, [0, 1, 2, 3, 4, 5, 7, 8], 0), (3, 1, [0, 1, 2, 3, 4, 7, 8], 0), (2, 3, [0, 1, 2, 3, 7, 8], 1)],
+)
+def test_without_padding_of_timeouts_only_what_follows_a_terminal_is_padded(horizon, stride, starts, skipped):
+    view = windows(data(), plain(data()), horizon, stride=stride, pad=True, pad_timeouts=False)
+    assert firsts(view) == starts
+    assert view.skipped == skipped
+    batch = view.take(np.arange(len(view)))
+    cut = np.isin(starts, [4, 5, 6])
+    assert (batch["mask"][cut] == 1).all()
+    assert (batch["mask"][~cut][-1] == (np.arange(horizon) < 1)).all()
+
+
+def test_cut_episodes_that_are_too_short_are_refused_where_there_are_no_others():
+    cut = data(terminals=np.zeros(9), timeouts=np.isin(np.arange(9), [3, 6, 8]))
+    message = r"horizon 5 with stride 1 \(5 steps\): the longest has 4, and is cut; shorten the horizon\."
+    with pytest.raises(DataError, match=message):
+        windows(cut, plain(cut), 5, pad=True, pad_timeouts=False)
+
+
 def test_a_horizon_longer_than_every_episode_names_the_longest():
     with pytest.raises(DataError, match=r"horizon 3 with stride 2 \(5 steps\): the longest has 4; shorten"):
         windows(data(), plain(data()), 3, stride=2)

@@ -31,7 +31,7 @@ def test_without_contrast_it_is_diffuser():
 def test_the_loss_is_diffusers_and_the_weighted_contrast_of_what_is_predicted():
     """A network that answers 0 predicts the mean state in every row; the last rows lie beyond the episode."""
     algorithm = ContrastiveDiffuser(**SMALL, contrast=0.3)
-    view, _ = algorithm.prepare(two_ways(20))
+    view, _ = algorithm.prepare(two_ways(20, ended=True))
     batch = view.draw(jax.random.key(0), 16)
     key = jax.random.key(1)
     assert 0 < batch["mask"][:, 1:].mean() < 1

@@ -141,9 +141,23 @@ def test_windows_have_discounted_returns_from_lowest_to_highest():
     assert (wish.low, wish.high, wish.default) == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_windows_reach_beyond_a_terminal_and_not_beyond_a_timeout():
+    """Two episodes of four steps, the first of which is cut: rows of the second are followed by zeros."""
+    algorithm = replace(SMALL, horizon=3, labels=())
+    last = np.arange(8) % 4 == 3
+    rows = np.arange(1.0, 9.0)[:, None]
+    source = Dataset.from_arrays(rows, rows, np.ones(8), last & (rows[:, 0] > 4), last & (rows[:, 0] < 5))
+    view, spec = algorithm.prepare(source)
+    np.testing.assert_array_equal(view.starts, [0, 1, 4, 5, 6, 7])
+    batch = view.take(jnp.arange(6))
+    blank = spec.normalise("observations", np.zeros((1, 1)))[0, 0]
+    np.testing.assert_array_equal(batch["mask"].sum(1), [3, 3, 3, 3, 2, 1])
+    np.testing.assert_array_equal(batch["observations"][4:, 2], np.full((2, 1), blank))
+
+
 def test_what_is_asked_for_is_a_return_that_an_episode_has_from_its_start():
     """Two episodes of three steps, paid -1 and -2 a step: -3 and -6 from the start, whatever the last steps have."""
-    algorithm = replace(SMALL, discount=1.0, labels=())
+    algorithm = replace(SMALL, horizon=1, discount=1.0, labels=())
     arrays = {"observations": np.eye(6), "actions": np.zeros((6, 1)), "timeouts": np.arange(6) % 3 == 2}
     view, spec = algorithm.prepare(Dataset.from_arrays(**arrays, rewards=np.repeat([-1.0, -2.0], 3)))
     returns = spec.denormalise("returns", view.take(jnp.arange(6))["returns"][:, None])[:, 0]

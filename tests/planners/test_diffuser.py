@@ -19,8 +19,9 @@ act = jax.jit(lambda algorithm, *arguments: algorithm.act(*arguments), static_ar
 plan_of = jax.jit(lambda algorithm, *arguments: algorithm.plan(*arguments), static_argnums=0)
 
 
-def two_ways(episodes=300, length=12, seed=0) -> Dataset:
-    """From the origin half of the episodes drift left and half right, by 0.1 a step; only the right is rewarded."""
+def two_ways(episodes=300, length=12, seed=0, ended=False) -> Dataset:
+    """From the origin half of the episodes drift left and half right, by 0.1 a step; only the right is rewarded. They
+    are cut, or `ended` by a terminal."""
     rng = np.random.default_rng(seed)
     side = rng.choice([-1.0, 1.0], (episodes, 1, 1))
     actions = side + 0.05 * rng.normal(size=(episodes, length, 1))
@@ -32,10 +33,18 @@ def two_ways(episodes=300, length=12, seed=0) -> Dataset:
         positions.reshape(-1, 1),
         actions.reshape(-1, 1),
         rewards.reshape(-1),
-        timeouts=timeouts.reshape(-1),
+        **{"terminals" if ended else "timeouts": timeouts.reshape(-1)},
         action_low=-1.5,
         action_high=1.5,
     )
+
+
+@pytest.mark.parametrize("ended, windows, inside", [(False, 5, 1.0), (True, 12, (5 + 28 / 8) / 12)])
+def test_only_what_follows_a_terminal_is_padded(ended, windows, inside):
+    """Of twelve steps the first five begin a window of eight; seven more have 7 to 1 rows in the episode."""
+    view, _ = Diffuser(**SMALL).prepare(two_ways(3, ended=ended))
+    assert len(view) == 3 * windows
+    assert float(view.take(jnp.arange(len(view)))["mask"].mean()) == pytest.approx(inside)
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,7 @@ def windows(
     *,
     history: int = 0,
     pad_left: Padding = "edge",
+    pad_timeouts: bool = True,
     columns: Sequence[str] | None = None,
     past: Sequence[str] = (),
 ) -> Windows:
@@ -120,8 +121,10 @@ def windows(
     Without `pad` the `horizon` lies wholly inside its episode, and shorter episodes are left out (`view.skipped` counts
     them). With `pad` every step starts a window, and steps beyond the end are `"zeros"` (or True: zeros before
     normalisation, as in Diffuser, Janner et al. 2022) or `"edge"` (the last step again, as in Diffusion Policy, Chi et
-    al. 2023). `history` puts so many rows before the current one; at an episode's start, where there are none, stands
-    the first again (`pad_left="edge"`, as in Diffusion Policy) or zeros. The mask is 0 in all padding.
+    al. 2023); without `pad_timeouts` so in episodes that end by a terminal alone, while in those that are cut, where
+    nothing is known of what comes after, it is as without `pad`. `history` puts so many rows before the current one; at
+    an episode's start, where there are none, stands the first again (`pad_left="edge"`, as in Diffusion Policy) or
+    zeros. The mask is 0 in all padding.
 
     `columns` are what a batch has beside `mask` and `index`; `observations`, `actions` and, where the data have
     rewards, `returns` where it is None. There are, in network units where `spec` has a normaliser of that name,
@@ -140,12 +143,13 @@ def windows(
     Raises DataError where no episode is long enough, naming the longest, and for a column that the data do not have.
     """
     _check(horizon, stride, history, pad, pad_left)
-    lengths, needed = np.diff(data.episodes)[:, 0], 1 if pad else (horizon - 1) * stride + 1
-    counts = np.maximum(lengths - needed + 1, 0)
+    lengths, whole = np.diff(data.episodes)[:, 0], (horizon - 1) * stride + 1
+    padded = bool(pad) & (pad_timeouts | np.asarray(data.terminals)[data.episodes[:, 1] - 1])
+    counts = np.maximum(lengths - np.where(padded, 1, whole) + 1, 0)
     if not counts.any():
         raise DataError(
-            f"No episode holds a window of horizon {horizon} with stride {stride} "
-            f"({needed} steps): the longest has {lengths.max()}; shorten the horizon or pad."
+            f"No episode holds a window of horizon {horizon} with stride {stride} ({whole} steps): the longest has "
+            f"{lengths.max()}{', and is cut' if pad else ''}; shorten the horizon{'' if pad else ' or pad'}."
         )
     episode, offset = _counted(counts)
     starts = data.episodes[episode, 0] + offset

@@ -42,6 +42,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
     paper: ClassVar = "Ajay et al. 2023"
     needs: ClassVar = ("rewards, or labels",)
     parts: ClassVar = ("observations",)
+    padding: ClassVar[dict[str, Any]] = {"pad": "zeros", "pad_timeouts": False}
+    """Of `data.windows`: beyond a terminal windows have zeros, and beyond a timeout none reaches."""
 
     horizon: Count = 100
     """Rows of a window; a multiple of 2^(levels - 1)."""
@@ -92,7 +94,13 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
                 to_go = rewards_to_go(data, *returned)[:, None]
                 units = {"returns": MinMax.fit(to_go), given.EPISODE_RETURNS: MinMax.fit(to_go[data.episodes[:, 0]])}
                 spec = replace(spec, normalisers=spec.normalisers | units)
-        view = windows(data, spec, self.horizon - self.past, self.stride, True, *returned, history=self.past)
+        view = windows(
+            *(data, spec, self.horizon - self.past, self.stride),
+            discount=self.discount,
+            termination_penalty=self.termination_penalty,
+            history=self.past,
+            **self.padding,
+        )
         return self.labelled(view, data, spec), spec
 
     def inpaint_mask(self, horizon: int, blocks: Blocks):

@@ -77,6 +77,7 @@ class Diffuser(WindowDiffusion):
         view = windows(
             *(data, spec, self.horizon, self.stride),
             pad=True,
+            pad_timeouts=False,
             discount=self.discount,
             termination_penalty=self.termination_penalty,
         )
