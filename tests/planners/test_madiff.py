@@ -149,8 +149,8 @@ def test_one_agent_is_decision_diffuser():
     options, found = TINY | {"temperature": 1.0, "termination_penalty": 0.0, "prediction": "x0"}, []
     for algorithm, source in ((MADiff(**options), several), (DecisionDiffuser(**options), alone)):
         view, spec = algorithm.prepare(source)
-        state, batch = state_of(algorithm, spec), view.take(jnp.arange(8))
-        loss = loss_of(algorithm, state.denoiser_ema, batch, jax.random.key(1), jnp.ones((8, 2)))
+        state, batch = state_of(algorithm, spec), view.take(jnp.arange(5))  # of the first episode, whose sixth is cut
+        loss = loss_of(algorithm, state.denoiser_ema, batch, jax.random.key(1), jnp.ones((5, 2)))
         inverse = inverse_loss(state.inverse_ema, batch)
         action, (plan, _) = acted(algorithm, state, spec, source.observations[:2])
         found.append((jax.tree.leaves(state), loss, inverse, action.ravel(), plan.rows.ravel()))
@@ -203,6 +203,15 @@ def test_the_past_is_known_in_training_and_batches_have_it():
     first = spec.normalise("observations", data().observations[:1]).reshape(-1)
     np.testing.assert_array_equal(batch["observations"][0, :3], [first] * 3)
     np.testing.assert_array_equal(batch["mask"][0], [0, 0, 1, 1])
+
+
+def test_beyond_an_episodes_end_its_last_state_stays():
+    view, spec = replace(BOTH, horizon=4).prepare(data())
+    np.testing.assert_array_equal(view.starts, np.arange(60))
+    batch = view.take(jnp.arange(60))["observations"]
+    rows = spec.normalise("observations", data().observations).reshape(10, 6, -1)
+    expected = rows[:, np.minimum(np.arange(6)[:, None] + np.arange(4), 5)]
+    np.testing.assert_array_equal(batch, expected.reshape(60, 4, -1))
 
 
 class Spied:

@@ -36,6 +36,8 @@ class MADiff(DecisionDiffuser):
     name: ClassVar = "madiff"
     paper: ClassVar = "Zhu et al. 2024"
     shieldable: ClassVar = False
+    padding: ClassVar = {"pad": "edge"}
+    """The last states again, after terminals and timeouts, as in the released code."""
 
     execution: Literal["centralised", "decentralised"] = "centralised"
     """Who plans: one for all, who sees what all see (MADiff-C), or each agent, who sees what it sees (MADiff-D)."""
