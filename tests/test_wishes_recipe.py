@@ -80,8 +80,8 @@ def test_plans_are_drawn_for_every_wish(recipe, monkeypatch, tmp_path):
 
 
 def test_returns_are_measured_once_and_drawn(recipe, monkeypatch, tmp_path):
-    """Rewards of 1 for three steps, discounted by 0.5."""
-    data = replace(recipe.paths(20, 4), rewards=np.ones(80, np.float32))
+    """Rewards of 1 for three steps, discounted by 0.5; in the data of nothing or of 1 for four."""
+    data = replace(recipe.paths(20, 4), rewards=np.float32(np.arange(80) // 4 % 2))
     run = untrained(DecisionDiffuser(**TINY, discount=0.5), data)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe, "make", lambda name: Rewarded())

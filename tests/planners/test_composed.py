@@ -82,7 +82,7 @@ def test_a_planner_with_itself_is_itself_and_each_is_asked_for_its_own():
     [
         (lambda: run_of(data=data(size=3)), r"observations that are vectors float32 \[2\] and vectors float32 \[3\]"),
         (lambda: run_of(data=data(seed=1)), "observations are in other units, where scores do not add"),
-        (lambda: run_of(replace(SMALL, horizon=4)), "horizon = 2 and 4"),
+        (lambda: run_of(replace(SMALL, horizon=1)), "horizon = 2 and 1"),
         (lambda: run_of(replace(SMALL, diffusion_steps=6)), "diffusion_steps = 5 and 6"),
         (lambda: run_of(seeds=(0,)), "have 2 and 1 seeds"),
         (lambda: run_of(data=data(actions=np.zeros((80, 2)))), "actions that are"),

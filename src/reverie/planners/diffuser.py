@@ -41,6 +41,8 @@ class Diffuser(WindowDiffusion):
     name: ClassVar = "diffuser"
     paper: ClassVar = "Janner et al. 2022"
     needs: ClassVar[tuple[str, ...]] = ("rewards",)
+    pad_timeouts: ClassVar[bool] = False
+    """Whether windows reach beyond a timeout, and not a terminal alone: not so in the released code."""
 
     discount: Fraction = 0.997
     """Discount of the rewards to go that the value learns."""
@@ -77,7 +79,7 @@ class Diffuser(WindowDiffusion):
         view = windows(
             *(data, spec, self.horizon, self.stride),
             pad=True,
-            pad_timeouts=False,
+            pad_timeouts=self.pad_timeouts,
             discount=self.discount,
             termination_penalty=self.termination_penalty,
         )

@@ -40,6 +40,8 @@ class TREBI(diffuser.Diffuser):
     name: ClassVar = "trebi"
     paper: ClassVar = "Lin et al. 2023"
     needs: ClassVar = ("rewards", "costs")
+    pad_timeouts: ClassVar = True
+    """A budget is of an episode, whose last steps' costs are to be known where a time limit ends it, too."""
 
     termination_cost: NonNegative = 100.0
     """Added to the last cost of an episode that ends by a terminal, in what the value learns."""
