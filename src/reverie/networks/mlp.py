@@ -230,9 +230,9 @@ class UMLP(eqx.Module):
         self.last = Linear(draw, 2 * widths[0], x_dim)
 
     def __call__(self, x: Array, t: Array, cond: Condition = None) -> Array:
-        told = self.time(self.features(t))
-        if self.cond:
-            told = concatenate(told, jax.nn.silu(self.cond(flatten_condition(cond))))
+        told, seen = self.time(self.features(t)), flatten_condition(cond)
+        if self.cond is not None and seen is not None:
+            told = concatenate(told, jax.nn.silu(self.cond(seen)))
         h, code, past = x, self.code(told), []
         for block in self.down:
             h = block(h, code)
