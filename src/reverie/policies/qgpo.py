@@ -51,8 +51,8 @@ class QGPO(BehaviourModel, ActorCritic):
     critic_updates: Count = 500_000
     """Updates of the second stage, which learns Q; the third, of all that follow, learns the energy (1,000,000)."""
     alpha: NonNegative = 3.0
-    """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta; its 3 is of Q by rewards of
-    which an episode's sum spans 1000 (`rewards="returns"`), in locomotion."""
+    """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta; in locomotion its 3 is of
+    Q by rewards of which an episode's sum spans 1000 (`rewards="returns"`)."""
     guidance_scale: Acting[NonNegative] = 1.0
     """Of the energy's gradient; the paper tries 0 to 10."""
     energy_hidden: tuple[int, ...] = (256, 256, 256, 256)
