@@ -87,7 +87,7 @@ def test_before_the_first_step_the_ratio_is_one(cloned):
     run = fit_online(
         ReinFlow(**TUNED | {"batch_size": 256}, epochs=1, learning_rate=1e-2), Arm, steps=768, initial=cloned, **SHORT
     )
-    np.testing.assert_allclose(run.metrics()["approx_kl"], 0, atol=1e-9)
+    np.testing.assert_allclose(run.metrics()["approx_kl"], 0, atol=1e-8)
     np.testing.assert_array_equal(run.metrics()["clip_fraction"], 0)
 
 
