@@ -7,12 +7,14 @@ less is to be expected of it in others.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from tabling import plans, results
 
 import reverie
+from reverie.errors import ReverieError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,8 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     for mean, method, name in sorted(scored):
         folder = options.runs / plan.name / method / name
-        if (folder / "config.json").exists():
-            keep(reverie.load(folder), options.out, plan.sets[name].env, name, method, mean, cells[method][name])
+        if not (folder / "config.json").exists():
+            continue
+        try:
+            run = reverie.load(folder)
+        except ReverieError as error:  # such as of an earlier version's network
+            print(f"weights.py: {folder} is left out: {error}", file=sys.stderr)
+            continue
+        keep(run, options.out, plan.sets[name].env, name, method, mean, cells[method][name])
 
 
 def keep(run, out: Path, env: str, name: str, method: str, mean: float, row: dict) -> None:
