@@ -29,6 +29,8 @@ class Method:
     """What of each set, as it stands after a source: @best=0.1."""
     made_by: str = ""
     """A synthesizer, whose rows of each set are joined to it for this method."""
+    label: str = ""
+    """What documents call it, in Markdown; its name as code if not given."""
     differs: str = ""
     """From what is published, beyond the plan's own note."""
     only: Sequence[str] = ()

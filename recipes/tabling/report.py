@@ -94,6 +94,14 @@ class Report:
     def of(self, line: str) -> list[Filled]:
         return [each for each in self.filled if each.cell.line == line]
 
+    def of_panel(self, panel: str) -> list[Filled]:
+        return [each for each in self.filled if each.cell.panel == panel]
+
+    def label(self, line: str) -> str:
+        """What documents call a line."""
+        method = self.plan.methods.get(line)
+        return line if method is None else method.label or f"`{line}`"
+
     def scores(self, line: str) -> dict[str, list]:
         """Of a line, by panel: `[S, E]`."""
         return {each.cell.panel: each.row["scores"] for each in self.of(line)}
