@@ -1,8 +1,9 @@
 """Fill the tables of README.md and docs/ from what was measured: python recipes/documents.py [--check].
 
-Between `<!-- scores NAME -->` and `<!-- end -->` stands the table NAME, made of recipes/results/NAME.json alone: every
-cell a mean, its marks, its 95 % interval and, in brackets, the published score. `<!-- means NAME -->` has the means.
-The best of each column is bold. `--check` changes nothing, and fails where a document says something else.
+Between `<!-- scores NAME -->` and `<!-- end -->` stands the table NAME: of recipes/results/NAME.json, with the plan's
+labels and published scores: every cell a mean, its marks, its 95 % interval and, in brackets, the published score.
+`<!-- means NAME -->` has the means with their marks. The best of each column is bold. `--check` changes nothing, and
+fails where a document says something else.
 """
 
 import argparse
@@ -52,14 +53,13 @@ def table(report: Report, written: Callable[[Filled, bool], str]) -> Iterator[st
 
 def mean(each: Filled, best: bool) -> str:
     value = f"{each.score.value:.1f}"
-    return f"**{value}**" if best else value
+    return f"{f'**{value}**' if best else value} {each.marks}".rstrip()
 
 
 def score(each: Filled, best: bool) -> str:
     found, published = each.score, each.cell.published
     beside = "" if published is None else f" ({published:g})"
-    marks = f" {each.marks}" if each.marks else ""
-    return f"{mean(each, best)}{marks}, {found.low:.1f} to {found.high:.1f}{beside}"
+    return f"{mean(each, best)}, {found.low:.1f} to {found.high:.1f}{beside}"
 
 
 WAYS = {"scores": score, "means": mean}

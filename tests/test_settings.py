@@ -17,6 +17,7 @@ from reverie.settings import (
     Settings,
     acting_fields,
     annotations,
+    literal,
 )
 
 
@@ -26,6 +27,7 @@ class Config(Settings):
     share: Acting[Fraction] = 0.5
     weight: NonNegative = 1.0
     free: float = 0.0
+    flag: bool = False
     way: Literal["one", "other"] = "one"
     perhaps: Acting[Count | None] = None
     named: Annotated[str, Choices(("red", "blue"))] = "red"
@@ -73,6 +75,9 @@ def test_values_within_their_limits_are_taken(fields):
         ({"weight": -1}, "weight = -1, but it must be a number of at least 0"),
         ({"weight": "2"}, "weight = '2', but it must be a number of at least 0"),
         ({"weight": True}, "weight = True, but it must be a number of at least 0"),
+        ({"free": "false"}, "free = 'false', but it must be a number"),
+        ({"flag": "false"}, "flag = 'false', but it must be True or False"),
+        ({"flag": 1}, "flag = 1, but it must be True or False"),
         ({"way": "neither"}, "way 'neither' is unknown; choose one of one, other"),
         ({"way": 1}, "way 1 is unknown; choose one of one, other"),
         ({"count": 0, "share": 2}, "count = 0"),
@@ -145,3 +150,11 @@ def test_widths_are_several():
     assert Wide(hidden=(3, 4)).hidden == (3, 4)
     with pytest.raises(ReverieError, match=r"hidden = 64, but it must be several, such as \(64,\)"):
         Wide(hidden=64)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("true", True), ("False", False), ("NONE", None), ("8", 8), ("1e-3", 1e-3), ("[1,2]", [1, 2]), ("ddim", "ddim")],
+)
+def test_a_value_as_it_is_typed(text, value):
+    assert literal(text) == value and type(literal(text)) is type(value)

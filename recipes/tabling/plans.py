@@ -1,6 +1,7 @@
 """A plan is a table before it is filled: methods, data sets, and how a cell is trained and evaluated."""
 
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -299,6 +300,10 @@ class Cell:
     def commands(self) -> list[list[str]]:
         """All that remake the cell."""
         return [*(self.making.commands() if self.making else ()), self.train(), self.evaluate()]
+
+    def written(self) -> list[str]:
+        """The same as they are typed."""
+        return [f"reverie {shlex.join(command)}" for command in self.commands()]
 
     def _cut(self) -> Iterator[str]:
         return iter(("--max-steps", str(self.plan.max_steps)) if self.plan.max_steps else ())

@@ -1,5 +1,6 @@
 """A table as Markdown and as pictures, of the records alone."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from reverie.evaluation.statistics import (
 from tabling.plans import Cell, Plan
 from tabling.results import is_cut
 
-NOT_FLAT, CUT = "†", "‡"
+NOT_FLAT, CUT, EARLIER = "†", "‡", "§"
 NAMES = {
     "normalised": "normalised score",
     "success": "success in %",
@@ -63,8 +64,14 @@ class Filled:
         return row["updates_per_second"]
 
     @property
+    def earlier(self) -> bool:
+        """Whether it was trained by another command than the plan has now; how often it was evaluated is no matter."""
+        return [_training(each) for each in self.row["commands"]] != [_training(each) for each in self.cell.written()]
+
+    @property
     def marks(self) -> str:
-        return ("" if self.flat else NOT_FLAT) + (CUT if is_cut(self.row) else "")
+        held = {NOT_FLAT: not self.flat, CUT: is_cut(self.row), EARLIER: self.earlier}
+        return "".join(mark for mark, holds in held.items() if holds)
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,8 @@ class Report:
         if cut := [each for each in self.filled if is_cut(each.row)]:
             done = (f"{each.cell.label} after {each.row['updates']:,} of {each.row['steps']:,}" for each in cut)
             yield f"\n{CUT} stopped by its limit of time: {'; '.join(done)} {plan.unit}."
+        if earlier := [each.cell.label for each in self.filled if each.earlier]:
+            yield f"\n{EARLIER} by other settings than the plan has now, in its commands below: {', '.join(earlier)}."
         if own := [each.cell.label for each in self.filled if each.row["own_data"]]:
             yield f"\nOn data of one's own in place of those named: {', '.join(own)}."
         if differs := [f"{name}: {row.differs}" for name, row in plan.methods.items() if row.differs]:
@@ -238,6 +247,10 @@ class Report:
             for each in self.of(line)
             if each.row["curve"]
         }
+
+
+def _training(command: str) -> str:
+    return re.sub(r" --evaluate-every \d+", "", command)
 
 
 def _between(found: WithInterval, digits: int = 1) -> str:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ def record(cell: Cell, shown: Cell) -> dict[str, Any] | None:
     progress = reached(cell.folder, len(scores["seeds"]))
     versions = json.loads((cell.folder / "config.json").read_text())["versions"]
     return {
-        "commands": [f"reverie {shlex.join(command)}" for command in shown.commands()],
+        "commands": shown.written(),
         "own_data": cell.plan.sets[cell.set].source != shown.plan.sets[cell.set].source,
         "hardware": hardware(),
         "versions": {**versions, "python": platform.python_version()},

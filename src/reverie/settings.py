@@ -4,6 +4,7 @@ A field's annotation says what it takes: `width: Count = 32` is a whole number o
 Acting[Count]` one that a trained run may change when it acts, `way: Literal["one", "other"]` a choice.
 """
 
+import ast
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -167,8 +168,10 @@ def _check(field: Annotation, value: Any) -> None:
     if field.choices and value not in field.choices:
         choices = ", ".join(map(str, field.choices))
         raise ReverieError(f"{field.name} {value!r} is unknown; choose one of {choices}")
-    if field.limit is not None:
-        _check_number(field.name, value, field.kind is int, field.limit)
+    if field.kind is bool and not isinstance(value, bool):
+        raise ReverieError(f"{field.name} = {value!r}, but it must be True or False")
+    if field.limit is not None or field.kind in (int, float):
+        _check_number(field.name, value, field.kind is int, field.limit or Limit(-math.inf))
     if get_origin(field.kind) is tuple and not isinstance(value, tuple | list):
         raise ReverieError(f"{field.name} = {value!r}, but it must be several, such as ({value!r},)")
 
@@ -178,8 +181,9 @@ def _check_number(name: str, value: Any, whole: bool, limit: Limit) -> None:
     if number and limit.low <= value <= limit.high:
         return
     kind = "a whole number" if whole else "a number"
-    wanted = f"of at least {limit.low:g}" if limit.high == math.inf else f"from {limit.low:g} to {limit.high:g}"
-    raise ReverieError(f"{name} = {value!r}, but it must be {kind} {wanted}")
+    at_least = "" if limit.low == -math.inf else f" of at least {limit.low:g}"
+    wanted = at_least if limit.high == math.inf else f" from {limit.low:g} to {limit.high:g}"
+    raise ReverieError(f"{name} = {value!r}, but it must be {kind}{wanted}")
 
 
 __all__ = [
@@ -197,9 +201,18 @@ __all__ = [
     "acting_fields",
     "annotations",
     "is_real",
+    "literal",
     "with_values",
     "without",
 ]
+
+
+def literal(text: str) -> Any:
+    """A value as it is typed: as Python writes it, true, false and none in any case, and else the text itself."""
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        return text
 
 
 def option(name: str, value: Any) -> list[str]:

@@ -1,11 +1,11 @@
 """What the verbs share: tables on the terminal, values in words, FIELD=VALUE."""
 
-import ast
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from reverie.errors import ReverieError
+from reverie.settings import literal
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -35,14 +35,11 @@ def in_words(value: Any) -> str:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """FIELD=VALUE, with the value as Python writes it where it is one. Raises ReverieError for anything else."""
+    """FIELD=VALUE, of which the value is a `literal`. Raises ReverieError for anything else."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ReverieError(f"{text!r} is no FIELD=VALUE, such as candidates=8")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    return name, literal(value)
 
 
 def draw(run: Any) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reverie.errors import ReverieError
+from reverie.settings import literal
 
 Settings = Mapping[str, Any]
 Search = Literal["grid", "random", "optuna"]
@@ -73,20 +74,13 @@ def _values(text: str) -> tuple[Any, ...]:
     try:
         found = ast.literal_eval(f"({text},)")
     except (ValueError, SyntaxError):
-        return tuple(_value(part) for part in text.split(","))
+        return tuple(literal(part) for part in text.split(","))
     return tuple(tuple(value) if isinstance(value, list) else value for value in found)
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _range(word: str, text: str) -> Range:
     log = text.startswith("log:")
-    low, high = (_value(end) for end in text.removeprefix("log:").split("..", 1))
+    low, high = (literal(end) for end in text.removeprefix("log:").split("..", 1))
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not numbers or not low < high or (log and low <= 0):
         wanted = "two positive numbers, the smaller one first" if log else "two numbers, the smaller one first"
