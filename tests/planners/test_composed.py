@@ -77,6 +77,15 @@ def test_a_planner_with_itself_is_itself_and_each_is_asked_for_its_own():
         both.acting(skill_1=1)
 
 
+def test_each_planner_is_asked_for_what_is_still_to_come():
+    """After a reward, of those whose wish is a return to go."""
+    falling = replace(RUN, algorithm=replace(SMALL, return_to_go=True, discount=0.5))
+    policy = compose_runs([windows(), falling]).acting(target_return_0=2, target_return_1=2).policy()
+    carry = policy.act(np.zeros(2), policy.reset())[1]
+    _, (first, second) = policy.act(np.zeros(2), carry, {"reward": 0.5})[1]
+    assert [float(asked.wishes["target_return"][0]) for _, asked in (first, second)] == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [

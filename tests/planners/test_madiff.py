@@ -59,7 +59,12 @@ def with_gate(state, gate):
 def acted(algorithm, state, spec, seen, key=0):
     """Actions, and the plan after."""
     carry = algorithm.reset(spec, len(seen), resolve("it", algorithm.wishes(spec), {}, len(seen)))
-    return act(algorithm, state, spec, jnp.asarray(seen, jnp.float32), carry, {}, jax.random.key(key))
+    return act(algorithm, state, spec, jnp.asarray(seen, jnp.float32), carry, brought(len(seen)), jax.random.key(key))
+
+
+def brought(n=2, reward=0.0):
+    """By the last step."""
+    return {"reward": jnp.broadcast_to(jnp.float32(reward), n)}
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +187,7 @@ def test_what_was_seen_stays_in_an_agents_own_plan():
         carry = algorithm.reset(spec, 2, resolve("it", algorithm.wishes(spec), {}, 2))
         for observations in walk:
             shown = jnp.asarray(observations).at[:, 1:].add(others)
-            action, carry = act(algorithm, state, spec, shown, carry, {}, jax.random.key(0))
+            action, carry = act(algorithm, state, spec, shown, carry, brought(), jax.random.key(0))
             kept.append((action, carry[0].rows))
     units = [spec.normalise("observations", each).reshape(2, 6) for each in walk]
     for step, (_, rows) in enumerate(carries):  # of the next step's window, whose current row is number 2
@@ -256,6 +261,31 @@ def test_who_is_seen_says_nothing_of_the_noise_level():
 
 
 @pytest.mark.parametrize("algorithm", [BOTH, EACH], ids=["centralised", "decentralised"])
+def test_the_return_that_is_asked_for_is_what_is_still_to_come(algorithm, spec):
+    """(wish - reward) / discount from the second step on, for whoever plans: actions and plans are those of who is
+    asked for just that, and not of who is asked for the first wish again; without it the wish stays."""
+    algorithm, state = replace(algorithm, discount=0.5), state_of(algorithm, spec, 1.0)
+    observations, first = seen(), {"target_return": np.array([2.0, -1.0], np.float32)}
+    key = jax.random.key(0)
+
+    _, begun = act(algorithm, state, spec, observations, algorithm.reset(spec, 2, first), brought(reward=7.0), key)
+
+    def second(carry):
+        """What is done at the second step, after rewards of 0.5 and -2."""
+        return act(algorithm, state, spec, observations, carry, {"reward": rewards}, key)
+
+    rewards = np.array([0.5, -2.0], np.float32)
+    action, (plan, asked) = second(begun)
+    np.testing.assert_array_equal(asked.wishes["target_return"], [3, 2])
+    other, (expected, _) = second(algorithm.rewish(begun, {"target_return": np.array([3.0, 2.0], np.float32)}))
+    np.testing.assert_array_equal(action, other)
+    np.testing.assert_array_equal(plan.rows, expected.rows)
+    before = second(algorithm.rewish(begun, first))[1][0]
+    assert np.abs(before.rows - plan.rows).max() > 1e-4
+    assert replace(algorithm, return_to_go=False).received(begun, {"reward": rewards}) == begun
+
+
+@pytest.mark.parametrize("algorithm", [BOTH, EACH], ids=["centralised", "decentralised"])
 def test_columns_that_an_agent_has_not_change_nothing(algorithm):
     """Neither the loss nor the actions, whatever stands there."""
     rng = np.random.default_rng(2)
@@ -295,6 +325,8 @@ def test_an_agents_action_is_found_from_its_own_states(spec):
 def test_bad_settings_and_data_are_refused_in_a_sentence():
     with pytest.raises(ReverieError, match="execution 'both' is unknown; choose one of centralised, decentralised"):
         MADiff(execution="both")
+    with pytest.raises(ReverieError, match="discount = 0 knows no return to go"):
+        MADiff(discount=0.0)
     with pytest.raises(ReverieError, match="history = 1 leaves 1 of the window's 2 rows"):
         replace(BOTH, history=1)
     with pytest.raises(ReverieError, match="history = 1 is of every step; leave stride = 2 at 1"):

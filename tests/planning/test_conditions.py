@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.data import Dataset, MinMax, Spec, windows
+from reverie.data import Dataset, MinMax, Spec, rewards_to_go, windows
 from reverie.diffusion import vp_cosine
 from reverie.errors import DataError
 from reverie.networks import MLP
@@ -145,6 +145,26 @@ def test_no_more_is_evaluated_than_an_environment_asks_for():
     np.testing.assert_array_equal(asked.scales, [[0, 0], [2, -1]])
     assert given.ask(wishes, 2, 1.2).entries.shape == (2, 3)
     assert given.ask({"target_return": np.zeros(2)}, 2, 0.0).entries.shape == (2, 0)
+
+
+def test_a_wish_for_an_episodes_return_becomes_its_returns_to_go():
+    """Whoever is asked for what an episode did bring is asked, step after step, for what still came; and of something
+    else that is asked for in between nothing is taken that came before. Without a return nothing happens."""
+    source = data()
+    to_go = rewards_to_go(source, 0.5).reshape(3, 4)
+    asked = given.ask({"target_return": to_go[:, 0]}, 3, 1.2)
+    for step, reward in enumerate([np.full(3, np.nan), *np.asarray(source.rewards, np.float32).reshape(3, 4).T[:3]]):
+        asked = given.still_to_come(asked, reward, 0.5)
+        np.testing.assert_allclose(asked.wishes["target_return"], to_go[:, step], rtol=1e-6)
+        np.testing.assert_array_equal(asked.steps, step + 1)
+    again = given.Conditional().ask_again(asked, {"target_return": np.array([5.0, 6.0, 7.0])}, 3)
+    kept = given.still_to_come(again, np.ones(3), 0.5)
+    np.testing.assert_array_equal(kept.wishes["target_return"], [5, 6, 7])
+    np.testing.assert_array_equal(given.still_to_come(kept, np.ones(3), 0.5).wishes["target_return"], [8, 10, 12])
+    labels = given.Conditional().ask_again(kept, {"skill_2": np.ones(3)}, 3)
+    np.testing.assert_array_equal(labels.steps, kept.steps)
+    nothing = given.ask({"skill_2": np.ones(3)}, 3, 1.2)
+    assert given.still_to_come(nothing, np.ones(3), 0.5) is nothing
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ ALIKE = ("parts", "horizon", "stride", "diffusion_steps")
 class Composed:
     """Several planners as one that acts. Their wishes are its own, with the planner's number behind: `target_return_0`.
 
-    A planner that can be composed has `denoiser(state, spec, carry)`, of its windows as they are asked for, and
-    `follow(denoiser, state, spec, observation, carry, key)`, which acts by a plan of any denoiser.
+    A planner that can be composed has `received(carry, feedback)`, what it is asked for after a step, `denoiser(state,
+    spec, carry)`, of its windows as they are asked for, and `follow(denoiser, state, spec, observation, carry, key)`,
+    which acts by a plan of any denoiser.
     """
 
     name: ClassVar[str] = "composed"
@@ -57,6 +58,7 @@ class Composed:
 
     def act(self, state: tuple[Any, ...], spec: Spec, observation, carry: tuple[Any, ...], feedback: Feedback, key):
         """The first planner's action, by a plan of all."""
+        carry = tuple(each.received(mine, feedback) for each, mine in zip(self.planners, carry, strict=True))
         members = zip(self.planners, state, self.specs, carry, strict=True)
         denoisers = [each.denoiser(learned, own, mine) for each, learned, own, mine in members]
         first = self.planners[0]
@@ -104,7 +106,7 @@ def _check(run: Any, first: Any) -> None:
     name, spec, known = run.algorithm.name, run.spec, first.spec
     if hasattr(run.algorithm, "barriers"):
         raise RunError(f"A shielded run of {name} cannot be composed; compose the runs without their shields.")
-    if not all(hasattr(run.algorithm, each) for each in ("denoiser", "follow")):
+    if not all(hasattr(run.algorithm, each) for each in ("received", "denoiser", "follow")):
         raise RunError(f"{name} has no denoiser of windows that could be composed; give runs of decision-diffuser.")
     for what, mine, other in (
         ("observations", spec.observation_space, known.observation_space),

@@ -70,6 +70,8 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
             raise ReverieError(
                 f"warm_start_steps shift the last plan by an environment step; stride = {self.stride} has none"
             )
+        if self.return_to_go and self.discount == 0:
+            raise ReverieError("discount = 0 knows no return to go; give more than 0, or return_to_go = False")
 
     @property
     def process(self):
@@ -139,11 +141,17 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
 
     def rewish(self, carry: tuple[Plan, given.Asked], wishes: Wishes) -> tuple[Plan, given.Asked]:
         plan, asked = carry
-        return plan, self.ask({**asked.wishes, **wishes}, len(plan.step))
+        return plan, self.ask_again(asked, wishes, len(plan.step))
 
     def act(self, state: State, spec: Spec, observation, carry, feedback: Feedback, key):
         """The action that leads to the plan's second state."""
+        carry = self.received(carry, feedback)
         return self.follow(self.denoiser(state, spec, carry), state, spec, observation, carry, key)
+
+    def received(self, carry: tuple[Plan, given.Asked], feedback: Feedback) -> tuple[Plan, given.Asked]:
+        """What is asked for after what the last step brought."""
+        plan, asked = carry
+        return plan, given.still_to_come(asked, feedback["reward"], self.discount) if self.return_to_go else asked
 
     def denoiser(self, state: State, spec: Spec, carry: tuple[Plan, given.Asked]):
         """Of windows `[n, H, observation]` as they are asked for, (x_t, t) -> x0_hat."""

@@ -58,6 +58,10 @@ class MADiff(DecisionDiffuser):
     """Added to the last reward of an episode that ends by a terminal."""
     temperature: Acting[NonNegative] = 0.5
     """Scale of the noise that planning begins with; that of its steps stays as it is."""
+    return_to_go: Acting[bool] = True
+    """Whether what is asked for is the team's return from now on, of which each later step asks for what is still to
+    come: (wish - reward) / discount. Else every step asks for the wish as it is, as the released code does in the
+    particle worlds and in multi-agent MuJoCo."""
 
     def __post_init__(self):
         super().__post_init__()

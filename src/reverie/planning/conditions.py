@@ -50,6 +50,9 @@ class Conditional(Settings):
     """Share of the windows that are told something of themselves in training."""
     guidance_scale: Acting[float] = 1.2
     """Scale of the return that is asked for: 1 samples windows of that return, 0 does not ask for any."""
+    return_to_go: Acting[bool] = False
+    """Whether what is asked for is a return from now on, of which each later step asks for what is still to come:
+    (wish - reward) / discount. Else every step asks for the wish as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +73,12 @@ class Conditional(Settings):
     def ask(self, wishes: Wishes, n: int) -> "Asked":
         """Of n environments."""
         return ask(wishes, n, self.guidance_scale)
+
+    def ask_again(self, asked: "Asked", wishes: Wishes, n: int) -> "Asked":
+        """For other things in the middle of an episode. A return counts from the next step on, and one that is not
+        asked for again goes on as it was."""
+        again = self.ask({**asked.wishes, **wishes}, n)
+        return again if RETURN in wishes else again._replace(steps=asked.steps)
 
 
 def label_values(data: Dataset, labels: Iterable[str]) -> dict[str, np.ndarray]:
@@ -139,6 +148,8 @@ class Asked(NamedTuple):
     """The M entries of a condition that are asked for: int32 `[n, M]`."""
     scales: Any
     """How much each of them counts, `[n, M]`; 0 where an environment asks for fewer."""
+    steps: Any
+    """Since the return was asked for, where it is one to go: int32 `[n]`."""
 
 
 def label_wishes(values: Mapping[str, Any]) -> dict[str, Wish]:
@@ -169,7 +180,21 @@ def ask(wishes: Wishes, n: int, return_scale: float) -> Asked:
     scales = np.stack(columns, 1).astype(np.float32)
     most = int((scales != 0).sum(1).max())
     entries = np.argsort(-np.abs(scales), 1, kind="stable")[:, :most].astype(np.int32)
-    return Asked(dict(wishes), entries, np.take_along_axis(scales, entries, 1))
+    return Asked(dict(wishes), entries, np.take_along_axis(scales, entries, 1), np.zeros(n, np.int32))
+
+
+def still_to_come(asked: Asked, reward, discount: float) -> Asked:
+    """What is asked for when the last step has brought `reward` `[n]`, in the data's units: of a return R its return to
+    go, (R - reward) / discount; and R itself at the step before which it was asked for.
+
+    It is not held in the range that was seen in training. What an episode falls short of, or is ahead by, grows by
+    1 / discount a step: it means something as long as the discount leaves much of an episode's last reward.
+    """
+    if RETURN not in asked.wishes:
+        return asked
+    wanted = jnp.asarray(asked.wishes[RETURN])
+    to_go = jnp.where(asked.steps > 0, (wanted - reward) / discount, wanted)
+    return asked._replace(wishes={**asked.wishes, RETURN: to_go}, steps=asked.steps + 1)
 
 
 def guided(predict: Callable, asked: Asked, spec: Spec) -> Callable:
