@@ -1,9 +1,10 @@
 """The particle worlds of MPE (Lowe et al. 2017; `mpe2`), and what their agents do by rule.
 
-Three tasks with continuous actions, 25 steps each. "mpe-spread": three agents are to cover three landmarks and not to
-collide. "mpe-tag": three predators are to catch a faster prey among two obstacles. "mpe-world": four of them, of whom
-one leads and may speak, are to catch two, who also look for food and may hide. The prey flees by a rule of ours; in
-published tables it is a trained one of another version of these worlds, so that scores do not compare.
+Three tasks with continuous actions, 25 steps each; an agent's action is its force, `[2]` in -1 to 1. "mpe-spread":
+three agents are to cover three landmarks and not to collide. "mpe-tag": three predators are to catch a faster prey
+among two obstacles. "mpe-world": four of them, of whom one leads and may speak (4 numbers in 0 to 1 after its force),
+are to catch two, who also look for food and may hide. The prey flees by a rule of ours; in published tables it is a
+trained one of another version of these worlds, so that scores do not compare.
 """
 
 from collections.abc import Callable
@@ -28,10 +29,11 @@ def make_particles(name: str) -> "Joint":
     """One of NAMES. Raises ModuleNotFoundError where `mpe2` is not installed."""
     from mpe2 import simple_spread_v3, simple_tag_v3, simple_world_comm_v3
 
+    from reverie.environments.forces import Forces
     from reverie.environments.parallel import Joint
 
     module = {"mpe-spread": simple_spread_v3, "mpe-tag": simple_tag_v3, "mpe-world": simple_world_comm_v3}[name]
-    env = module.parallel_env(max_cycles=STEPS, continuous_actions=True)
+    env = Forces(module.parallel_env(max_cycles=STEPS, continuous_actions=True))
     if name == "mpe-spread":
         return Joint(env, name, STEPS)
     team = [agent for agent in env.possible_agents if "adversary" in agent]
@@ -39,7 +41,7 @@ def make_particles(name: str) -> "Joint":
 
 
 def flee(env: Any, agent: str) -> np.ndarray:
-    """The prey's action: away from all pursuers, most from the nearest, and not out of the world."""
+    """The prey's force, `[2]`: away from all pursuers, most from the nearest, and not out of the world."""
     world = env.unwrapped.world
     me, others = _named(world, agent), [each for each in world.agents if each.adversary]
     away = me.state.p_pos - np.stack([each.state.p_pos for each in others])
@@ -47,7 +49,7 @@ def flee(env: Any, agent: str) -> np.ndarray:
     force /= max(float(np.linalg.norm(force)), 1e-6)
     out = np.abs(me.state.p_pos) > EDGE
     force[out] = -np.sign(me.state.p_pos[out])
-    return as_action(force)
+    return force
 
 
 def cover(env: Any) -> np.ndarray:
@@ -79,16 +81,6 @@ def pursue(env: Any) -> np.ndarray:
 
 
 EXPERTS: dict[str, Callable[[Any], np.ndarray]] = {"mpe-spread": cover, "mpe-tag": pursue, "mpe-world": pursue}
-
-
-def as_action(force: np.ndarray, size: int = 5) -> np.ndarray:
-    """Of forces `[..., 2]` in -1..1 the worlds' actions, float32 `[..., size]`: nothing, left, right, down, up, and
-    zeros for what would be said."""
-    force = np.clip(force, -1, 1)
-    parts = [0 * force[..., 0], np.maximum(-force[..., 0], 0), np.maximum(force[..., 0], 0)]
-    parts += [np.maximum(-force[..., 1], 0), np.maximum(force[..., 1], 0)]
-    parts += [0 * force[..., 0]] * (size - 5)
-    return np.stack(parts, -1).astype(np.float32)
 
 
 def _named(world: Any, name: str) -> Any:
