@@ -69,6 +69,21 @@ def test_the_actor_maximises_q_less_lambda_times_the_cost(state):
     assert float(SMALL.loss_in(state, net, state.critic, BATCH)) == pytest.approx(float(plain), rel=1e-6)
 
 
+def test_both_critics_targets_move_when_the_actor_does(state):
+    """At every second update, from the first on."""
+    first = update(SMALL, state, BATCH, jax.random.key(0))[0]
+    second = update(SMALL, first, BATCH, jax.random.key(1))[0]
+    for of in (lambda state: state.critic, lambda state: state.cost_critic):
+        before, once, twice = (jax.tree.leaves(of(each).target) for each in (state, first, second))
+        assert any((a != b).any() for a, b in zip(before, once, strict=True))
+        for moved, kept in zip(once, twice, strict=True):
+            np.testing.assert_array_equal(moved, kept)
+        assert any(
+            (a != b).any()
+            for a, b in zip(*(jax.tree.leaves(of(s).online.params) for s in (first, second)), strict=True)
+        )
+
+
 def test_a_discount_of_1_is_refused():
     with pytest.raises(ReverieError, match="discount = 1 lets a cost without end be infinite"):
         TD3BCLag(discount=1.0)

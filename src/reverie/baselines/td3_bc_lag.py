@@ -61,6 +61,9 @@ class TD3BCLag(TD3BC):
     def update(self, state: State, batch, key):  # type: ignore[override]  # a TD3+BC's state, and more
         costs = batch | {"rewards": batch["costs"]}
         cost_critic, found = self.learn_q(state.cost_critic, costs, self.next_cost(state, batch, key))
+        moved, kept = cost_critic.target, state.cost_critic.target
+        # With the actor and the other targets.
+        cost_critic = replace(cost_critic, target=jax.lax.cond(self.due(state), lambda: moved, lambda: kept))
         learned, metrics = super().update(state, batch, key)
         cost = cost_critic.online.params(batch["observations"], state.actor.params(batch["observations"])).max(0).mean()
         multiplier = jnp.maximum(state.multiplier + self.multiplier_rate * (cost - state.allowed), 0.0)

@@ -54,11 +54,14 @@ class DelayedActorCritic(Hidden, ActorCritic):
         def keep(actor, target):
             return actor, target, state.critic.target, self.loss_in(state, actor.params, critic, batch)
 
-        due = state.step % self.policy_delay == 0
         # All targets move when the actor does, as in the papers' code.
-        actor, target, slow, error = jax.lax.cond(due, learn, keep, state.actor, state.target)
+        actor, target, slow, error = jax.lax.cond(self.due(state), learn, keep, state.actor, state.target)
         learned = {"actor": actor, "target": target, "critic": replace(critic, target=slow)}
         return replace(state, step=state.step + 1, **learned), metrics | {"actor_loss": error}
+
+    def due(self, state: DelayedState) -> jax.Array:
+        """Whether the update of this state is one of the actor and of all targets, too."""
+        return state.step % self.policy_delay == 0
 
     def next_value(self, state: DelayedState, batch, key) -> jax.Array:
         """The target critics' smallest value of the target's action with noise."""
