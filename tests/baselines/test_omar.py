@@ -1,6 +1,7 @@
-"""OMAR: what the search finds, where its actor goes that a gradient does not, and whose columns and rewards count."""
+"""OMAR: what the search finds and when, where its actor goes that a gradient does not, and whose columns and rewards
+count."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import jax
@@ -30,10 +31,20 @@ def begun(algorithm=SMALL):
     return algorithm.init(jax.random.key(0), spec), view.draw(jax.random.key(1), 16)
 
 
+class Q:
+    """In the place of several critics, of which the actor asks the first alone."""
+
+    def __init__(self, of):
+        self.first = of
+
+    def __call__(self, observation, action):
+        raise AssertionError("more than the first was asked")
+
+
+@Q
 def hills(observation, action):
-    """A wide hill of height 0.5 at -0.5 and a narrow one of height 1 at 0.8, in every entry: `[2, ...]`."""
-    value = (0.5 * jnp.exp(-2 * (action + 0.5) ** 2) + jnp.exp(-50 * (action - 0.8) ** 2)).sum(-1)
-    return jnp.stack([value, jnp.zeros_like(value)])
+    """A wide hill of height 0.5 at -0.5 and a narrow one of height 1 at 0.8, in every entry: `[1, ...]`."""
+    return (0.5 * jnp.exp(-2 * (action + 0.5) ** 2) + jnp.exp(-50 * (action - 0.8) ** 2)).sum(-1)[None]
 
 
 def batch_of(n=8):
@@ -76,9 +87,72 @@ def test_the_actor_reaches_a_hill_that_its_gradient_does_not_lead_to():
     assert abs(learned(0.9) - 0.8) < 0.05
 
 
+def test_a_rectification_of_1_has_nothing_of_q_in_the_gradient():
+    """It is that of the distance to the best action alone, whatever Q is; the released code's in spread."""
+    batch = batch_of() | {"best": jnp.linspace(-1, 1, 8)[:, None]}
+
+    def gradient(rectification, q):
+        algorithm, critic = replace(SMALL, rectification=rectification), Critic(SimpleNamespace(params=q), None)
+
+        def loss(action):
+            return algorithm.actor_loss(lambda _: jnp.full((8, 1), action), critic, batch)
+
+        return float(jax.grad(loss)(0.3))
+
+    steep = Q(lambda observation, action: 1e6 * action.sum(-1)[None])
+    assert gradient(1.0, steep) == gradient(1.0, hills)
+    assert abs(gradient(1.0, steep) - 2 * (0.3 - batch["best"].mean())) < 1e-6
+    assert gradient(0.9, steep) < -9e4
+
+
+@dataclass(frozen=True)
+class Counted(OMAR):
+    """Counts its searches."""
+
+    def rectified(self, state, batch, key):
+        jax.debug.callback(lambda: searches.append(1))
+        return super().rectified(state, batch, key)
+
+
+searches: list[int] = []
+
+
+@dataclass(frozen=True)
+class Always(OMAR):
+    """Searches at every update."""
+
+    def update(self, state, batch, key):
+        uniform_key, search_key, key = jax.random.split(key, 3)
+        rows = each_agent(batch, state.team)
+        shape = (self.sampled_actions, *rows["actions"].shape)
+        rows["uniform"] = rows["own"] * jax.random.uniform(uniform_key, shape, minval=-1, maxval=1)
+        rows["best"] = self.rectified(state, rows, search_key)
+        algorithm = OMAR(**vars(self))
+        learned, _ = super(OMAR, algorithm).update(state, rows, key)
+        return learned, {}
+
+
+def test_the_search_is_made_where_the_actor_learns_and_changes_nothing_of_it():
+    """Every second time; an actor that is searched for at each learns the same. Its loss is told as it was last."""
+    told, states = [], []
+    for kind in (Counted, Always):
+        algorithm = kind(hidden=(16,), critic_hidden=(8,))
+        state, batch = begun(algorithm)
+        update = jax.jit(algorithm.update)
+        for i in range(3):
+            state, metrics = update(state, batch, jax.random.key(i))
+            told.append(metrics.get("actor_loss"))
+        states.append(state)
+    jax.effects_barrier()
+    assert len(searches) == 2
+    assert told[0] == told[1] != told[2]
+    for mine, theirs in zip(*(jax.tree.leaves((each.actor, each.critic)) for each in states), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
 def test_columns_beyond_an_agents_actions_are_neither_searched_nor_drawn():
     rows = {"observations": jnp.zeros((4, 4)), "actions": jnp.zeros((4, 2)), "own": jnp.array([[1.0, 0.0]] * 4)}
-    found = SMALL.rectified(state_of(0.3, lambda observation, action: action.sum(-1)[None]), rows, KEY)
+    found = SMALL.rectified(state_of(0.3, Q(lambda observation, action: action.sum(-1)[None])), rows, KEY)
     assert (found[:, 1] == 0).all() and (np.asarray(found[:, 0]) > 0.3).all()
 
 

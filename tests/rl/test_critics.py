@@ -118,3 +118,9 @@ def test_the_minimum_has_the_gradient_of_the_critic_that_gives_it():
     slope = jax.grad(lambda v: minimum(v).sum())(values)
     np.testing.assert_array_equal(slope[:, :2], [[1, 0], [0, 1]])
     assert slope[:, 2].sum() == 1  # of a tie, one of the two
+
+
+def test_the_first_critic_alone_says_what_it_says_among_all():
+    net = linear([[1.0, 2.0], [50.0, -9.0]], bias=[0.5, 3.0])
+    seen, action = jnp.zeros((4, 1)), jnp.arange(8.0).reshape(4, 2)
+    np.testing.assert_array_equal(net.first(seen, action), net(seen, action)[:1])

@@ -1,5 +1,6 @@
 """TD3+BC of several agents (as in Pan et al. 2022, "Plan Better Amid Conservatism"): each acts by what it sees, and a
-critic that sees what all see and do values them together."""
+critic that sees what all see and do values them together. The code released for that paper has no such baseline: the
+loss is TD3+BC's own, with its defaults."""
 
 from dataclasses import dataclass
 from typing import ClassVar

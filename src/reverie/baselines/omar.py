@@ -1,8 +1,13 @@
 """OMAR (Pan et al. 2022, "Plan Better Amid Conservatism: Offline Multi-Agent Reinforcement Learning with Actor
-Rectification"): conservative critics of each agent's own, and actors drawn to the best action that a search finds."""
+Rectification"): conservative critics of each agent's own, and actors drawn to the best action that a search finds.
+
+It stands in TD3's frame, with its two critics. The released code has neither noise on the target's action nor a delay
+(`policy_noise` 0, `policy_delay` 1), clips gradients at 0.5, and in the particle worlds has `discount` 0.95 and `tau`
+0.01.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -27,9 +32,10 @@ from reverie.settings import Count, Fraction, NonNegative, Positive
 
 
 class Agents(DelayedState):
-    """With the team, as batches do not tell it."""
+    """With the team, as batches do not tell it, and the actor's loss at its last update."""
 
     team: Team = eqx.field(static=True)
+    actor_loss: jax.Array
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,16 @@ class OMAR(TD3BC, TeamPolicy):
     paper: ClassVar = "Pan et al. 2022"
 
     alpha: NonNegative = 1.0
-    """Weight of the critics' conservatism; in the paper's sets 5 (expert, medium), 1 or 0.5 (replay, random)."""
+    """Weight of the critics' conservatism. The released code's, chosen for each set: 5 for experts' data and for medium
+    ones in spread and tag, 0.5 to 5 else."""
     sampled_actions: Count = 10
     """Uniform actions for the conservatism's log-sum-exp."""
     rectification: Fraction = 0.9
-    """Weight of the distance to the best action found, against that of Q (the paper's tau, 0.1 to 1)."""
+    """Weight of the distance to the best action found, against that of Q (the paper's tau). The released code's, chosen
+    for each set, is 0.1 to 1, and 1 in all of spread's: there the actor follows no gradient of Q at all."""
     search_steps: Count = 3
-    """Of the search, each with a Gaussian of the last one's actions weighted by the softmax of their Q."""
+    """Of the search, each with a Gaussian of the last one's actions weighted by the softmax of their Q. In HalfCheetah
+    the released code has 2, of 20 actions, and fits each Gaussian to the five best so far."""
     search_actions: Count = 10
     """Drawn in each step."""
     search_std: Positive = 2.0
@@ -57,7 +66,8 @@ class OMAR(TD3BC, TeamPolicy):
         team = team_of_spec(spec)
         actor = DeterministicActor(actor_key, *TeamActor.sizes(team, joint=False), hidden=self.hidden)
         critic = self.init_critic(critic_key, spec)
-        return Agents(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32), team)
+        step, loss = jnp.zeros((), jnp.int32), jnp.zeros(())
+        return Agents(Optimised.create(actor, self.optimiser), actor, critic, step, team, loss)
 
     def q_network(self, key, spec: Spec) -> QNetwork:
         return self.q_network_of(key, sum(TeamActor.sizes(team_of_spec(spec), joint=False)))
@@ -65,15 +75,20 @@ class OMAR(TD3BC, TeamPolicy):
     def update(self, state: Agents, batch, key):  # type: ignore[override]  # of its own state
         """Each agent's transition is one of its own, with the team's reward: decentralised critics, shared by all.
 
-        The code searches the critic after its step, and penalises the actions' squares by 0.001.
+        The search is made where the actor is due, by the first critic. The code searches that after its step, and
+        penalises the actions' squares by 0.001. There each agent learns from its own reward.
         """
         uniform_key, search_key, key = jax.random.split(key, 3)
         batch = each_agent(batch, state.team)
         batch["uniform"] = batch["own"] * jax.random.uniform(
             uniform_key, (self.sampled_actions, *batch["actions"].shape), minval=-1, maxval=1
         )
-        batch["best"] = self.rectified(state, batch, search_key)
-        return super().update(state, batch, key)
+        due, nothing = self.due(state), jnp.zeros_like(batch["actions"])
+        # What is found is for the actor alone.
+        batch["best"] = jax.lax.cond(due, lambda: self.rectified(state, batch, search_key), lambda: nothing)
+        learned, metrics = super().update(state, batch, key)
+        loss = jnp.where(due, metrics["actor_loss"], state.actor_loss)
+        return replace(learned, actor_loss=loss), metrics | {"actor_loss": loss}
 
     def learn_q(self, critic: Critic, batch, next_value, penalty=None):
         density = jnp.full(batch["uniform"].shape[:-1], -math.log(2) * batch["uniform"].shape[-1])
@@ -85,7 +100,7 @@ class OMAR(TD3BC, TeamPolicy):
 
     def rectified(self, state: DelayedState, batch, key) -> jax.Array:
         """Of the actor's action and those of the last search step, that of the largest Q (section 4): `[B, action]`."""
-        observation, q = batch["observations"], state.critic.online.params
+        observation, q = batch["observations"], state.critic.online.params.first
 
         def step(gaussian, key):
             mean, std = gaussian
@@ -100,7 +115,7 @@ class OMAR(TD3BC, TeamPolicy):
         _, (actions, values) = jax.lax.scan(step, (start, jnp.full_like(start, self.search_std)), keys)
         own = batch["own"] * state.actor.params(observation)
         actions = jnp.concatenate([actions[-1], own[None]])
-        values = jnp.concatenate([values[-1], q(observation, own)[:1]])
+        values = jnp.concatenate([values[-1], q(observation, own)])
         return jnp.take_along_axis(actions, values.argmax(0)[None, :, None], 0)[0]
 
     def next_actions(self, state: DelayedState, batch, key):
@@ -108,7 +123,7 @@ class OMAR(TD3BC, TeamPolicy):
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = batch["own"] * net(batch["observations"])
-        q = critic.online.params(batch["observations"], action)[0].mean()
+        q = critic.online.params.first(batch["observations"], action).mean()
         return self.rectification * jnp.square(action - batch["best"]).mean() - (1 - self.rectification) * q
 
     def choose(self, state: Agents, spec, observation, key):

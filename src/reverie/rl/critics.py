@@ -43,6 +43,11 @@ class QNetwork(eqx.Module):
     def __call__(self, observation, action) -> jax.Array:
         return apply_ensemble(self.nets, concatenate(observation, action))[..., 0]
 
+    @property
+    def first(self) -> "QNetwork":
+        """The first of them alone, `[1, ...]`: an index into all values would have the others computed."""
+        return eqx.tree_at(lambda q: q.nets, self, jax.tree.map(lambda leaf: leaf[:1], self.nets))
+
 
 def minimum(values) -> jax.Array:
     """The smallest of the critics' values `[n, ...]`: `[...]`. To be used where it is differentiated.
