@@ -52,6 +52,24 @@ def test_every_training_of_a_plan_is_parsed_up_to_where_it_learns(words, capsys)
     assert "nowhere" in capsys.readouterr().err.lower()
 
 
+def test_teams_learn_by_the_released_settings_of_omar_and_alike():
+    """Of each set its own weights; in MPE a discount and slow copies of its own. And all baselines have one budget."""
+    cells = {(cell.method, cell.set): " ".join(cell.train()) for cell in PLANS["agents"].cells()}
+    chosen = {"spread-expert": ("1.0", "5"), "spread-medium": ("1.0", "5"), "tag-expert": ("0.9", "5")}
+    chosen |= {"tag-medium": ("0.7", "5"), "world-expert": ("0.9", "5"), "world-medium": ("0.1", "0.5")}
+    worlds = "--discount 0.95 --tau 0.01 --policy-noise 0 --policy-delay 1 --gradient-clip 0.5"
+    for name, (coefficient, alpha) in chosen.items():
+        assert f"{worlds} --rectification {coefficient} --alpha {alpha} " in cells["omar", name]
+        assert f"{worlds} --data" in cells["ma-td3-bc", name]
+    assert "--rectification 0.7 --alpha 1 --search-steps 2 " in cells["omar", "halfcheetah-medium"]
+    alike = "--standardise --batch-size 64 --learning-rate 1e-3 --decay-updates 30000 --hidden 128 128"
+    for (method, name), words in cells.items():
+        planner = words.split()[1] == "madiff"
+        assert ("--decay-updates 18000 " if planner else alike) in words, method
+        slow = "--nfe 5 --solver ddim --no-return-to-go" in words
+        assert slow == (planner and name == "halfcheetah-medium")
+
+
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_plan_keeps_to_the_protocol(plan):
     assert plan.seeds >= 4 and plan.episodes >= 20 and plan.minutes <= 45
