@@ -9,8 +9,10 @@ import pytest
 
 import reverie
 from arm import SHORT, Arm, acted, begun, moves, near_a_mode, two_ways
+from bandit import init
 from reverie.errors import ReverieError, RunError
-from reverie.policies import DPPO, FQL, DiffusionBC
+from reverie.policies import DPPO, DSRL, FQL, IDQL, DiffusionBC
+from reverie.roles import DVF
 from reverie.training import fit_online
 
 SMALL = {"hidden": (32, 32), "diffusion_steps": 5}
@@ -97,12 +99,28 @@ def test_mass_moves_to_the_mode_that_is_rewarded_and_stays_within_the_modes(clon
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("tuner", [DPPO, DSRL])
+def test_it_begins_from_the_network_that_acts_and_from_no_other_method(cloned, tuner):
+    """IDQL's is the average. DVF, DPPO and DSRL denoise actions too, and have none that is all of the policy."""
+    key, spec = jax.random.key(0), cloned.spec
+    idql = IDQL(width=32, blocks=2, diffusion_steps=5)
+    state = init(idql, key, spec)
+    state = replace(state, ema=jax.tree.map(lambda leaf: leaf + 1, state.ema))
+    algorithm = tuner(**SMALL, backbone="resnet", critic_hidden=(16,), **({"tuned_steps": 3} if tuner is DPPO else {}))
+    base = jax.jit(lambda state: algorithm.init_from(key, spec, replace(cloned, algorithm=idql), state).base)(state)
+    for one, other in zip(jax.tree.leaves(base), jax.tree.leaves(state.ema), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for wrong in {DVF, DPPO, DSRL, FQL} - {tuner}:
+        with pytest.raises(RunError, match=f"diffusion-ql, dac or idql, and this one is of {wrong.name}"):
+            algorithm.init_from(key, spec, replace(cloned, algorithm=wrong()), None)
+
+
 def test_runs_that_it_cannot_begin_from_are_refused(cloned):
     for algorithm, run, message in (
         (
             DPPO(**TUNED),
             replace(cloned, algorithm=FQL()),
-            "begins from a run of diffusion-bc or .*, and this one is of fql",
+            "begins from a run of diffusion-bc, .*, and this one is of fql",
         ),
         (DPPO(**TUNED | {"diffusion_steps": 6}), cloned, "diffusion_steps=5 and this dppo 6; give it as many"),
         (DPPO(**TUNED | {"tuned_steps": 0}), cloned, "tuned_steps=0 leaves nothing to learn"),

@@ -12,7 +12,7 @@ from scipy.stats import norm
 import reverie
 from arm import SHORT, Arm, acted, begun, moves, near_a_mode, two_ways
 from reverie.errors import ReverieError, RunError
-from reverie.policies import IFQL, DiffusionBC, ReinFlow
+from reverie.policies import FPO, IFQL, DiffusionBC, ReinFlow
 from reverie.training import fit_online
 
 SMALL = {"hidden": (32, 32), "critic_hidden": (8,)}
@@ -107,7 +107,12 @@ def test_mass_moves_to_the_mode_that_is_rewarded(cloned):
 
 def test_runs_that_it_cannot_begin_from_are_refused(cloned):
     for algorithm, run, message in (
-        (ReinFlow(**TUNED), replace(cloned, algorithm=DiffusionBC()), "a run of fql or ifql, and this one is of diff"),
+        (
+            ReinFlow(**TUNED),
+            replace(cloned, algorithm=DiffusionBC()),
+            "a run of fql, ifql or qam, and this one is of diff",
+        ),
+        (ReinFlow(**TUNED), replace(cloned, algorithm=FPO()), "a run of fql, ifql or qam, and this one is of fpo"),
         (ReinFlow(**TUNED | {"hidden": (16,)}), cloned, "other sizes than those of this reinflow"),
     ):
         with pytest.raises(RunError, match=message):

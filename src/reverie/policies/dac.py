@@ -111,6 +111,9 @@ class DAC(EMA, BackboneActor, ActorCritic):
         guidance = expand(self.process.sigma(t), a) * slope / size
         return jnp.square(predicted - noise).mean(), (guidance * predicted).mean()
 
+    def behaviour_network(self, state: State):
+        return state.actor.params
+
     def choose(self, state: State, spec: Spec, observation, key):
         actions = self.sample_candidates(state.actor.params, observation, key, self.candidates, spec.action_dim)
         return select(actions, state.critic.target(observation[..., None, :], actions).mean(0))

@@ -32,5 +32,8 @@ class DiffusionBC(BackboneActor):
         actor, loss = state.actor.minimise(lambda net: self.denoising_loss(net, batch, key).mean(), self.optimiser)
         return State(actor), {"diffusion_loss": loss}
 
+    def behaviour_network(self, state: State):
+        return state.actor.params
+
     def choose(self, state, spec, observation, key):
         return self.sample(state.actor.params, observation, key, (*observation.shape[:-1], spec.action_dim))

@@ -104,6 +104,9 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
         noisy = self.process.perturb(a, t, jax.random.normal(noise_key, a.shape))
         return jnp.clip(self.process.denoise(net, noisy, t, s), -1, 1)
 
+    def behaviour_network(self, state: State):
+        return state.actor.params
+
     def choose(self, state, spec, observation, key):
         draw_key, pick_key = jax.random.split(key)
         actions = self.sample_candidates(state.actor.params, observation, draw_key, self.candidates, spec.action_dim)

@@ -50,7 +50,7 @@ class DPPO(BackboneActor, OnPolicyActor):
     name: ClassVar = "dppo"
     role: ClassVar = "policy"
     paper: ClassVar = "Ren et al. 2024"
-    begins_from: ClassVar = "a run of diffusion-bc or diffusion-ql"
+    begins_from: ClassVar = "a run of diffusion-bc, diffusion-ql, dac or idql"
     critic_activation: ClassVar[Any] = staticmethod(mish)
 
     diffusion_steps: Count = 20

@@ -39,7 +39,7 @@ class DSRL(BackboneActor, SoftActorCritic):
     name: ClassVar = "dsrl"
     role: ClassVar = "policy"
     paper: ClassVar = "Wagenmaker et al. 2025"
-    begins_from: ClassVar = "a run of diffusion-bc or diffusion-ql"
+    begins_from: ClassVar = "a run of diffusion-bc, diffusion-ql, dac or idql"
 
     nfe: Natural = 0
     """Network function evaluations (NFE) for one action; 0 for one a noise level."""

@@ -77,5 +77,8 @@ class FQL(FlowActor, ActorCritic, SamplingExplorer):
         """The one-step policy's actions of `shape`, from fresh noise."""
         return actor(concatenate(observation, jax.random.normal(key, shape)))
 
+    def behaviour_network(self, state: State):
+        return state.flow.params
+
     def choose(self, state, spec, observation, key):
         return self.one_step(state.actor.params, observation, key, (*observation.shape[:-1], spec.action_dim))

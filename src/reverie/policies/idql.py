@@ -84,6 +84,9 @@ class IDQL(DiscreteDiffusionActor, ChosenStatistic, SamplingExplorer):
         state = State(actor, ema(state.ema, actor.params, self.ema_decay), critic)
         return state, metrics | more | {"diffusion_loss": error}
 
+    def behaviour_network(self, state: State):
+        return state.ema
+
     def choose(self, state, spec, observation, key):
         draw_key, pick_key = jax.random.split(key)
         if self.candidates == 1:

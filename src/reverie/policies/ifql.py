@@ -45,6 +45,9 @@ class IFQL(FlowActor, ChosenStatistic):
         flow, loss = state.flow.minimise(lambda flow: self.flow_loss(flow, batch, key), self.optimiser)
         return State(flow, critic), metrics | more | {"flow_loss": loss}
 
+    def behaviour_network(self, state: State):
+        return state.flow.params
+
     def choose(self, state: State, spec: Spec, observation, key):
         actions = self.flow_candidates(state.flow.params, observation, key, self.candidates, spec.action_dim)
         return select(actions, state.critic.q.online.params(observation[..., None, :], actions).min(0))

@@ -119,5 +119,8 @@ class QAM(FlowActor, ChunkedActions, SamplingExplorer):
             return actions[..., 0, :]
         return select(actions, state.critic.online.params(observation[..., None, :], actions).mean(0))
 
+    def behaviour_network(self, state: State):
+        return state.flow.params
+
     def choose(self, state: State, spec: Spec, observation, key):
         return self.best(state, observation, key, spec.action_dim)

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 
 from reverie.data import Spec
 from reverie.diffusion import draw_chain, flow_step, log_density, steps_of_chain
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import MLP, mish
 from reverie.networks.layers import concatenate
-from reverie.rl import Flow, FlowActor, OnPolicyActor, OnPolicyState, clipped_surrogate
+from reverie.rl import Flow, FlowActor, OnPolicyActor, OnPolicyState, behaviour_of, clipped_surrogate
 from reverie.settings import Count, LearningRate, NonNegative, Positive
 
 LOG_DENSITY = (-1.0, 1.0)
@@ -44,7 +44,7 @@ class ReinFlow(FlowActor, OnPolicyActor):
     name: ClassVar = "reinflow"
     role: ClassVar = "policy"
     paper: ClassVar = "Zhang et al. 2025"
-    begins_from: ClassVar = "a run of fql or ifql"
+    begins_from: ClassVar = "a run of fql, ifql or qam"
     critic_activation: ClassVar = staticmethod(mish)
 
     flow_steps: Count = 4
@@ -85,11 +85,8 @@ class ReinFlow(FlowActor, OnPolicyActor):
 
     def init_from(self, key, spec: Spec, other, state) -> OnPolicyState:
         """With the run's flow. Raises RunError for a run of another kind."""
-        theirs = other.algorithm
-        if not isinstance(theirs, FlowActor) or not hasattr(state, "flow"):
-            raise RunError(f"{self.name} begins from {self.begins_from}, and this one is of {theirs.name}.")
-        fresh = self.init(key, spec)
-        actor = NoisyFlow(state.flow.params, fresh.actor.params.noise)
+        flow, fresh = behaviour_of(self, FlowActor, other, state), self.init(key, spec)
+        actor = NoisyFlow(flow, fresh.actor.params.noise)
         return replace(fresh, actor=Optimised.create(actor, self.optimiser))
 
     def kernel_of(self, net: NoisyFlow, observation):

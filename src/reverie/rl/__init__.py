@@ -21,7 +21,7 @@ from .on_policy import (
     orthogonal_mlp,
 )
 from .online import OnlineDiffusion, OnlineState
-from .policy import SamplingExplorer, StepPolicy
+from .policy import SamplingExplorer, StepPolicy, behaviour_of
 from .regression import advantage_weighted_loss
 from .rewards import REWARDS
 from .soft import SoftActor, SoftActorCritic
@@ -71,6 +71,7 @@ __all__ = [
     "advantage_weighted_loss",
     "advantages",
     "alive",
+    "behaviour_of",
     "best",
     "clipped_surrogate",
     "conservatism",

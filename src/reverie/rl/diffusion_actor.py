@@ -12,7 +12,7 @@ from reverie.errors import ReverieError, RunError
 from reverie.networks import DenoisingMLP, LayerNormResNet
 from reverie.settings import Count
 
-from .policy import StepPolicy
+from .policy import StepPolicy, behaviour_of
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,13 @@ class BackboneActor(DiscreteDiffusionActor):
     def cloned(self, other, state) -> Any:
         """The network that a seed of the run `other` has learned. Raises RunError for a run of another kind of method,
         or with other noise levels."""
-        theirs = other.algorithm
-        if not isinstance(theirs, DiscreteDiffusionActor):
+        net, theirs = behaviour_of(self, DiscreteDiffusionActor, other, state), other.algorithm.diffusion_steps
+        if theirs != self.diffusion_steps:
             raise RunError(
-                f"{self.name} begins from a run of diffusion-bc or diffusion-ql, and this one is of {theirs.name}."
+                f"The run to begin from has diffusion_steps={theirs} and this {self.name} {self.diffusion_steps}; give "
+                "it as many."
             )
-        if theirs.diffusion_steps != self.diffusion_steps:
-            raise RunError(
-                f"The run to begin from has diffusion_steps={theirs.diffusion_steps} and this {self.name} "
-                f"{self.diffusion_steps}; give it as many."
-            )
-        return state.actor.params
+        return net
 
     def network(self, key, spec: Spec):
         sizes = (spec.action_dim, spec.observation_dim)

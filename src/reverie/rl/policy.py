@@ -1,13 +1,14 @@
 """The frame of every policy of one step: which transitions it learns from, and how it acts."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from reverie.configs import Adam
 from reverie.data import Dataset, Gaussian, MinMax, Spec, transitions
+from reverie.errors import RunError
 from reverie.protocols import Actor, Feedback
 from reverie.wishes import Wishes
 
@@ -54,6 +55,23 @@ class StepPolicy(Adam, Actor):
     def choose(self, state, spec: Spec, observation, key) -> jax.Array:
         """Actions `[n, action_dim]`, in network units, for observations `[n, ...]` in theirs."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Clone(Protocol):
+    """A policy whose network others may begin from."""
+
+    def behaviour_network(self, state: Any) -> Any:
+        """What the network that acts is, or of a policy that chooses among a behaviour's actions, the behaviour's."""
+
+
+def behaviour_of(algorithm: Any, kind: type, other: Any, state: Any) -> Any:
+    """The network from which the algorithm, a `Tuner`, begins: that of a seed's `state` of the run `other`, which is to
+    be of the kind. Raises RunError where it is not."""
+    theirs = other.algorithm
+    if not (isinstance(theirs, kind) and isinstance(theirs, Clone)):
+        raise RunError(f"{algorithm.name} begins from {algorithm.begins_from}, and this one is of {theirs.name}.")
+    return theirs.behaviour_network(state)
 
 
 class SamplingExplorer:
