@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from reverie import baselines, imitation, planners, policies, roles, synthesizers
 from reverie.errors import RunError
+from reverie.paths import imported
 from reverie.version import __version__
 
 ROLES = (planners, policies, synthesizers, imitation, roles, baselines)
@@ -40,10 +39,8 @@ def find(name: str) -> Any:
 
 def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        cls = getattr(import_module("__main__" if module == _script() else module), attribute)
+        cls = imported("__main__" if module == _script() else module, attribute)
     except (ImportError, ValueError) as error:  # ValueError: no name before the colon
         raise RunError(
             f"{name!r} cannot be imported ({error}); start in the folder that holds {module or 'it'}, or put that on "

@@ -1,10 +1,13 @@
-"""Where files are kept, and how one is written whole or not at all."""
+"""Where files are kept, how one is written whole or not at all, and where one's own modules are found."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from reverie.errors import DataError
 
@@ -12,6 +15,14 @@ from reverie.errors import DataError
 def cache_folder() -> Path:
     """$REVERIE_CACHE, else ~/.cache/reverie."""
     return Path(os.environ.get("REVERIE_CACHE") or Path.home() / ".cache" / "reverie")
+
+
+def imported(module: str, attribute: str) -> Any:
+    """What a module has by that name; the working directory counts. Raises ImportError or AttributeError where it is
+    not there, and ValueError for a module without a name."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return getattr(import_module(module), attribute)
 
 
 @contextmanager

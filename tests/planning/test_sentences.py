@@ -151,6 +151,14 @@ def test_another_encoder_is_named_by_where_it_is(monkeypatch):
 WRONG = SimpleNamespace(encode=lambda sentences: [1.0, 2.0])
 
 
+def test_an_encoder_of_one_s_own_is_found_in_the_working_directory(monkeypatch, tmp_path):
+    (tmp_path / "own_lengths.py").write_text("class Lengths:\n    def encode(self, sentences): return [[1.0]]\n")
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    monkeypatch.chdir(tmp_path)
+    assert encoder_of("own_lengths:Lengths", LISTED, 64).encode(["open"]) == [[1.0]]
+    del sys.modules["own_lengths"]
+
+
 def test_the_encodings_are_arrays_that_a_compiled_function_may_read():
     spec = with_sentences(Spec.fit(data()), data(), "words", 64)
     total = jax.jit(lambda spec: jnp.abs(spec.kept[SENTENCES]["encodings"]).sum())(spec)

@@ -4,16 +4,14 @@ Those here are distances: 1-Lipschitz, convex, and steep everywhere, so that the
 fails at a centre. One's own is any differentiable function of a state, `module:function` on the command line.
 """
 
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from reverie.errors import ReverieError
+from reverie.paths import imported
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]
 """(a state `[d]`, parameters `[p]`) -> b, a number."""
@@ -93,10 +91,8 @@ def find_barrier(name: str | Callable) -> Barrier:
     known = f"{', '.join(BARRIERS)}, upper:ENTRY, lower:ENTRY"
     if ":" not in name:
         raise ReverieError(f"The barrier {name!r} is unknown; choose one of {known}, or module:function of your own.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        function = getattr(import_module(kind), entry)
+        function = imported(kind, entry)
     except (ImportError, ValueError, AttributeError) as error:
         raise ReverieError(
             f"The barrier {name!r} cannot be imported ({error}); give module:function of a state, or one of {known}."

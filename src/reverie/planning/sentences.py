@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import import_module
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from reverie.data import Dataset, Spec
 from reverie.data.tasks import listed, text_rows, texts
 from reverie.data.windows import Windows
 from reverie.errors import DataError, ReverieError, ReverieWarning
+from reverie.paths import imported
 from reverie.wishes import Wish
 
 SENTENCES = "sentences"
@@ -80,7 +80,8 @@ def _hashed(term: str) -> tuple[int, int]:
 
 def encoder_of(name: str, known: Sequence[str], dim: int) -> SentenceEncoder:
     """`"words"`, of `dim` numbers; or an instance of the class that `module:Class@argument` names, as
-    "sentence_transformers:SentenceTransformer@all-MiniLM-L6-v2" does. Raises ReverieError where nothing is there."""
+    "sentence_transformers:SentenceTransformer@all-MiniLM-L6-v2" does, for which the working directory counts. Raises
+    ReverieError where nothing is there."""
     return Words(known, dim) if name == WORDS else _imported(name)
 
 
@@ -89,11 +90,11 @@ def _imported(name: str) -> SentenceEncoder:
     place, _, argument = name.partition("@")
     module, _, made_by = place.partition(":")
     try:
-        kind = getattr(import_module(module), made_by)
+        kind = imported(module, made_by)
     except (ImportError, ValueError, AttributeError) as error:
         raise ReverieError(
             f"The sentence encoder {name!r} is not there ({error}); give {WORDS!r}, or module:Class@argument of a "
-            "package that is installed."
+            "module in the working directory or on the Python path."
         ) from error
     # A run's settings name it: nothing else may be called by loading a run of someone else's.
     if not (isinstance(kind, type) and callable(getattr(kind, "encode", None))):
