@@ -97,5 +97,5 @@ def test_it_is_asked_for_in_the_source_and_what_cannot_be_had_is_refused():
     with pytest.raises(DataError, match="chunk=9, but the longest episode has 7 steps"):
         in_chunks(counted(), 9)
     team = counted(actions=np.zeros((7, 2, 1)), observations=np.zeros((7, 2, 3)))
-    with pytest.raises(DataError, match="of one agent's actions"):
+    with pytest.raises(DataError, match=r"chunk=2 is of one agent's actions, and these are \[2, 1\] a step"):
         in_chunks(team, 2)

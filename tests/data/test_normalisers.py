@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.data import CDF, Gaussian, Identity, MinMax
+from reverie.data.normalisers import first_apart
 
 KINDS = [Identity, Gaussian, MinMax, CDF]
 CONSTANT = np.float32(0.1)
@@ -108,3 +109,11 @@ def test_cdf_keeps_the_order_and_has_few_knots():
     y = np.asarray(norm(np.sort(table(20_000), axis=0)))
     assert (np.diff(y, axis=0) >= 0).all()
     assert (np.diff(np.unique(y[:, 0])) > 0).all() and len(np.unique(y[:, 0])) > 19_000
+
+
+def test_the_first_column_whose_units_differ_is_named():
+    x = np.arange(12.0).reshape(4, 3)
+    for kind in (Gaussian, MinMax, CDF):
+        assert first_apart(kind.fit(x), kind.fit(x)) is None
+        assert first_apart(kind.fit(x), kind.fit(x * [1, 2, 3])) == 1
+    assert first_apart(Gaussian.fit(x), Identity()) == 0

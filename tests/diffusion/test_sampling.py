@@ -321,7 +321,9 @@ def test_bad_requests_name_the_value():
         go(nfe=0)
     with pytest.raises(ValueError, match="needs both"):
         go(nfe=5, start=0.5)
-    with pytest.raises(ValueError, match="two-stage"):
+    with pytest.raises(ValueError, match="solver 'heun' of two stages cannot follow"):
         go(nfe=5, solver="heun", guide=lambda x, row: x)
+    with pytest.raises(ValueError, match=r"resampling = 2 .* a solver has two stages"):
+        go(nfe=5, solver=diffusion.SOLVERS["heun"], resampling=2)
     with pytest.raises(ValueError, match="start in"):
         go(nfe=5, start=1.5, warm_start=jnp.zeros((4, 2)))

@@ -75,6 +75,8 @@ def test_half_of_a_batch_has_actions_where_few_rows_have():
         view, spec = TINY.prepare(walk(known=column))
         assert not isinstance(view, Demonstrated)
         assert len(view) == len(whole)
+    with pytest.raises(DataError, match=r"None of the 2 windows' .* where 2 of 24 rows have one \('has_actions'\)"):
+        Demonstrated.of(replace(view, starts=view.starts[:2]), known > 0)
     none = TINY.prepare(replace(walk(known=np.zeros(24)), action_low=np.float32([-2]), action_high=np.float32([4])))[1]
     np.testing.assert_allclose(none.normalise("actions", jnp.array([[-2.0], [4.0]]))[:, 0], [-1, 1], atol=1e-6)
 

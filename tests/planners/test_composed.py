@@ -90,7 +90,10 @@ def test_each_planner_is_asked_for_what_is_still_to_come():
     ("other", "sentence"),
     [
         (lambda: run_of(data=data(size=3)), r"observations that are vectors float32 \[2\] and vectors float32 \[3\]"),
-        (lambda: run_of(data=data(seed=1)), "observations are in other units, where scores do not add"),
+        (
+            lambda: run_of(data=data(seed=1)),
+            r"observations are in other units \(column 0 is\), where scores do not add",
+        ),
         (lambda: run_of(replace(SMALL, horizon=1)), "horizon = 2 and 1"),
         (lambda: run_of(replace(SMALL, diffusion_steps=6)), "diffusion_steps = 5 and 6"),
         (lambda: run_of(seeds=(0,)), "have 2 and 1 seeds"),

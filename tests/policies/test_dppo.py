@@ -124,7 +124,11 @@ def test_runs_that_it_cannot_begin_from_are_refused(cloned):
         ),
         (DPPO(**TUNED | {"diffusion_steps": 6}), cloned, "diffusion_steps=5 and this dppo 6; give it as many"),
         (DPPO(**TUNED | {"tuned_steps": 0}), cloned, "tuned_steps=0 leaves nothing to learn"),
-        (DPPO(**TUNED | {"hidden": (16,)}), cloned, "other sizes than those of this dppo"),
+        (
+            DPPO(**TUNED | {"hidden": (16,)}),
+            cloned,
+            r"this dppo \(.actor.mlp.layers\[0\].weight is \[18, 32\], not \[18, 16\]\); give",
+        ),
     ):
         with pytest.raises(RunError, match=message):
             begun(run, algorithm)

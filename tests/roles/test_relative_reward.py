@@ -182,7 +182,7 @@ def test_without_two_runs_there_is_nothing_to_learn():
     [
         (lambda: run_of(source=data(2)), r"The base has observations that are vectors float32 \[1\], and the expert's"),
         (lambda: run_of(source=data(actions=np.zeros((120, 2)))), r"The base has actions that are"),
-        (lambda: run_of(source=data(seed=1)), "observations of the two runs are in other units"),
+        (lambda: run_of(source=data(seed=1)), r"observations of the two runs are in other units \(column 0 is\)"),
         (lambda: run_of(planner=replace(PLANNER, diffusion_steps=6), spec=BASE.spec), "diffusion_steps = 5 and the"),
         (lambda: run_of(seeds=(0,), spec=BASE.spec), "The base has 2 seeds and the expert 1"),
         (lambda: replace(BASE, algorithm=BC()), "bc plans no windows from an observation alone"),

@@ -129,7 +129,11 @@ def test_each_seed_begins_from_its_own_or_all_from_the_only_one(first, single):
 @pytest.mark.parametrize(
     "algorithm, seeds, message",
     [
-        (TinyBC(widths=(8,)), 2, "The parameters .* have other sizes than those of this tiny-bc; give it that run's"),
+        (
+            TinyBC(widths=(8,)),
+            2,
+            r"have other sizes than those of this tiny-bc \(.actor\[0\]\[0\] is \[3, 16\], not \[3, 8\]\); give it",
+        ),
         (TinyBC(), 3, "has 2 seeds and this training 3; give 1 or as many"),
     ],
 )

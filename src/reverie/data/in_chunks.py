@@ -22,7 +22,10 @@ def in_chunks(data: Dataset, size: float) -> Dataset:
     if size < 1 or size % 1:
         raise DataError(f"chunk={size:g} must be a whole number of at least 1: so many actions are one.")
     if data.actions.ndim != 2:
-        raise DataError("chunk= is of one agent's actions, and these are of several; choose a method of teams.")
+        raise DataError(
+            f"chunk={size:g} is of one agent's actions, and these are {list(data.actions.shape[1:])} a step, of "
+            "several; choose a method of teams."
+        )
     n, starts, stops = int(size), data.episodes[:, 0], data.episodes[:, 1]
     lengths = stops - starts
     start, stop = np.repeat(starts, lengths), np.repeat(stops, lengths)

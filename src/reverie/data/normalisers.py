@@ -6,6 +6,7 @@ it comes back as that constant.
 """
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -124,6 +125,15 @@ KINDS: dict[str, type[Normaliser]] = {kind.__name__: kind for kind in (Identity,
 
 def _float32(x: np.ndarray) -> Array:
     return jnp.asarray(np.asarray(x, dtype=np.float32))
+
+
+def first_apart(one: Any, other: Any) -> int | None:
+    """The first column that two normalisers do not map alike; None where there is none."""
+    mine, theirs = ([np.asarray(leaf) for leaf in jax.tree.leaves(each)] for each in (one, other))
+    if len(mine) != len(theirs):
+        return 0
+    pairs = (enumerate(zip(*leaves, strict=True)) for leaves in zip(mine, theirs, strict=True))
+    return min((column for each in pairs for column, (a, b) in each if not np.array_equal(a, b)), default=None)
 
 
 def _knots(column: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,18 +92,21 @@ def sample(
     Differentiable throughout. Raises ReverieError for an unknown solver or schedule, for more steps than a discrete
     process has, and for a guide or resampling with a two-stage solver.
     """
+    called = f"solver {solver!r}" if isinstance(solver, str) else "a solver"
     if isinstance(solver, str):
         if solver not in SOLVERS:
             raise ReverieError(f"solver {solver!r} is unknown; choose one of {', '.join(SOLVERS)}")
         solver = SOLVERS[solver]
     if guide and solver.stages > 1:
         raise ReverieError(
-            "a guide moves x before each evaluation, which a two-stage solver cannot follow; use a one-stage one"
+            f"a guide moves x before each evaluation, which {called} of two stages cannot follow; use a one-stage one"
         )
     if (warm_start is None) != (start is None):
         raise ReverieError("a warm start needs both the sample (warm_start) and the time to noise it to (start)")
     if resampling > 1 and solver.stages > 1:
-        raise ReverieError(f"resampling = {resampling} repeats single evaluations; use a one-stage solver")
+        raise ReverieError(
+            f"resampling = {resampling} repeats single evaluations, and {called} has two stages; use a one-stage one"
+        )
     if resampling < 1:
         raise ReverieError(f"resampling = {resampling}: a step is taken at least once")
     if nfe < 1:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
 from reverie.data import Spec
 from reverie.data.fields import describe
+from reverie.data.normalisers import first_apart
 from reverie.diffusion import combine
 from reverie.errors import RunError
 from reverie.protocols import Feedback
@@ -116,11 +116,11 @@ def _check(run: Any, first: Any) -> None:
             raise RunError(
                 f"The runs have {what} that are {describe(other)} and {describe(mine)}; compose runs of one space."
             )
-    mine, other = (jax.tree.leaves(each.normalisers.get("observations")) for each in (spec, known))
-    if len(mine) != len(other) or not all(map(np.array_equal, mine, other)):
+    column = first_apart(*(each.normalisers.get("observations") for each in (known, spec)))
+    if column is not None:
         raise RunError(
-            "The runs' observations are in other units, where scores do not add; train them on one data set, or the "
-            "second with initial= the first."
+            f"The runs' observations are in other units (column {column} is), where scores do not add; train them on "
+            "one data set, or the second with initial= the first."
         )
     for field in ALIKE:
         mine, other = getattr(run.algorithm, field), getattr(first.algorithm, field)

@@ -26,7 +26,10 @@ class Demonstrated(Windows):
         """known: bool `[N]`, of the data's rows. Raises DataError where no window begins at any."""
         found = np.flatnonzero(known[np.asarray(view.starts)])
         if not len(found):
-            raise DataError("No window's current step has an action.")
+            raise DataError(
+                f"None of the {len(view)} windows' current steps has an action, where {known.sum()} of {len(known)} "
+                f"rows have one ({COLUMN!r}); give longer episodes, or shorten the horizon."
+            )
         parts = {field.name: getattr(view, field.name) for field in fields(view)}
         return cls(**parts, known=jnp.asarray(found, jnp.int32), count=len(found))
 

@@ -17,6 +17,7 @@ import numpy as np
 from reverie.data import Dataset, Gaussian, Spec, windows
 from reverie.data.blocks import Blocks
 from reverie.data.fields import describe
+from reverie.data.normalisers import first_apart
 from reverie.diffusion import Process, inpaint
 from reverie.diffusion.process import expand
 from reverie.diffusion.solvers import transition
@@ -297,9 +298,9 @@ def _check_spaces(one: Any, other: Any, sentence: str) -> None:
 
 def _check_units(one: Spec, other: Spec, names: tuple[str, ...]) -> None:
     for name in names:
-        mine, theirs = (jax.tree.leaves(spec.normalisers.get(name)) for spec in (one, other))
-        if len(mine) != len(theirs) or not all(map(np.array_equal, mine, theirs)):
+        column = first_apart(*(spec.normalisers.get(name) for spec in (one, other)))
+        if column is not None:
             raise RunError(
-                f"The {name} of the two runs are in other units, where their networks do not compare; train the second "
-                "with initial= the first."
+                f"The {name} of the two runs are in other units (column {column} is), where their networks do not "
+                "compare; train the second with initial= the first."
             )

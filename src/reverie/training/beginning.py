@@ -119,7 +119,7 @@ def states(algorithm: Any, spec: Spec, seeds: tuple[int, ...], run: Run | None) 
 
 
 def grafted(name: str, fresh: Any, found: Any) -> Any:
-    """The state `fresh` with what `found`, another of its method, has learned: its parameters, and all else that is of
+    """The states `fresh` with what `found`, another of its method, has learned: its parameters, and all else that is of
     floats, such as their averages. Optimisers (their moments and rates' schedules) and counters are those of `fresh`.
 
     Raises RunError where parameters have other sizes.
@@ -127,24 +127,35 @@ def grafted(name: str, fresh: Any, found: Any) -> Any:
     nodes, structure = jax.tree.flatten(fresh, is_leaf=_is_optimised)
     others = jax.tree.leaves(found, is_leaf=_is_optimised)
     if _sizes(nodes) != _sizes(others):
-        raise _other_sizes(name)
+        raise _other_sizes(name, *(jax.tree.map(lambda leaf: leaf[0], each) for each in (fresh, found)))
     return jax.tree.unflatten(structure, map(_graft, nodes, others))
 
 
-def _other_sizes(name: str) -> RunError:
+def _other_sizes(name: str, fresh: Any, found: Any) -> RunError:
+    """That says the first parameter which differs, and both of its shapes."""
+    mine, theirs = (_shapes_by_path(each) for each in (fresh, found))
+    path = next((path for path in theirs | mine if mine.get(path) != theirs.get(path)), None)
+    which = "" if path is None else f" ({path} is {theirs.get(path, 'not there')}, not {mine.get(path, 'there')})"
     return RunError(
-        f"The parameters of the run to begin from have other sizes than those of this {name}; give it that run's "
-        "settings of the networks."
+        f"The parameters of the run to begin from have other sizes than those of this {name}{which}; give it that "
+        "run's settings of the networks."
     )
+
+
+def _shapes_by_path(state: Any) -> dict[str, list[int]]:
+    """Of a state's leaves but for the optimisers' own."""
+    learned = jax.tree.map(lambda node: node.params if _is_optimised(node) else node, state, is_leaf=_is_optimised)
+    return {jax.tree_util.keystr(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(learned)}
 
 
 def _check_as_begun(algorithm: Any, spec: Spec, state: Any) -> None:
     """Raise RunError where what a successor made of another run is no state that it would begin with by itself: it
     could not be gone on with from a checkpoint."""
-    leaves, structure = jax.tree.flatten(loop.state_shapes(algorithm, spec, (0,)))
-    found, other = jax.tree.flatten(state)
-    if str(other) != str(structure) or [jnp.shape(leaf) for leaf in found] != [leaf.shape[1:] for leaf in leaves]:
-        raise _other_sizes(algorithm.name)
+    shapes = loop.state_shapes(algorithm, spec, (0,))
+    fresh = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
+    (leaves, structure), (found, other) = jax.tree.flatten(fresh), jax.tree.flatten(state)
+    if str(other) != str(structure) or [jnp.shape(leaf) for leaf in found] != [leaf.shape for leaf in leaves]:
+        raise _other_sizes(algorithm.name, fresh, state)
 
 
 def _graft(fresh: Any, found: Any) -> Any:

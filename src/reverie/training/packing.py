@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from reverie.catalogue import check
@@ -69,7 +70,9 @@ def fit_many(
     if keep < 2:
         raise RunError(f"keep={keep} must be at least 2 where runs are trained together.")
     if hosts.several():
-        raise RunError("One process trains settings together; give each of several processes some of them.")
+        raise RunError(
+            f"One process trains settings together, and these are {jax.process_count()}; give each some of them."
+        )
     for name, algorithm in named.items():
         check(algorithm)
         if Path(name).name != name or name in ("", ".."):
