@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reverie.baselines import OneStepRL, ReBRAC
 from reverie.data import Dataset
 from reverie.errors import DataError, ReverieError
 from reverie.rl import ActorCritic, StepPolicy
@@ -82,3 +83,12 @@ def test_data_without_what_a_critic_needs_are_refused_and_a_policy_alone_takes_t
 def test_fields_are_checked(field, value):
     with pytest.raises(ReverieError, match=f"{field} = {value!r}, but it must be a"):
         StepPolicy(**{field: value})
+
+
+@pytest.mark.parametrize("method", [OneStepRL, ReBRAC])
+def test_data_are_refused_where_the_units_are_known_too(method):
+    """As those of a run that training begins from are."""
+    _, spec = method().prepare(data())
+    lacking = data(terminals=None, timeouts=[0, 0, 1, 0, 1])
+    with pytest.raises(DataError, match="has no terminals"):
+        method().prepare(lacking, spec)

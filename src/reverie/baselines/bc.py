@@ -6,7 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 
 from reverie.configs import Hidden
-from reverie.data import Dataset, Spec, pairs
+from reverie.data import Spec, pairs
 from reverie.learning import Optimised
 from reverie.rl import NormalActor, StepPolicy
 from reverie.settings import Acting
@@ -23,13 +23,10 @@ class BC(Hidden, StepPolicy):
     name: ClassVar = "bc"
     role: ClassVar = "baseline"
     paper: ClassVar = "Pomerleau 1991"
+    view: ClassVar = staticmethod(pairs)
 
     stochastic: Acting[bool] = False
     """Whether to act by a sample of the Gaussian, or by its mean."""
-
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        spec = spec or self.spec(data)
-        return pairs(data, spec), spec
 
     def init(self, key, spec: Spec) -> State:
         net = NormalActor(key, spec.observation_dim, spec.action_dim, per_state=True, hidden=self.hidden)

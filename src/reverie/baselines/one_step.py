@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.configs import Hidden
-from reverie.data import Dataset, Spec, sarsa
+from reverie.data import Spec, sarsa
 from reverie.learning import Optimised
 from reverie.rl import ActorCritic, Critic, Normal, NormalActor, advantage_weighted_loss, minimum, select
 from reverie.settings import Acting, Count, NonNegative, Positive
@@ -31,6 +31,7 @@ class OneStepRL(Hidden, ActorCritic):
     name: ClassVar = "one-step"
     role: ClassVar = "baseline"
     paper: ClassVar = "Brandfonbrener et al. 2021"
+    view: ClassVar = staticmethod(sarsa)
 
     improvement: Literal["exponential-weights", "easy-bcq", "reverse-kl"] = "exponential-weights"
     """How the policy is improved: regression weighted by exp advantage; the best by Q of the behaviour's actions,
@@ -43,10 +44,6 @@ class OneStepRL(Hidden, ActorCritic):
     """Bound on exp(advantage / temperature)."""
     candidates: Acting[Count] = 16
     """Actions of the behaviour among which easy-bcq chooses."""
-
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        spec = spec or self.spec(data)
-        return sarsa(data, spec), spec
 
     def init(self, key, spec: Spec) -> State:
         behaviour_key, actor_key, critic_key = jax.random.split(key, 3)

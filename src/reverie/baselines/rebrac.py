@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.baselines.td3_bc import TD3BC
-from reverie.data import Dataset, Spec, sarsa
+from reverie.data import sarsa
 from reverie.rl import Critic, DelayedState, minimum
 from reverie.settings import Count, LearningRate, NonNegative
 
@@ -22,6 +22,7 @@ class ReBRAC(TD3BC):
 
     name: ClassVar = "rebrac"
     paper: ClassVar = "Tarasov et al. 2023"
+    view: ClassVar = staticmethod(sarsa)
 
     standardise: bool = False
     """Whether the networks see observations of mean 0 and standard deviation 1."""
@@ -39,10 +40,6 @@ class ReBRAC(TD3BC):
     """Weight of the squared distance to the data's action, in the actor's loss; chosen a task, 0.001 to 0.1."""
     critic_penalty: NonNegative = 0.01
     """Weight of the squared distance to the data's next action, in the critics' targets; chosen a task, 0 to 0.5."""
-
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        spec = spec or self.spec(data)
-        return sarsa(data, spec), spec
 
     def next_value(self, state: DelayedState, batch, key) -> jax.Array:
         next_actions = self.next_actions(state, batch, key)

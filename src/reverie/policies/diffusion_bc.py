@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import equinox as eqx
 
-from reverie.data import Dataset, Spec, pairs
+from reverie.data import Spec, pairs
 from reverie.learning import Optimised
 from reverie.rl import BackboneActor
 
@@ -20,10 +20,7 @@ class DiffusionBC(BackboneActor):
 
     name: ClassVar = "diffusion-bc"
     paper: ClassVar = "Wang et al. 2023; Pearce et al. 2023"
-
-    def prepare(self, data: Dataset, spec: Spec | None = None):
-        spec = spec or self.spec(data)
-        return pairs(data, spec), spec
+    view: ClassVar = staticmethod(pairs)
 
     def init(self, key, spec: Spec) -> State:
         return State(Optimised.create(self.network(key, spec), self.optimiser))

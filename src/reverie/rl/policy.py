@@ -22,6 +22,8 @@ class StepPolicy(Adam, Actor):
     """
 
     role: ClassVar[str] = "policy"
+    view: ClassVar[Any] = staticmethod(transitions)
+    """(data, spec) -> what batches are drawn from: `data.transitions`, `pairs` or `sarsa`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Those without which the data is refused, "rewards", "terminals" and "costs" here."""
 
@@ -43,7 +45,7 @@ class StepPolicy(Adam, Actor):
     def prepare(self, data: Dataset, spec: Spec | None = None):
         self.check_needs(data)
         spec = spec or self.spec(data)
-        return transitions(data, spec), spec
+        return self.view(data, spec), spec
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple:
         return ()
