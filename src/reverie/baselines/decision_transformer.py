@@ -18,7 +18,7 @@ from reverie.learning import Optimised
 from reverie.networks import Linear, StepTransformer
 from reverie.planning import return_units
 from reverie.protocols import Actor, Feedback
-from reverie.settings import Count, LearningRate, Limit, Natural, NonNegative
+from reverie.settings import Count, LearningRate, Limit, NonNegative
 from reverie.wishes import Wish, Wishes
 
 
@@ -83,8 +83,6 @@ class DecisionTransformer(AdamW, Actor):
     """Windows an update."""
     learning_rate: LearningRate = 1e-4
     """Adam's step size."""
-    warmup_updates: Natural = 10_000
-    """Updates over which the learning rate rises from 0."""
     gradient_clip: NonNegative = 0.25
     """Largest norm of a gradient; 0 for any."""
 

@@ -85,9 +85,6 @@ class Diffuser(WindowDiffusion):
         )
         return view, spec
 
-    def inpaint_mask(self, horizon: int, blocks: Blocks):
-        return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
-
     def value_network(self, key, spec: Spec) -> WindowValue:
         size = self.blocks(spec).size
         return WindowValue(key, size, self.horizon, width=self.width, multipliers=self.multipliers)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from reverie.configs import SolverName
 from reverie.data import Dataset, Gaussian, MinMax, Spec, rewards_to_go, windows
-from reverie.data.blocks import Blocks
 from reverie.diffusion import Process, vp_linear
 from reverie.errors import ReverieError
 from reverie.learning import Optimised, ema
@@ -110,9 +109,6 @@ class DiffusionVeteran(WindowPlanner):
             termination_penalty=self.termination_penalty,
         )
         return view, spec
-
-    def inpaint_mask(self, horizon: int, blocks: Blocks):
-        return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
 
     def network(self, key, spec: Spec) -> WindowTransformer:
         return WindowTransformer(key, spec.observation_dim, width=self.width, heads=self.heads, depth=self.depth)

@@ -64,8 +64,8 @@ class WindowDenoising(EMA, Sampling, Adam):
         return Blocks.of(**{name: sizes[name] for name in self.parts})
 
     def inpaint_mask(self, horizon: int, blocks: Blocks) -> jax.Array:
-        """Which entries of a window are known, and held, in training: bool `[H, D]`."""
-        raise NotImplementedError
+        """Which entries of a window are known, and held, in training: bool `[H, D]`; the first row's observation."""
+        return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
 
     def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """Which entries of the windows x `[B, H, D]` are known in training; bool, broadcasts to x."""

@@ -20,7 +20,7 @@ from reverie.learning import Optimised
 from reverie.models import Latent, LatentModel
 from reverie.protocols import Feedback
 from reverie.rl import Imagined, ImaginedActorCritic, ImaginedState, NormalActor, drawn_rows
-from reverie.settings import Acting, Count, Fraction, NonNegative, Positive
+from reverie.settings import Count, Fraction, NonNegative, Positive
 from reverie.wishes import Wishes
 
 KEPT = 10_000
@@ -63,8 +63,6 @@ class LatentDynamics(ImaginedActorCritic):
     """Standard deviation that observations and rewards, in network units, are taken to have around what is told."""
     gradient_clip: NonNegative = 100.0
     """Largest norm of the model's gradient; 0 for any."""
-    stochastic: Acting[bool] = False
-    """Whether to act by a sample of the policy, as in training, or by its mean."""
 
     @property
     def sequence(self) -> int:

@@ -26,7 +26,7 @@ from reverie.learning import Optimised
 from reverie.networks import NoisyValue, TemporalUNet
 from reverie.planning.windows import UNetWindows, WindowDiffusion
 from reverie.protocols import Feedback
-from reverie.settings import Acting, Count, LearningRate, NonNegative
+from reverie.settings import Acting, Count, NonNegative
 from reverie.wishes import Wish, Wishes
 
 ALIKE = ("parts", "horizon", "stride", "diffusion_steps", "width", "multipliers", "attention")
@@ -66,8 +66,6 @@ class RelativeReward(UNetWindows):
 
     batch_size: Count = 128
     """Windows an update."""
-    learning_rate: LearningRate = 2e-4
-    """Adam's step size."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the reward network's hidden layers."""
     penalty: NonNegative = 1e-5
@@ -88,9 +86,6 @@ class RelativeReward(UNetWindows):
         spec = spec or Spec.fit(data, observations=Gaussian, actions=Gaussian)
         columns = ("observations", "actions")
         return windows(data, spec, self.horizon, self.stride, pad=self.padding, columns=columns), spec
-
-    def inpaint_mask(self, horizon: int, blocks: Blocks):
-        return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
 
     def reward_network(self, key, spec: Spec) -> Any:
         """What is trained: `net(x, time feature)`, `[..., H, D] -> [...]`."""
