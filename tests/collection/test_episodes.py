@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 
 
 class Counting:
@@ -54,6 +55,6 @@ def test_an_episode_may_begin_elsewhere_and_be_cut_earlier():
 
 def test_rows_become_a_data_set():
     rows = chained([record(Counting(), start, lambda seen: np.array([2.0]), ("double",)) for start in (0, 7)])
-    data = Dataset.from_arrays(**as_arguments(rows))
+    data = Dataset.from_arrays(**unflatten(rows))
     np.testing.assert_array_equal(data.episodes, [[0, 4], [4, 6]])
     assert set(data.arrays()) >= {"observations/at", "next_observations/at", "infos/double"}

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record
+from reverie.collection.episodes import chained, record
 from reverie.collection.recipe import Entry, Rows, Suite, TaskPart, by_task
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.compass import FARTHEST, GOALS, LIMIT, TASKS
 from reverie.environments.registry import make
 
@@ -49,7 +50,7 @@ class Goings:
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         arrived = np.logical_or.reduceat(rows["infos/success"], np.flatnonzero(np.r_[True, rows["timeouts"][:-1]]))
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=-FARTHEST,
             action_high=FARTHEST,
             attributes={

@@ -56,15 +56,3 @@ def one_by_one(steps: list[dict[str, Any]]) -> Rows:
 def chained(episodes: list[Rows]) -> Rows:
     """One episode's rows after another's."""
     return {key: np.concatenate([each[key] for each in episodes]) for key in episodes[0]}
-
-
-def as_arguments(rows: Rows) -> dict[str, Any]:
-    """Of `Dataset.from_arrays`: what has a name "A/B" is B in a dictionary A."""
-    found: dict[str, Any] = {}
-    for name, column in rows.items():
-        outer, _, inner = name.partition("/")
-        if inner:
-            found.setdefault(outer, {})[inner] = column
-        else:
-            found[outer] = column
-    return found

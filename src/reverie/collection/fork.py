@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite, cut
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.fork import FARTHEST, SIZE
 from reverie.environments.registry import make
 
@@ -69,7 +70,7 @@ class Sides:
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         last = rows["terminals"] | rows["timeouts"]
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=-0.1,
             action_high=0.1,
             attributes={
@@ -143,7 +144,7 @@ class Halves:
         arrived = rows["infos/success"][rows["terminals"] | rows["timeouts"]]
         attributes = {"name": "fork-halves", "environment": "fork", "seed": seed, "noise": self.noise}
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=-FARTHEST,
             action_high=FARTHEST,
             attributes=attributes | {"successful_episodes": f"{arrived.mean():.1%}"},
@@ -171,7 +172,7 @@ class Looks:
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         rows = rows | {"infos/has_actions": np.zeros(steps, np.int32)}
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             actions=np.zeros((steps, 2)),
             rewards=np.zeros(steps),
             terminals=np.zeros(steps),

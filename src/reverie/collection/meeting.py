@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.meeting import FARTHEST, LIMIT
 from reverie.environments.registry import make
 
@@ -44,7 +45,7 @@ class Meetings:
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         last = rows["terminals"] | rows["timeouts"]
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=-FARTHEST,
             action_high=FARTHEST,
             attributes={

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.particles import EXPERTS, NAMES, STEPS
 from reverie.environments.registry import make
 
@@ -48,7 +49,7 @@ class Particles:
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         env = make(self.environment)
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=env.action_space.low,  # type: ignore[attr-defined]
             action_high=env.action_space.high,  # type: ignore[attr-defined]
             attributes={

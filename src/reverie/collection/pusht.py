@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.registry import make
 
 EPISODE = 110
@@ -83,7 +84,7 @@ class Demonstrations:
             if (styles == style).any()
         }
         return Dataset.from_arrays(
-            **as_arguments(rows),
+            **unflatten(rows),
             action_low=0.0,
             action_high=512.0,
             attributes={

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.collection.episodes import as_arguments, chained, record, whole_episodes
+from reverie.collection.episodes import chained, record, whole_episodes
 from reverie.collection.recipe import Entry, Part, Rows, Suite
 from reverie.data import Dataset
+from reverie.data.fields import unflatten
 from reverie.environments.registry import make
 from reverie.environments.speed import FASTEST, GAIN, LIMIT
 
@@ -42,7 +43,7 @@ class RandomSpeeds:
 
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         attributes = {"name": "speed", "environment": "speed", "seed": seed, "noise": self.noise}
-        return Dataset.from_arrays(**as_arguments(rows), action_low=-1.0, action_high=1.0, attributes=attributes)
+        return Dataset.from_arrays(**unflatten(rows), action_low=-1.0, action_high=1.0, attributes=attributes)
 
 
 def suite() -> Suite:
