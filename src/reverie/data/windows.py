@@ -52,8 +52,6 @@ class Windows(View):
     pad_right: Padding = eqx.field(static=True)
     past: tuple[str, ...] = eqx.field(static=True)
     """Columns of which a batch has the rows up to the current one alone, `[B, history + 1, ...]`."""
-    skipped: int = eqx.field(static=True)
-    """Episodes that are too short to hold a window, and are left out."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -118,13 +116,12 @@ def windows(
 ) -> Windows:
     """Windows of `horizon` steps from the current one, `stride` steps apart, that never cross an episode's end.
 
-    Without `pad` the `horizon` lies wholly inside its episode, and shorter episodes are left out (`view.skipped` counts
-    them). With `pad` every step starts a window, and steps beyond the end are `"zeros"` (or True: zeros before
-    normalisation, as in Diffuser, Janner et al. 2022) or `"edge"` (the last step again, as in Diffusion Policy, Chi et
-    al. 2023); without `pad_timeouts` so in episodes that end by a terminal alone, while in those that are cut, where
-    nothing is known of what comes after, it is as without `pad`. `history` puts so many rows before the current one; at
-    an episode's start, where there are none, stands the first again (`pad_left="edge"`, as in Diffusion Policy) or
-    zeros. The mask is 0 in all padding.
+    Without `pad` the `horizon` lies wholly inside its episode, and shorter episodes are left out. With `pad` every step
+    starts a window, and steps beyond the end are `"zeros"` (or True: zeros before normalisation, as in Diffuser, Janner
+    et al. 2022) or `"edge"` (the last step again, as in Diffusion Policy, Chi et al. 2023); without `pad_timeouts` so
+    in episodes that end by a terminal alone, while in those that are cut, where nothing is known of what comes after,
+    it is as without `pad`. `history` puts so many rows before the current one; at an episode's start, where there are
+    none, stands the first again (`pad_left="edge"`, as in Diffusion Policy) or zeros. The mask is 0 in all padding.
 
     `columns` are what a batch has beside `mask` and `index`; `observations`, `actions` and, where the data have
     rewards, `returns` where it is None. There are, in network units where `spec` has a normaliser of that name,
@@ -171,7 +168,6 @@ def windows(
         pad_left=pad_left,
         pad_right="edge" if pad == "edge" else "zeros",
         past=tuple(past),
-        skipped=int((counts == 0).sum()),
     )
 
 

@@ -1,7 +1,7 @@
 """The mathematics that planners, policies and synthesizers share: processes, samplers, guidance, likelihood."""
 
 from reverie.diffusion.categorical import Categorical, absorbing, mask_and_replace, sample_tokens, uniform
-from reverie.diffusion.chains import Kernel, adjoints, draw_chain, flow_step, log_density, steps_of_chain
+from reverie.diffusion.chains import Kernel, adjoints, draw_chain, log_density, steps_of_chain
 from reverie.diffusion.guidance import classifier_free, combine, compose, energy, soft_inpaint, value_gradient
 from reverie.diffusion.hooks import chain, inpaint
 from reverie.diffusion.likelihood import log_likelihood
@@ -28,6 +28,7 @@ from reverie.diffusion.solvers import (
     edm_churn,
     euler,
     euler_maruyama,
+    flow_step,
     heun,
     posterior,
     predictor_corrector,

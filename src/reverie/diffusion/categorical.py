@@ -146,19 +146,19 @@ class Categorical:
         p need not sum to 1. With `one_hot` and the shares of the way from 0 it is log q(x_t | x0).
         """
         total = jax.nn.logsumexp(log_x0, -1, keepdims=True)
-        tokens = jnp.logaddexp(_along(shares.kept, log_x0) + log_x0, self._each(shares, log_x0) + total)
-        return jnp.concatenate([tokens, _along(shares.masked, total) + total], -1)
+        tokens = jnp.logaddexp(expand(shares.kept, log_x0) + log_x0, self._each(shares, log_x0) + total)
+        return jnp.concatenate([tokens, expand(shares.masked, total) + total], -1)
 
     def likelihood(self, x, shares: Shares) -> jax.Array:
         """log q(x | y) for every token y, of tokens x int `[..., L]`: `[..., L, K]`."""
         here = self.one_hot(x)
-        token = jnp.logaddexp(_along(shares.kept, here) + here, self._each(shares, here))
-        masked = jnp.where(self.allowed, _along(shares.masked, here), NEVER)
+        token = jnp.logaddexp(expand(shares.kept, here) + here, self._each(shares, here))
+        masked = jnp.where(self.allowed, expand(shares.masked, here), NEVER)
         return jnp.where((x == self.mask)[..., None], masked, token)
 
     def _each(self, shares: Shares, like) -> jax.Array:
         """log-probability of any one of a position's tokens by uniform drawing."""
-        share = _along(shares.uniform, like) - jnp.log(jnp.asarray(self.sizes, jnp.float32))[..., None]
+        share = expand(shares.uniform, like) - jnp.log(jnp.asarray(self.sizes, jnp.float32))[..., None]
         return jnp.where(self.allowed, share, NEVER)
 
     def reverse(self, x, log_x0, at: Steps) -> jax.Array:
@@ -300,8 +300,3 @@ def kl_divergence(log_p, log_q) -> jax.Array:
 
 def _log(p) -> np.ndarray:
     return np.where(p > 0, np.log(np.maximum(p, 1e-300)), NEVER).astype(np.float32)
-
-
-def _along(share, like) -> jax.Array:
-    """Of a leading batch shape (or a scalar), with axes to stand beside `like`."""
-    return expand(share, like)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from reverie.diffusion.process import Process, velocity
+from reverie.diffusion.process import Process
 from reverie.diffusion.sampling import sample, table
 from reverie.diffusion.solvers import Row, Solver
 
@@ -28,11 +28,6 @@ def solver_of(kernel: Kernel, largest_noise: float | None = None) -> Solver:
         return mean + std * noise, memory
 
     return Solver(step)
-
-
-def flow_step(row: Row, x, x0):
-    """The mean of Euler's step along the probability flow, in the process's own time."""
-    return x + (row.end.t - row.start.t) * velocity(row.start, x, x0)
 
 
 def draw_chain(

@@ -104,11 +104,16 @@ def _to_data(row: Row, x, x0):
     return jnp.where(row.end.sigma > 0, x, x0)
 
 
+def flow_step(row: Row, x, x0):
+    """Euler's step along the probability flow, in the process's own time."""
+    return x + (row.end.t - row.start.t) * velocity(row.start, x, x0)
+
+
 def euler() -> Solver:
     """Euler's method on the probability flow, in the process's own time."""
 
     def step(row, x, x0, noise, memory):
-        return _to_data(row, x + (row.end.t - row.start.t) * velocity(row.start, x, x0), x0), memory
+        return _to_data(row, flow_step(row, x, x0), x0), memory
 
     return Solver(step, noisy=False)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from reverie.configs import Adam, Encoders
 from reverie.data import Dataset, MinMax, Spec, windows
+from reverie.diffusion.process import expand
 from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import ObservationEncoder
@@ -121,7 +122,7 @@ class ChunkActor(Settings, Actor):
         carry = self.seen(spec, observation, carry)
         due = (carry.step == 0) | (carry.step >= self.action_horizon)
         chosen = jax.lax.cond(due.any(), lambda: self.next_chunk(state, spec, carry, key), lambda: carry)
-        carry = jax.tree.map(lambda new, old: jnp.where(along(due, new), new, old), chosen, carry)
+        carry = jax.tree.map(lambda new, old: jnp.where(expand(due, new), new, old), chosen, carry)
         return self.action(spec, carry), carry._replace(step=carry.step + 1)
 
     def action(self, spec: Spec, carry: ChunkCarry) -> jax.Array:
@@ -136,7 +137,7 @@ class ChunkActor(Settings, Actor):
 
         def history(old, all_newest):
             moved = jnp.concatenate([old[:, 1:], all_newest[:, -1:]], 1)
-            return jnp.where(along(carry.step == 0, moved), all_newest, moved)
+            return jnp.where(expand(carry.step == 0, moved), all_newest, moved)
 
         return carry._replace(observations=jax.tree.map(history, carry.observations, filled))
 
@@ -217,11 +218,6 @@ def soft_mask(start, end, horizon: int) -> jax.Array:
 def repeated(tree, count: int):
     """`[n, ...]` each, as `[n, count, ...]`."""
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], count, 1), tree)
-
-
-def along(chosen, array) -> jax.Array:
-    """Environments' truths `[n]` with axes to stand beside `array` `[n, ...]`."""
-    return chosen.reshape(-1, *[1] * (array.ndim - 1))
 
 
 __all__ = ["ChunkActor", "ChunkCarry", "ChunkPolicy", "Fitted", "FittedChunks", "Overlap", "in_a_row", "soft_mask"]
