@@ -277,7 +277,7 @@ def online(arguments: Sequence[str]) -> None:
         loggers=options.loggers,
         **vars(collecting),
     )
-    print(f"{run.name}: {run.step} steps of {len(run.seeds)} seed(s) in {run.path}; curves in {draw(run)}")
+    _finish(run)
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:

@@ -41,10 +41,12 @@ class DSRL(BackboneActor, SoftActorCritic):
     paper: ClassVar = "Wagenmaker et al. 2025"
     begins_from: ClassVar = "a run of diffusion-bc, diffusion-ql, dac or idql"
 
-    nfe: Natural = 0
-    """Network function evaluations (NFE) for one action; 0 for one a noise level."""
-    solver: SolverName = "ddim"
-    """How actions are denoised: a name from reverie.diffusion.SOLVERS, of a solver that adds no noise."""
+    nfe: Acting[Natural] = 0
+    """Network function evaluations (NFE) for one action; 0 for one a noise level. Noise is chosen for the actions that
+    it led to in training: with others than there it leads to other actions."""
+    solver: Acting[SolverName] = "ddim"
+    """How actions are denoised: a name from reverie.diffusion.SOLVERS, of a solver that adds no noise. In acting as of
+    `nfe`."""
     magnitude: Positive = 1.5
     """Largest entry of the noise. Below 1 the policy's common actions are all there is; much above 2 leaves them."""
     target_entropy: float | None = 0.0
