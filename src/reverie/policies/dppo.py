@@ -1,4 +1,4 @@
-"""DPPO (Ren et al. 2024, "Diffusion Policy Policy Optimization"): PPO through a diffusion policy's denoising steps.
+"""DPPO (Ren et al. 2025, "Diffusion Policy Policy Optimization"): PPO through a diffusion policy's denoising steps.
 
 Every denoising step is a Gaussian step of its own, so that an action is the end of a short episode inside a step of the
 environment, and PPO's ratio is taken of each denoising step. The first steps, from noise, are those of the run that
@@ -49,7 +49,7 @@ class DPPO(BackboneActor, OnPolicyActor):
 
     name: ClassVar = "dppo"
     role: ClassVar = "policy"
-    paper: ClassVar = "Ren et al. 2024"
+    paper: ClassVar = "Ren et al. 2025"
     begins_from: ClassVar = "a run of diffusion-bc, diffusion-ql, dac or idql"
     critic_activation: ClassVar[Any] = staticmethod(mish)
 
