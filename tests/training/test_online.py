@@ -196,7 +196,7 @@ def test_training_stops_when_the_returns_have_reached_what_was_asked_for():
 def test_a_run_goes_on_with_its_replay(tmp_path):
     out = tmp_path / "run"
     before = fit_online(SAC(**SMALL), Aim, steps=60, out=out, **SHORT)
-    with pytest.raises(RunError, match="already holds a run"):
+    with pytest.raises(RunError, match="already holds a run; go on with it by resume=True"):
         fit_online(SAC(**SMALL), Aim, steps=100, out=out, **SHORT)
     with pytest.raises(RunError, match="begun with algorithm = "):
         fit_online(SAC(hidden=(9,), batch_size=16), Aim, steps=100, out=out, resume=True, **SHORT)

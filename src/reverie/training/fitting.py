@@ -156,15 +156,9 @@ class Fitting:
 
     def settle(self, path: Path, resume: bool) -> None:
         """Decide on the segment. Raises RunError when the run may not go on, or begin, in this folder."""
-        if not folder.holds_run(path):
-            folder.check_vacant(path)
+        if not folder.goes_on(path, resume):
             self.choose_segment(None)
             return
-        if not resume:
-            raise RunError(
-                f"{str(path)!r} already holds a run; go on with it by resume=True (or reverie train --resume), or "
-                "give another folder."
-            )
         recorded = folder.read_config(path)
         self.choose_segment(recorded["training"])
         folder.check_same(path, recorded, self.config(recorded.get("initial")))

@@ -83,6 +83,19 @@ def check_vacant(path: Path) -> None:
             )
 
 
+def goes_on(path: Path, resume: bool) -> bool:
+    """Whether the folder holds a run, which is to be gone on with. Raises RunError where it holds one that is not, or
+    something else."""
+    if not holds_run(path):
+        check_vacant(path)
+        return False
+    if not resume:
+        raise RunError(
+            f"{str(path)!r} already holds a run; go on with it by resume=True (--resume), or give another folder."
+        )
+    return True
+
+
 def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise RunError for the first setting on which the result depends and that is another one now."""
     if old["data"]["fingerprint"] != new["data"]["fingerprint"]:

@@ -238,11 +238,8 @@ class OnlineTraining:
 
     def settle(self, path: Path, resume: bool) -> None:
         """Raise RunError where this run may not begin, or go on, in the folder."""
-        if not folder.holds_run(path):
-            folder.check_vacant(path)
+        if not folder.goes_on(path, resume):
             return
-        if not resume:
-            raise RunError(f"{str(path)!r} already holds a run; go on with it by --resume, or give another folder.")
         recorded, wanted = (_decisive(each) for each in (folder.read_config(path), json.loads(json.dumps(self.config))))
         for key, after in wanted.items():
             if recorded[key] != after:
