@@ -14,7 +14,7 @@ from reverie.data import Dataset
 from reverie.diffusion import sample
 from reverie.learning import Optimised
 from reverie.planners import LDCQ
-from reverie.planning.sequence_vae import SequenceVAE, kl_divergence
+from reverie.planning.sequence_vae import SequenceVAE
 from reverie.rl import Critic, Normal
 
 TINY = {
@@ -105,9 +105,9 @@ def test_the_autoencoder_s_loss_is_a_likelihood_and_a_divergence_that_is_a_mean_
         z = posterior.sample(key)
         likelihood = (mask * jax.vmap(vae.decode, (1, None), 1)(s, z).log_prob(a)).sum(1)
         mean, log_std = jnp.split(vae.prior(s[:, 0]), 2, -1)
-        divergence = kl_divergence(posterior, Normal(mean, jnp.exp(log_std)))
+        divergence = posterior.kl_divergence(Normal(mean, jnp.exp(log_std)))
         loss, parts = vae.loss(s, a, mask, key, 0.3)
-        return loss, parts, likelihood, divergence, kl_divergence(p, q), p.log_prob(drawn) - q.log_prob(drawn)
+        return loss, parts, likelihood, divergence, p.kl_divergence(q), p.log_prob(drawn) - q.log_prob(drawn)
 
     loss, parts, likelihood, divergence, found, ratios = everything(jax.random.key(3))
     assert float(found) == pytest.approx(float(ratios.mean()), abs=5 * float(ratios.std()) / 300)

@@ -16,7 +16,6 @@ from reverie.data import Spec
 from reverie.networks import Linear, ObservationEncoder, Transformer
 from reverie.networks.embeddings import sinusoidal
 from reverie.planning.chunks import Fitted, FittedChunks, Overlap
-from reverie.planning.sequence_vae import kl_divergence
 from reverie.rl import Normal
 from reverie.settings import Count, Fraction, LearningRate, Natural, NonNegative
 
@@ -113,7 +112,7 @@ class ACT(AdamW, FittedChunks):
         style = net.style(seen, batch["actions"], inside, style_key)
         error = jnp.abs(net.decode(seen, style.sample(key), decoder_key) - batch["actions"]).mean(-1)
         normal = Normal(jnp.zeros(self.latent), jnp.ones(self.latent))
-        return self.error(batch, error) + self.kl_weight * kl_divergence(style, normal).mean()
+        return self.error(batch, error) + self.kl_weight * style.kl_divergence(normal).mean()
 
     def choose(self, state: Fitted, spec: Spec, observations, overlap: Overlap, key):
         net = state.net.params

@@ -121,8 +121,8 @@ class LatentModel(eqx.Module):
         logit = self.ending(latents, rows["actions"])
         ended = (weight * optax.sigmoid_binary_cross_entropy(logit, rows["terminals"])).sum()
         kept = jax.lax.stop_gradient
-        towards = (weight * divergence(Normal(*map(kept, posterior)), prior)).sum()
-        back = (weight * divergence(posterior, Normal(*map(kept, prior)))).sum()
+        towards = (weight * Normal(*map(kept, posterior)).kl_divergence(prior)).sum()
+        back = (weight * posterior.kl_divergence(Normal(*map(kept, prior)))).sum()
         kl = balance * jnp.maximum(towards, free_nats) + (1 - balance) * jnp.maximum(back, free_nats)
         metrics = {"observation_error": (weight * square.mean(-1)).sum(), "kl": towards, "ending_loss": ended}
         loss = (seen + paid) / std**2 + ended + kl
@@ -132,10 +132,3 @@ class LatentModel(eqx.Module):
 def gaussian(out) -> Normal:
     mean, std = jnp.split(out, 2, -1)
     return Normal(mean, jax.nn.softplus(std) + MIN_STD)
-
-
-def divergence(first: Normal, second: Normal) -> jax.Array:
-    """The KL divergence of diagonal Gaussians `[..., d]`: `[...]`."""
-    ratio = first.std / second.std
-    away = (first.mean - second.mean) / second.std
-    return ((jnp.square(ratio) + jnp.square(away) - 1) / 2 - jnp.log(ratio)).sum(-1)

@@ -48,16 +48,10 @@ class SequenceVAE(eqx.Module):
         posterior, prior = self.encode(observations, actions), _normal(self.prior(observations[..., 0, :]))
         z = posterior.sample(key)[..., None, :]
         likelihood = self.decode(observations, z).log_prob(actions)
-        rows, divergence = jnp.maximum(mask.sum(), 1), kl_divergence(posterior, prior)
+        rows, divergence = jnp.maximum(mask.sum(), 1), posterior.kl_divergence(prior)
         reconstruction = -(mask * likelihood).sum() / rows
         parts = {"reconstruction_loss": reconstruction, "divergence": divergence.mean()}
         return reconstruction + beta * divergence.sum() / rows, parts
-
-
-def kl_divergence(p: Normal, q: Normal) -> jax.Array:
-    """KL(p | q) of diagonal Gaussians `[..., n]`: `[...]`."""
-    ratio = jnp.square(p.std / q.std)
-    return (ratio + jnp.square((p.mean - q.mean) / q.std) - 1 - jnp.log(ratio)).sum(-1) / 2
 
 
 def _normal(out) -> Normal:

@@ -29,6 +29,11 @@ class Normal(NamedTuple):
         z = (action - self.mean) / self.std
         return -(jnp.square(z) / 2 + jnp.log(self.std) + math.log(2 * math.pi) / 2).sum(-1)
 
+    def kl_divergence(self, other: "Normal") -> jax.Array:
+        """KL(self | other): `[...]`, summed over the entries."""
+        ratio = jnp.square(self.std / other.std)
+        return (ratio + jnp.square((self.mean - other.mean) / other.std) - 1 - jnp.log(ratio)).sum(-1) / 2
+
 
 class NormalMixture(NamedTuple):
     """A mixture of K Gaussians over arrays `[..., H, D]`, each of which is diagonal (Bishop 1994)."""
