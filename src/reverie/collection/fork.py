@@ -2,8 +2,9 @@
 different."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,13 +28,10 @@ class Sides:
     -0.65 and 0.65, else 0, with a width of the episode's own. Every displacement has Gaussian noise, from which the
     next one leads back. `infos["side"]` [N] is -1 (left) or 1 where the obstacle has been passed and 0 before,
     `infos["success"]` [N] whether the goal is reached, both after the step.
-
-    The set with images has `infos["position"]` [N, 2], which they show, `infos["has_actions"]`, 1, and no
-    `next_observations`, which would hold every image twice.
     """
 
-    name: str = "fork"
-    """"fork" or "fork-images"."""
+    name: ClassVar[str] = "fork"
+
     noise: float = 0.02
     """Standard deviation of each number of an action."""
     pace: float = 0.065
@@ -48,24 +46,20 @@ class Sides:
 
     def collect(self, part: Part, progress: bool = False) -> Rows:
         rng, env = part.rng(), make(self.name)
-        rows = chained([self._episode(env, rng) for _ in range(part.steps // EPISODE)])
-        return rows if self.name == "fork" else {key: x for key, x in rows.items() if key != "next_observations"}
+        return chained([self._episode(env, rng) for _ in range(part.steps // EPISODE)])
 
     def _episode(self, env: Any, rng: np.random.Generator) -> Rows:
         bent = int(rng.choice([-1, 1])) * rng.uniform(self.narrowest, self.widest)
 
-        places: list[np.ndarray] = []
-
         def act(_: np.ndarray) -> np.ndarray:
             seen = env.unwrapped.position.astype(np.float32)
-            places.append(seen)
             wanted = way(bent, float(seen[1]) + self.pace, self.near) - seen
             return np.clip(wanted + rng.normal(0.0, self.noise, 2), env.action_space.low, env.action_space.high)
 
-        rows = record(env, int(rng.integers(2**31)), act, ("success", "side"))
-        if self.name == "fork":
-            return rows
-        return rows | {"infos/position": np.stack(places), "infos/has_actions": np.ones(len(places), np.int32)}
+        return self._record(env, int(rng.integers(2**31)), act)
+
+    def _record(self, env: Any, start: int, act: Callable[[Any], np.ndarray]) -> Rows:
+        return record(env, start, act, ("success", "side"))
 
     def dataset(self, rows: Rows, steps: int, seed: int) -> Dataset:
         last = rows["terminals"] | rows["timeouts"]
@@ -82,6 +76,25 @@ class Sides:
                 "noise": self.noise,
             },
         )
+
+
+@dataclass(frozen=True)
+class SidesInPictures(Sides):
+    """The same in images, with `infos["position"]` [N, 2], which they show, `infos["has_actions"]`, 1, and no
+    `next_observations`, which would hold every image twice."""
+
+    name: ClassVar[str] = "fork-images"
+
+    def _record(self, env: Any, start: int, act: Callable[[Any], np.ndarray]) -> Rows:
+        places = []
+
+        def noting(seen: Any) -> np.ndarray:
+            places.append(env.unwrapped.position.astype(np.float32))
+            return act(seen)
+
+        rows = super()._record(env, start, noting)
+        del rows["next_observations"]
+        return rows | {"infos/position": np.stack(places), "infos/has_actions": np.ones(len(places), np.int32)}
 
 
 def way(bent: float, y: float, near: float) -> np.ndarray:
@@ -191,7 +204,7 @@ def suite() -> Suite:
         {
             "fork": Entry(Sides(), 200 * EPISODE, about, 0.2, 0.02),
             "fork-halves": Entry(Halves(), 400 * EPISODE, "400 halves of ways, none from start to goal", 0.6, 0.02),
-            "fork-images": Entry(Sides("fork-images"), 200 * EPISODE, f"{about}; images of 24 x 24", 0.5, 0.03),
+            "fork-images": Entry(SidesInPictures(), 200 * EPISODE, f"{about}; images of 24 x 24", 0.5, 0.03),
             "fork-looks": Entry(Looks(), PICTURES, "images that look different, without actions", 5, 0.02),
         },
     )
