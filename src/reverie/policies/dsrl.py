@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from reverie.configs import SolverName
 from reverie.data import Spec
-from reverie.diffusion import SOLVERS, sample
+from reverie.diffusion import SOLVERS
 from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.rl import BackboneActor, Critic, QNetwork, SoftActor, SoftActorCritic
@@ -86,11 +86,8 @@ class DSRL(BackboneActor, SoftActorCritic):
 
     def action(self, base, observation, noise) -> jax.Array:
         """What the cloned policy does from the noise `[..., action]`, in units of the magnitude."""
-        denoiser, unused = self.process.denoiser(base, observation), jax.random.key(0)
-        nfe, start = self.nfe or self.diffusion_steps, self.magnitude * noise
-        return sample(
-            self.process, denoiser, unused, noise.shape, noise=start, nfe=nfe, solver=self.solver, **self.sampling
-        )
+        unused, start = jax.random.key(0), self.magnitude * noise
+        return self.sample(base, observation, unused, noise.shape, noise=start)
 
     def update(self, state: State, batch, key):
         next_key, noise_key, actor_key = (jax.random.fold_in(key, i) for i in (2, 3, 4))
