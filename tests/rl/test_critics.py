@@ -11,7 +11,7 @@ from reverie.baselines import IQL
 from reverie.data import Dataset, Spec
 from reverie.errors import DivergenceError
 from reverie.learning import Optimised
-from reverie.rl import ActorCritic, Critic, QNetwork, minimum
+from reverie.rl import ActorCritic, Critic, QNetwork, magnitude, minimum
 
 ALGORITHM = ActorCritic(critic_hidden=(), discount=0.9, tau=0.25, learning_rate=0.1)
 BATCH = {
@@ -124,3 +124,11 @@ def test_the_first_critic_alone_says_what_it_says_among_all():
     net = linear([[1.0, 2.0], [50.0, -9.0]], bias=[0.5, 3.0])
     seen, action = jnp.zeros((4, 1)), jnp.arange(8.0).reshape(4, 2)
     np.testing.assert_array_equal(net.first(seen, action), net(seen, action)[:1])
+
+
+def test_the_magnitude_of_values_has_no_gradient_and_is_never_0():
+    """An actor whose values are all 0 has a loss in units of them all the same."""
+    q = jnp.array([[1.0, -3.0], [0.0, 4.0]])
+    assert magnitude(q) == 2
+    np.testing.assert_array_equal(jax.grad(magnitude)(q), 0)
+    assert jax.grad(lambda q: q.mean() / magnitude(q))(jnp.zeros(4)).max() == pytest.approx(0.25e6)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from reverie.baselines.td3_bc import TD3BC
 from reverie.data import sarsa
-from reverie.rl import Critic, DelayedState, minimum
+from reverie.rl import Critic, DelayedState, magnitude, minimum
 from reverie.settings import Count, LearningRate, NonNegative
 
 
@@ -49,6 +49,6 @@ class ReBRAC(TD3BC):
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = net(batch["observations"])
         q = minimum(critic.online.params(batch["observations"], action))
-        weight = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
+        weight = self.alpha / magnitude(q)
         penalty = jnp.square(action - batch["actions"]).sum(-1).mean()
         return self.actor_penalty * penalty - weight * q.mean()

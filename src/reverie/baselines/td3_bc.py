@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from reverie.rl import Critic, DelayedActorCritic
+from reverie.rl import Critic, DelayedActorCritic, magnitude
 from reverie.settings import NonNegative
 
 
@@ -28,5 +28,5 @@ class TD3BC(DelayedActorCritic):
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = net(batch["observations"])
         q = critic.online.params(batch["observations"], action)[0]
-        weight = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
+        weight = self.alpha / magnitude(q)
         return jnp.square(action - batch["actions"]).mean() - weight * q.mean()

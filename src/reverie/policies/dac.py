@@ -17,7 +17,7 @@ from reverie.data import Spec
 from reverie.diffusion.process import expand
 from reverie.learning import Optimised
 from reverie.networks import mish
-from reverie.rl import ActorCritic, BackboneActor, Critic, lower_bound, select
+from reverie.rl import ActorCritic, BackboneActor, Critic, lower_bound, magnitude, select
 from reverie.settings import Acting, Count, Limit, Natural, NonNegative
 
 LEAST, LARGEST = 0.001, 100.0
@@ -106,7 +106,7 @@ class DAC(EMA, BackboneActor, ActorCritic):
         t, noise = self.process.draw_times(time_key, a.shape[:1]), jax.random.normal(noise_key, a.shape)
         noisy = self.process.perturb(a, t, noise)
         slope = jax.grad(lambda actions: critic.target(s, actions).mean(0).sum())(noisy)
-        size = jnp.maximum(jnp.abs(critic.target(s, a)).mean(), 1e-6)
+        size = magnitude(critic.target(s, a))
         predicted = self.process.network(net, noisy, t, s)
         guidance = expand(self.process.sigma(t), a) * slope / size
         return jnp.square(predicted - noise).mean(), (guidance * predicted).mean()

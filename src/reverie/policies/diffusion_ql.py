@@ -15,7 +15,7 @@ from reverie.configs import EMA
 from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.networks import DenoisingMLP, mish
-from reverie.rl import ActorCritic, Critic, DiscreteDiffusionActor, Selection, select
+from reverie.rl import ActorCritic, Critic, DiscreteDiffusionActor, Selection, magnitude, select
 from reverie.settings import Acting, Count, Natural, NonNegative
 
 
@@ -91,8 +91,7 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
         action = self.action(net, batch, act_key)
         q = critic.online.params(batch["observations"], action)
         chosen = jax.random.randint(coin_key, (), 0, self.critics)
-        size = jax.lax.stop_gradient(jnp.abs(q[(chosen + 1) % self.critics]).mean())
-        return bc_loss, -q[chosen].mean() / size
+        return bc_loss, -q[chosen].mean() / magnitude(q[(chosen + 1) % self.critics])
 
     def action(self, net, batch, key):
         """The policy's action [B, action], with its gradient."""

@@ -15,7 +15,7 @@ from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.networks import MLP
 from reverie.networks.layers import concatenate
-from reverie.rl import ActorCritic, Critic, FlowActor, SamplingExplorer
+from reverie.rl import ActorCritic, Critic, FlowActor, SamplingExplorer, magnitude
 from reverie.settings import NonNegative
 
 
@@ -66,7 +66,7 @@ class FQL(FlowActor, ActorCritic, SamplingExplorer):
             distillation = jnp.square(action - flow_actions).mean()
             # The critic and the flow of before this update, as in the released code, whose losses share one step.
             q = state.critic.online.params(batch["observations"], jnp.clip(action, -1, 1)).mean(0)
-            size = jax.lax.stop_gradient(jnp.abs(q).mean()) if self.normalise_q else 1.0
+            size = magnitude(q) if self.normalise_q else 1.0
             return self.alpha * distillation - q.mean() / size, {"distillation_loss": distillation, "actor_q": q.mean()}
 
         (loss, parts), gradient = jax.value_and_grad(actor_loss, has_aux=True)(state.actor.params)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from reverie.data import Spec
 from reverie.diffusion import adjoints, draw_chain, posterior, steps_of_chain
 from reverie.learning import Optimised, ema
-from reverie.rl import ChunkedActions, Critic, Flow, FlowActor, SamplingExplorer, lower_bound, select
+from reverie.rl import ChunkedActions, Critic, Flow, FlowActor, SamplingExplorer, lower_bound, magnitude, select
 from reverie.settings import Acting, Count, Limit, NonNegative
 
 MEMORYLESS = partial(posterior, variance="beta")
@@ -95,7 +95,7 @@ class QAM(FlowActor, ChunkedActions, SamplingExplorer):
             return state.critic.target(s, jnp.clip(actions, -1, 1)).mean(0)
 
         q, pull = jax.vjp(values, chain[..., -1, :])
-        size = jnp.maximum(jnp.abs(q).mean(), 1e-6) if self.normalise_q else 1.0
+        size = magnitude(q) if self.normalise_q else 1.0
         slope = -self.inverse_temperature * pull(jnp.ones_like(q))[0] / size
         behaviour = self.process.denoiser(state.flow_ema, s)
         return chain, adjoints(self.process, behaviour, MEMORYLESS, chain, slope, nfe=n)

@@ -4,7 +4,7 @@ from .actors import DeterministicActor, Normal, NormalActor, NormalMixture, Tanh
 from .behaviour import BehaviourModel, tilted_mean
 from .candidates import Selection, best, select, take
 from .chunked import ChunkedActions
-from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, lower_bound, minimum
+from .critics import ActorCritic, Critic, QNetwork, WithCritics, conservatism, lower_bound, magnitude, minimum
 from .delayed import DelayedActorCritic, DelayedState
 from .diffusion_actor import BackboneActor, DiffusionActor, DiscreteDiffusionActor
 from .flow_actor import Flow, FlowActor
@@ -78,6 +78,7 @@ __all__ = [
     "drawn_rows",
     "each_agent",
     "lower_bound",
+    "magnitude",
     "minibatches",
     "minimum",
     "orthogonal_mlp",

@@ -70,6 +70,12 @@ def conservatism(q: QNetwork, batch, candidates, log_density) -> jax.Array:
     return (everywhere - q(batch["observations"], batch["actions"])).mean(-1).sum()
 
 
+def magnitude(q) -> jax.Array:
+    """Mean of |Q| over values of any shape, without a gradient: the unit in which a loss of an actor has Q. At least
+    1e-6, so that values which are all 0 move nothing."""
+    return jax.lax.stop_gradient(jnp.maximum(jnp.abs(q).mean(), 1e-6))
+
+
 class Critic(eqx.Module):
     """The Q networks in training, and the slow copy that is bootstrapped from."""
 
