@@ -140,6 +140,12 @@ class Process:
             return self.draw(key, shape)
         return jax.random.uniform(key, shape, minval=self.t_min, maxval=self.t_max)
 
+    def noised(self, key, x0) -> tuple[Array, Array, Array]:
+        """x_t of x0's shape `[B, ...]` at training times t `[B]`, and the noise that is in it."""
+        key_t, key_eps = jax.random.split(key)
+        t, eps = self.draw_times(key_t, x0.shape[:1]), jax.random.normal(key_eps, x0.shape, x0.dtype)
+        return self.perturb(x0, t, eps), t, eps
+
     def time_feature(self, t):
         if self.steps is not None:
             return self.steps * jnp.asarray(t) - 1
@@ -166,11 +172,9 @@ class Process:
         hook (x, t) -> x or several in order, is applied to the noisy input, as inpainting needs. `penalty` is applied
         to the residual. `regulariser` gives what is added to the loss `[B]` from the prediction x0_hat, projected too.
         """
-        key_t, key_eps = jax.random.split(key)
-        t = self.draw_times(key_t, x0.shape[:1])
-        eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        noisy, t, eps = self.noised(key, x0)
         hold, how = chain(project), PREDICTIONS[self.prediction]
-        x = hold(self.perturb(x0, t, eps), t)
+        x = hold(noisy, t)
         out = self.network(net, x, t, cond)
         residual = out - how.target(self, x0, eps, t)
         more = regulariser(hold(how.denoise(self, out, x, t), t)) if regulariser else 0.0

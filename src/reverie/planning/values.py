@@ -17,9 +17,7 @@ def return_units(data: Dataset, discount: float, termination_penalty: float) -> 
 def noisy_value_loss(process: Process, net, x, returns, key, project=None) -> jax.Array:
     """Mean squared error of `net(x_t, time feature)` `[B]` against the returns `[B]`, for windows x `[B, H, D]` noised
     as the denoiser's are, `project(x, t)` and all (Janner et al. 2022, section 3.2)."""
-    key_t, key_eps = jax.random.split(key)
-    t = process.draw_times(key_t, x.shape[:1])
-    noisy = process.perturb(x, t, jax.random.normal(key_eps, x.shape))
+    noisy, t, _ = process.noised(key, x)
     noisy = project(noisy, t) if project else noisy
     return jnp.square(net(noisy, process.time_feature(t)) - returns).mean()
 

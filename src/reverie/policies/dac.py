@@ -101,10 +101,8 @@ class DAC(EMA, BackboneActor, ActorCritic):
     def actor_losses(self, net, critic: Critic, batch, key):
         """The behaviour cloning loss, and what moves the predicted noise against Q's gradient: together they are
         smallest at E[eps | a_t] - sigma_t grad Q / (2 eta |Q|). The critics have never learned of noisy actions."""
-        time_key, noise_key = jax.random.split(key)
         s, a = batch["observations"], batch["actions"]
-        t, noise = self.process.draw_times(time_key, a.shape[:1]), jax.random.normal(noise_key, a.shape)
-        noisy = self.process.perturb(a, t, noise)
+        noisy, t, noise = self.process.noised(key, a)
         slope = jax.grad(lambda actions: critic.target(s, actions).mean(0).sum())(noisy)
         size = magnitude(critic.target(s, a))
         predicted = self.process.network(net, noisy, t, s)

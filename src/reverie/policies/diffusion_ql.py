@@ -98,9 +98,7 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
         s, a = batch["observations"], batch["actions"]
         if self.action_approximation == "chain":
             return self.sample(net, s, key, a.shape)
-        time_key, noise_key = jax.random.split(key)
-        t = self.process.draw_times(time_key, a.shape[:1])
-        noisy = self.process.perturb(a, t, jax.random.normal(noise_key, a.shape))
+        noisy, t, _ = self.process.noised(key, a)
         return jnp.clip(self.process.denoise(net, noisy, t, s), -1, 1)
 
     def behaviour_network(self, state: State):

@@ -98,10 +98,8 @@ class QGPO(BehaviourModel, ActorCritic):
 
     def energy_loss(self, net, critic: Critic, batch, key) -> jax.Array:
         """Cross-entropy between exp(alpha Q) and exp f over each state's noised support, of one time (eq. 12)."""
-        time_key, noise_key = jax.random.split(key)
         s, support = batch["observations"][:, None], batch["support"]
-        t = self.process.draw_times(time_key, support.shape[:1])
-        noisy = self.process.perturb(support, t, jax.random.normal(noise_key, support.shape))
+        noisy, t, _ = self.process.noised(key, support)
         wanted = jax.nn.softmax(self.alpha * critic.target(s, support).min(0))
         predicted = jax.nn.log_softmax(net(noisy, t[:, None], s))
         return -(wanted * predicted).sum(-1).mean()

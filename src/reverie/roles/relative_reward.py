@@ -124,9 +124,8 @@ class RelativeReward(UNetWindows):
     def aims(self, state: State, x, mask, key) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Of windows x `[B, H, D]`, noised: the base's posterior means, where the gradient is asked for, the times
         `[B]`, and how far the expert's are from there, which it is to be."""
-        key_t, key_eps = jax.random.split(key)
-        hold, t = inpaint(mask, x), self.process.draw_times(key_t, x.shape[:1])
-        noisy = hold(self.process.perturb(x, t, jax.random.normal(key_eps, x.shape)), t)
+        hold, (noisy, t, _) = inpaint(mask, x), self.process.noised(key, x)
+        noisy = hold(noisy, t)
         base, expert = (self.process.denoise(net, noisy, t) for net in (state.base, state.expert))
         kept, drawn = (expand(each, x) for each in posterior(self.process, t))
         return hold(kept * noisy + drawn * base, t), t, jnp.where(mask, 0, drawn * (expert - base))

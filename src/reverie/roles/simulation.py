@@ -154,9 +154,8 @@ class GenerativeSimulation(EMA, Sampling, Adam):
 
     def success_step(self, success: Optimised, x, won, key, by) -> tuple[Optimised, jax.Array]:
         """One step down the cross-entropy of outcomes `[B]`, of configurations `[B, D]` noised as the denoiser's."""
-        key_t, key_eps = jax.random.split(key)
-        t = self.process.draw_times(key_t, won.shape)
-        noisy, feature = self.process.perturb(x, t, jax.random.normal(key_eps, x.shape)), self.process.time_feature(t)
+        noisy, t, _ = self.process.noised(key, x)
+        feature = self.process.time_feature(t)
 
         def loss(net):
             return optax.sigmoid_binary_cross_entropy(net(noisy, feature), won).mean()
