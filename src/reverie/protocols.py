@@ -92,6 +92,38 @@ class Rewishing(Wishing, Protocol):
 
 
 @runtime_checkable
+class Signalled(Actor, Protocol):
+    """An actor that is told more of a step than reward and cost."""
+
+    signals: ClassVar[tuple[str, ...]]
+    """Names of the environment's further signals, numbers in a step's info; in the feedback under these names."""
+
+
+@runtime_checkable
+class Noticing(Actor, Protocol):
+    """An actor that may have something to say of what it did."""
+
+    def notice(self, carry: Any) -> None:
+        """On the host, after a step: warn where the carry gives reason to."""
+
+
+@runtime_checkable
+class GoalReaching(Actor, Protocol):
+    """An actor that sees a goal beside the observation: {"observation": [n, ...], "desired_goal": [n, ...]}."""
+
+    goals: ClassVar[bool]
+    """True."""
+
+
+@runtime_checkable
+class GoalSizing(GoalReaching, Protocol):
+    """One whose goals are no whole observations."""
+
+    def goal_dim(self, spec: Spec) -> int:
+        """Numbers of a goal; whole observations, which begin with one, will do as well."""
+
+
+@runtime_checkable
 class Planning(Actor, Protocol):
     """An actor that keeps plans of observations, which can be looked at."""
 
@@ -107,6 +139,29 @@ class Explorer(Actor, Protocol):
     @property
     def exploring(self) -> Actor:
         """How it acts while it collects data."""
+
+
+@runtime_checkable
+class InOrder(Explorer, Protocol):
+    """An explorer that learns from several steps in a row."""
+
+    def online_view(self, replay: Any) -> Any:
+        """What batches are drawn from, of a `data.replay.Replay`, whose rows of an environment are in time order."""
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """A method whose updates change the replay that it learns from: `update` has a third value, these columns' rows."""
+
+    writes: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A method whose replay has columns that begin as copies of others."""
+
+    copies: ClassVar[Mapping[str, str]]
+    """The columns' names, and those others'."""
 
 
 @runtime_checkable

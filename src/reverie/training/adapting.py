@@ -17,6 +17,7 @@ import numpy as np
 
 from reverie.data import Dataset, concatenate
 from reverie.errors import RunError
+from reverie.protocols import GoalSizing
 from reverie.terminal import say
 from reverie.training.fitting import fit
 from reverie.training.inputs import takes_goal
@@ -157,7 +158,7 @@ def imagine(run: Run, data: Dataset, n: int, rng: np.random.Generator) -> np.nda
     for number in range(-(-n // AT_ONCE)):
         observation: Any = drawn()
         if takes_goal(algorithm, spec):
-            size = algorithm.goal_dim(spec) if hasattr(algorithm, "goal_dim") else spec.observation_dim
+            size = algorithm.goal_dim(spec) if isinstance(algorithm, GoalSizing) else spec.observation_dim
             observation = {"observation": observation, "desired_goal": drawn()[:, :size]}
         state = run.state(run.seeds[number % len(run.seeds)])
         key = jax.random.key(int(rng.integers(2**31)))

@@ -11,12 +11,13 @@ import numpy as np
 from reverie.data import Spec
 from reverie.data.fields import Field
 from reverie.errors import ReverieError
+from reverie.protocols import GoalReaching, GoalSizing, Noticing, Signalled
 
 
 def signals_of(algorithm: Any) -> tuple[str, ...]:
     """What the feedback of a step has: the reward, the cost, and the environment's further signals that are asked
     for."""
-    return ("reward", "cost", *getattr(algorithm, "signals", ()))
+    return ("reward", "cost", *(algorithm.signals if isinstance(algorithm, Signalled) else ()))
 
 
 def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
@@ -30,7 +31,7 @@ def check_feedback(algorithm: Any, feedback: Mapping[str, Any]) -> None:
 
 def notice(algorithm: Any, carry: Any) -> None:
     """Let a method that has something to say of its carry, by `notice`, say it."""
-    if hasattr(algorithm, "notice"):
+    if isinstance(algorithm, Noticing):
         algorithm.notice(carry)
 
 
@@ -44,7 +45,7 @@ def beside(state: Any, tree: Any) -> Any:
 def takes_goal(algorithm: Any, spec: Spec) -> bool:
     """Whether the method acts on {"observation", "desired_goal"}: where it wants a goal beside the one vector that it
     was trained on. A goal that is a part of the observations is one of a dictionary's, and no matter of the method."""
-    return getattr(algorithm, "goals", False) and isinstance(spec.observation_space, Field)
+    return isinstance(algorithm, GoalReaching) and algorithm.goals and isinstance(spec.observation_space, Field)
 
 
 def blank_input(algorithm: Any, spec: Spec, n: int) -> Any:
@@ -77,16 +78,17 @@ def as_input(algorithm: Any, spec: Spec, observation: Any, *, axes: int = 0) -> 
 
 
 def _goal_size(algorithm: Any, spec: Spec) -> int:
-    return algorithm.goal_dim(spec) if hasattr(algorithm, "goal_dim") else spec.observation_dim
+    return algorithm.goal_dim(spec) if isinstance(algorithm, GoalSizing) else spec.observation_dim
 
 
 def _goal(algorithm: Any, spec: Spec, goal: Any, lead: tuple[int, ...]) -> np.ndarray:
     """Goals `[*lead, ...]`: of a method that says how large they are, of this size or whole observations, which begin
     with one."""
     array = np.asarray(goal, np.float32)
-    if not hasattr(algorithm, "goal_dim"):
+    sized = isinstance(algorithm, GoalSizing)
+    if not sized:
         return array
-    size, whole = algorithm.goal_dim(spec), spec.observation_dim
+    size, whole = _goal_size(algorithm, spec), spec.observation_dim
     if array.shape not in ((*lead, size), (*lead, whole)):
         raise ReverieError(
             f"The observation's 'desired_goal' has shape {list(array.shape[len(lead) :])}; {algorithm.name} takes "

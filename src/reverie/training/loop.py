@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from reverie.errors import RunError
 from reverie.learning.stages import Stage, stages_of
+from reverie.protocols import Copying, Writing
 from reverie.settings import with_values
 from reverie.training.placing import BATCH, SEEDS
 from reverie.training.sharding import specs_of
@@ -161,12 +162,12 @@ def _check_metrics(metrics: dict[str, jax.Array]) -> None:
 
 def written_columns(algorithm: Any) -> tuple[str, ...]:
     """The columns of the replay that the algorithm's updates change."""
-    return getattr(algorithm, "writes", ())
+    return algorithm.writes if isinstance(algorithm, Writing) else ()
 
 
 def copied_columns(algorithm: Any) -> Mapping[str, str]:
     """The columns of the replay that begin as copies of others, and those others."""
-    return getattr(algorithm, "copies", {})
+    return algorithm.copies if isinstance(algorithm, Copying) else {}
 
 
 def _columns(view: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:

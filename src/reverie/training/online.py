@@ -20,7 +20,7 @@ from reverie.data import Dataset
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
 from reverie.learning import stages_of
-from reverie.protocols import OnPolicy, Synthesizer
+from reverie.protocols import Explorer, InOrder, OnPolicy, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, hosts, release
 from reverie.training.callbacks import Callback
@@ -126,7 +126,8 @@ def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collectin
         )
     settings = kind(steps=steps, **given)
     capacity = getattr(settings, "capacity", None)
-    if capacity is not None and capacity % settings.envs and hasattr(algorithm, "online_view"):
+    in_order = isinstance(algorithm, InOrder)
+    if capacity is not None and capacity % settings.envs and in_order:
         raise RunError(
             f"capacity={capacity} steps do not divide among envs={settings.envs}, and {algorithm.name} learns from "
             "steps in a row; choose a multiple."
@@ -135,7 +136,8 @@ def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collectin
 
 
 def _check_methods(algorithm: Any, synthesizer: Any, data: Dataset | None) -> None:
-    if not hasattr(algorithm, "exploring"):
+    explores, in_order = (isinstance(algorithm, each) for each in (Explorer, InOrder))
+    if not explores:
         raise RunError(f"{algorithm.name} learns from a data set; {', '.join(_agents())} learn online.")
     if synthesizer is not None and not isinstance(synthesizer, Synthesizer):
         raise RunError(f"{synthesizer.name} is a {synthesizer.role} and generates no data; use synther.")
@@ -149,7 +151,7 @@ def _check_methods(algorithm: Any, synthesizer: Any, data: Dataset | None) -> No
         alone = f"{algorithm.name} learns from its present policy's steps alone"
         why = alone if synthesizer is None else "synthesizer= as well"
         raise RunError(f"data= fills a part of each batch, and {why}; leave one of the two out.")
-    if synthesizer is not None and hasattr(algorithm, "online_view"):
+    if synthesizer is not None and in_order:
         raise RunError(f"{algorithm.name} learns from steps in a row, which {methods[1].name} does not make; use sac.")
     if hosts.several():
         raise RunError(f"{algorithm.name} learns online in one process, and {jax.process_count()} train together here.")

@@ -23,7 +23,7 @@ from reverie.data.readers import read
 from reverie.data.replay import History, Replay, in_network_units, in_turn, room, write
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError, RunError
-from reverie.protocols import OnPolicy, Wishing
+from reverie.protocols import InOrder, OnPolicy, Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
 from reverie.training.beside import mixed, offline_view, roomy
@@ -138,7 +138,7 @@ class OnlineLoop:
     @property
     def in_order(self) -> bool:
         """Whether batches are of several steps in a row."""
-        return hasattr(self.training.algorithm, "online_view")
+        return isinstance(self.training.algorithm, InOrder)
 
     @property
     def is_its_own(self) -> bool:
