@@ -1,6 +1,7 @@
 """What Diffusion Policy is compared with: likelihoods and energies in closed form, and what each does at a fork."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,37 @@ def test_infonce_of_an_energy_that_knows_nothing_is_the_log_of_how_many_there_ar
     flat = jax.tree.map(jnp.zeros_like, policy.network(jax.random.key(0), SPEC))
     batch = {"observations": jnp.ones((3, 1, 1)), "actions": jnp.ones((3, 4, 1))}
     np.testing.assert_allclose(policy.loss(flat, batch, jax.random.key(0)), math.log(16), rtol=1e-6)
+
+
+WITH_PAST = IBC(horizon=3, hidden=(32,), negatives=15, candidates=16, iterations=1, learning_rate=1e-2)
+
+
+def test_an_energy_does_not_see_actions_that_are_executed_already():
+    net, seen = WITH_PAST.network(jax.random.key(0), SPEC), jax.random.normal(jax.random.key(1), (4, 2, 1))
+    actions, key = jax.random.uniform(jax.random.key(2), (4, 3, 1)), jax.random.key(3)
+    losses = [
+        WITH_PAST.loss(net, {"observations": seen, "actions": rows}, key)
+        for rows in (actions, actions.at[:, 0].set(-1.0), actions.at[:, 1].set(-1.0))
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    known = none(4, 3)._replace(rows=actions)
+    chosen = WITH_PAST.choose(Fitted(_Holder(net)), SPEC, seen, known, key)
+    np.testing.assert_array_equal(chosen[:, :1], actions[:, :1])
+
+
+def test_what_an_executed_action_reveals_is_not_learned():
+    """Demonstrated actions are like the uniform ones, but that each is the one before once more: of no energy that sees
+    what is yet to be executed can the loss be below log 16."""
+    policy = replace(WITH_PAST, horizon=2)
+    state = policy.init(jax.random.key(0), SPEC)
+
+    def update(state, key):
+        again = policy.uniform(key, (512, 1, 1)).repeat(2, 1)
+        state, metrics = policy.update(state, {"observations": jnp.zeros((512, 2, 1)), "actions": again}, key)
+        return state, metrics["loss"]
+
+    losses = jax.lax.scan(update, state, jax.random.split(jax.random.key(1), 60))[1]
+    np.testing.assert_allclose(losses[-20:].mean(), math.log(16), atol=0.05)
 
 
 def test_the_recurrent_policy_s_steps_see_no_later_observation_and_its_horizons_are_one():

@@ -1,4 +1,8 @@
-"""Implicit behavioural cloning (Florence et al. 2021): an energy of observations and chunks, whose minimum acts."""
+"""Implicit behavioural cloning (Florence et al. 2021): an energy of observations and chunks, whose minimum acts.
+
+The energy sees a chunk's rows from the newest observation's on. Those before it are executed already: what they say of
+the next action is nothing that acting could use, as there they would be searched for as well.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +25,7 @@ SHRINK = 0.5
 
 
 class Energy(eqx.Module):
-    """Observation histories `[..., T, ...]` and chunks `[..., N, horizon, action]` to energies `[..., N]`."""
+    """Observation histories `[..., T, ...]` and chunks `[..., N, rows, action]` to energies `[..., N]`."""
 
     encoder: ObservationEncoder
     net: MLP
@@ -59,7 +63,7 @@ class IBC(Hidden, FittedChunks):
     def network(self, key, spec: Spec) -> Energy:
         encoder_key, key = jax.random.split(key)
         encoder = self.encoder(encoder_key, spec)
-        size = self.observation_horizon * encoder.dim + self.horizon * spec.action_dim
+        size = self.observation_horizon * encoder.dim + (self.horizon - self.current) * spec.action_dim
         return Energy(encoder, MLP(key, size, 1, hidden=self.hidden, activation=jax.nn.relu))
 
     def uniform(self, key, shape) -> jax.Array:
@@ -68,14 +72,16 @@ class IBC(Hidden, FittedChunks):
     def loss(self, net: Energy, batch, key) -> jax.Array:
         """InfoNCE: minus the log probability of the demonstrated chunk among the others."""
         crop_key, key = jax.random.split(key)
-        size, *rest = batch["actions"].shape
-        chunks = jnp.concatenate([batch["actions"][:, None], self.uniform(key, (size, self.negatives, *rest))], 1)
+        actions = batch["actions"][:, self.current :]
+        size, *rest = actions.shape
+        chunks = jnp.concatenate([actions[:, None], self.uniform(key, (size, self.negatives, *rest))], 1)
         energies = net(net.read(batch["observations"], crop_key), chunks)
         return -jax.nn.log_softmax(-energies)[:, 0].mean()
 
     def choose(self, state: Fitted, spec: Spec, observations, overlap: Overlap, key):
-        """Derivative-free optimisation (algorithm 1)."""
-        net, (n, *rest) = state.net.params, overlap.rows.shape
+        """Derivative-free optimisation (algorithm 1), behind the rows that are executed already."""
+        executed, ahead = jnp.split(overlap.rows, [self.current], 1)
+        net, (n, *rest) = state.net.params, ahead.shape
         features, (first_key, key) = net.read(observations), jax.random.split(key)
         chunks, limit = self.uniform(first_key, (n, self.candidates, *rest)), 1 + self.margin
 
@@ -88,4 +94,4 @@ class IBC(Hidden, FittedChunks):
 
         chunks = jax.lax.fori_loop(0, self.iterations, resampled, chunks)
         best = jnp.argmin(net(features, chunks), 1)
-        return jnp.take_along_axis(chunks, best[:, None, None, None], 1)[:, 0]
+        return jnp.concatenate([executed, jnp.take_along_axis(chunks, best[:, None, None, None], 1)[:, 0]], 1)
