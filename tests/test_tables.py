@@ -86,6 +86,13 @@ def test_the_help_lists_the_tables(capsys):
         assert f"{name} " in shown and plan.title in shown and f"({len(plan.cells())} cells" in shown
 
 
+@pytest.mark.parametrize("cell", PLANS["imitation"].cells(), ids=lambda cell: cell.label)
+def test_in_imitation_a_learning_rate_falls_to_0_at_the_end_of_its_cell(cell):
+    words = cell.train()
+    given = [int(words[at + 1]) for at, word in enumerate(words) if word == "--decay-updates"]
+    assert given[-1:] == [cell.steps]
+
+
 def words_of(method, name, plan=PLAN):
     return " ".join(Cell(plan, method, name, Path("out")).train())
 
@@ -121,7 +128,8 @@ def test_where_no_set_has_a_source_agents_learn_online():
         "online sac --steps 160 --seeds 4 --env Hopper-v5 --evaluate-every 20 --episodes 10 "
         "--out out/live/sac/hop --resume"
     )
-    assert "--steps 80 " in words_of("sac", "short", ONLINE) and "--steps 320 " in words_of("ppo", "short", ONLINE)
+    assert "--steps 80 " in words_of("sac", "short", ONLINE) and "--steps 320 " in words_of("ppo", "hop", ONLINE)
+    assert "--steps 80 " in words_of("ppo", "short", ONLINE), "a set's own steps are for all methods"
     assert ONLINE.named() == [] and all(cell.steps == 16 for cell in ONLINE.smoke().cells())
     assert "online ppo --envs 8 --envs 1 --steps 16 " in words_of("ppo", "short", ONLINE.smoke())
     with pytest.raises(ValueError, match="some sets have a source and some have none"):

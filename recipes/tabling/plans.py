@@ -21,7 +21,7 @@ class Method:
     train: str
     """Arguments of `reverie train`, or online of `reverie online`, the algorithm first."""
     steps: int = 0
-    """Updates (online: environment steps) of each seed; the plan's if 0."""
+    """Updates (online: environment steps) of each seed, on sets that have none of their own; the plan's if 0."""
     expected: float = 5.0
     """Minutes that a cell takes, for the time left before one is done."""
     checkpoints: int = 0
@@ -52,7 +52,7 @@ class Set:
     """If given, the table's line is this name of the data, and its columns are `panel` and method."""
     panel: str = ""
     steps: int = 0
-    """In place of the plan's, if not 0."""
+    """In place of the plan's and the methods', if not 0, for a task that takes less than the others."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of the training, by method."""
     published: Mapping[str, float] = field(default_factory=dict)
@@ -255,7 +255,7 @@ class Cell:
 
     @property
     def steps(self) -> int:
-        return self.plan.methods[self.method].steps or self.plan.sets[self.set].steps or self.plan.steps
+        return self.plan.sets[self.set].steps or self.plan.methods[self.method].steps or self.plan.steps
 
     @property
     def checkpoints(self) -> int:
