@@ -93,6 +93,15 @@ def test_in_imitation_a_learning_rate_falls_to_0_at_the_end_of_its_cell(cell):
     assert given[-1:] == [cell.steps]
 
 
+def test_over_chunks_all_learn_from_equally_many_rows_and_have_targets_of_one_speed():
+    alike = {
+        (cell.steps, *(words[words.index(option) + 1] for option in ("--batch-size", "--tau")))
+        for cell in PLANS["chunks"].cells()
+        for words in [cell.train()]
+    }
+    assert alike == {(32_000, "128", "0.02")}
+
+
 def words_of(method, name, plan=PLAN):
     return " ".join(Cell(plan, method, name, Path("out")).train())
 
