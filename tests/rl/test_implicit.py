@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reverie.data import Spec
 from reverie.errors import ReverieError
+from reverie.policies import IDQL, IFQL
 from reverie.rl import IMPLICIT_LOSSES, ChosenStatistic
 
 Q = jnp.array([-1.0, 0.2, 0.5, 1.5, 3.0])
@@ -107,3 +109,11 @@ def test_beta_is_a_temperature_and_the_loss_takes_its_inverse():
     assert ChosenStatistic(implicit_loss="exponential", beta=0.2, expectile=0.9).statistic == 5
     assert ChosenStatistic(implicit_loss="quantile", beta=0.2, expectile=0.9).statistic == 0.9
     assert ChosenStatistic(beta=0.2, expectile=0.8).statistic == 0.8
+
+
+@pytest.mark.parametrize(("algorithm", "normed"), [(IFQL(), 4), (IFQL(critic_layer_norm=False), 0), (IDQL(), 0)])
+def test_v_has_layer_norm_where_a_paper_s_code_has_it(algorithm, normed):
+    """IFQL's has it with its critics', in front of every hidden layer's activation; IDQL's, as IQL's, never."""
+    spec = Spec(3, 2, -jnp.ones(2), jnp.ones(2), {})
+    v = jax.eval_shape(lambda key: algorithm.init_implicit(key, spec).v.params, jax.random.key(0))
+    assert len(v.norms) == normed

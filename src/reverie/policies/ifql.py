@@ -26,6 +26,7 @@ class IFQL(FlowActor, ChosenStatistic):
     name: ClassVar = "ifql"
     role: ClassVar = "policy"
     paper: ClassVar = "Park et al. 2025"
+    v_layer_norm: ClassVar = True  # as in the released code
 
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Widths of the critics' hidden layers."""
