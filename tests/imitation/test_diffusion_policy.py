@@ -10,6 +10,7 @@ import pytest
 import reverie
 from reverie.data import Dataset, Spec
 from reverie.diffusion import inpaint, rectified_flow, sample, soft_inpaint, vp_cosine
+from reverie.diffusion.schedules import timesteps
 from reverie.imitation import DiffusionPolicy, FlowPolicy
 from reverie.planning.chunks import Overlap
 
@@ -75,6 +76,17 @@ def test_real_time_chunking_keeps_the_way_of_the_chunk_before_where_a_new_one_wo
 
 def test_where_nothing_overlaps_real_time_chunking_is_plain_sampling(learned):
     np.testing.assert_allclose(chunks(learned, chunking="real-time"), chunks(learned), atol=1e-5)
+
+
+def test_a_flow_s_evaluations_are_equal_steps_and_training_knows_of_none():
+    """The last one goes from 1/nfe to the data; that of a two-stage solver has one stage, and is as short as before."""
+    policies = [FlowPolicy(nfe=nfe) for nfe in (1, 4, 10)]
+    for policy in policies:
+        steps = np.arange(policy.nfe, 0, -1) / policy.nfe
+        np.testing.assert_allclose(timesteps(policy.process, policy.nfe), steps, rtol=1e-6)
+    drawn = [policy.process.draw_times(jax.random.key(0), (8,)) for policy in policies]
+    np.testing.assert_array_equal(drawn[1:], drawn[:-1])
+    assert FlowPolicy(solver="heun").process.t_min == rectified_flow().t_min
 
 
 @pytest.mark.parametrize("kind", [DiffusionPolicy, FlowPolicy])

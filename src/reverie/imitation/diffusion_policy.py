@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from reverie.configs import AdamW, RisingEMA, SampleOptions, Sampling, SolverName
 from reverie.data import Spec
-from reverie.diffusion import Process, rectified_flow, sample, soft_inpaint, vp_cosine
+from reverie.diffusion import SOLVERS, Process, rectified_flow, sample, soft_inpaint, vp_cosine
 from reverie.learning import Optimised
 from reverie.networks import ChunkTransformer, ObservationEncoder, TemporalUNet
 from reverie.networks.unet import check_horizon
@@ -143,4 +143,8 @@ class FlowPolicy(ChunkDenoising):
 
     @property
     def process(self) -> Process:
-        return rectified_flow()
+        # As many equal steps as evaluations: the last one goes from 1/nfe to the data, where the default's goes from
+        # next to them and moves nothing. In a two-stage solver it has one stage, and stays short. Training times cover
+        # [0, 1] whatever the steps are.
+        ends = {"t_min": 1 / self.nfe} if SOLVERS[self.solver].stages == 1 else {}
+        return rectified_flow(draw=jax.random.uniform, **ends)
