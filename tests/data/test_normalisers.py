@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.data import CDF, Gaussian, Identity, MinMax
+from reverie.data.moments import Moments
 from reverie.data.normalisers import first_apart
 
 KINDS = [Identity, Gaussian, MinMax, CDF]
@@ -78,6 +79,21 @@ def test_minmax_meets_its_ends_and_does_not_clip():
     np.testing.assert_allclose(norm(np.array([[0.1], [0.7]], np.float32)), [[-1], [1]], atol=1e-6)
     np.testing.assert_allclose(norm(np.array([1.0])), [2.0], rtol=1e-6)
     np.testing.assert_allclose(norm.inverse(jnp.array([2.0])), [1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("fitted", [MinMax.fit, lambda x: Moments.of(x).normaliser(MinMax)], ids=["fit", "moments"])
+def test_minmax_leaves_a_range_below_a_ten_thousandth_unscaled(fitted):
+    """A sensor at rest, one that moves by a little more than that, and one that is still."""
+    norm = fitted(np.array([[0.30000, 0.5, 2], [0.30006, 0.5002, 2]], np.float32))
+    off = np.array([0.31003, 0.5, 2], np.float32)  # 0.01 from the first one's middle, where its range would be 333 off
+    np.testing.assert_allclose(norm(off), [0.01, -1, 0], atol=1e-6)
+    np.testing.assert_allclose(norm.inverse(norm(off)), off, atol=1e-6)
+    assert norm.inverse(jnp.array([0.0, 0, 0.7]))[2] == 2
+
+
+def test_minmax_of_bounds_is_of_them_however_near_they_are():
+    norm = MinMax(jnp.array([-2e-5]), jnp.array([2e-5]))
+    np.testing.assert_allclose(norm(np.array([1e-5])), [0.5], rtol=1e-6)
 
 
 def test_cdf_of_five_values_by_hand():

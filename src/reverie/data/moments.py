@@ -42,7 +42,7 @@ class Moments:
     def normaliser(self, kind: type[Normaliser]) -> Normaliser | None:
         """What `kind.fit` makes of the rows, up to rounding; None where that takes more than moments."""
         if kind is MinMax:
-            return MinMax(_float32(self.low), _float32(self.high))
+            return MinMax.of_range(self.low, self.high)
         if kind is Gaussian:
             spread = np.where(self.low == self.high, 0.0, np.sqrt(self.squares / self.rows))
             return Gaussian(_float32(self.mean), _float32(spread))

@@ -70,14 +70,29 @@ class Gaussian(Normaliser):
 
 
 class MinMax(Normaliser):
-    """The data's range in every dimension to `[-1, 1]`; what lies outside the range is not clipped."""
+    """The data's range in every dimension to `[-1, 1]`; what lies outside the range is not clipped.
+
+    A dimension whose range in the data is below `LEAST` is centred and left unscaled, as in Diffusion Policy's released
+    code (Chi et al. 2023); its `low` and `high` are 1 from its middle. A sensor that has been at rest would else be
+    hundreds of ranges away once it moves. That code treats constants so as well, which here stay constants. Ranges that
+    are given and not fitted, such as actions' bounds, are as they are given.
+    """
 
     low: Array
     high: Array
 
+    LEAST = 1e-4
+
     @classmethod
     def fit(cls, x: np.ndarray) -> "MinMax":
-        return cls(_float32(x.min(axis=0)), _float32(x.max(axis=0)))
+        return cls.of_range(x.min(axis=0), x.max(axis=0))
+
+    @classmethod
+    def of_range(cls, low: np.ndarray, high: np.ndarray) -> "MinMax":
+        """Fitted on data from `low` to `high`, `[d]` each."""
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        narrow, middle = (low < high) & (high - low < cls.LEAST), (low + high) / 2
+        return cls(_float32(np.where(narrow, middle - 1, low)), _float32(np.where(narrow, middle + 1, high)))
 
     def __call__(self, x: ArrayLike) -> Array:
         span = self.high - self.low
