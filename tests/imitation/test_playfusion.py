@@ -151,3 +151,23 @@ def test_each_codebook_can_be_left_out(off):
     assert metrics.keys() == {"diffusion_loss", f"{other}_error", f"{other}_perplexity"}
     assert getattr(state.denoiser.params, off).codebook is None
     assert batch[SENTENCES].shape == (4,)
+
+
+def test_with_more_codes_than_sentences_the_acting_network_s_codes_stay_at_their_features():
+    """Codes that stand for nothing go from sentence to sentence, as each update finds other ones unused. An average of
+    such a code over time is at no sentence. Here the features stay, as nothing is learned."""
+    sizes = {"width": 8, "multipliers": (1,), "skill_codes": 64, "bottleneck_codes": 0, "learning_rate": 1e-9}
+    algorithm = PlayFusion(**SMALL | sizes)
+    view, spec = algorithm.prepare(play(lambda number: number % 10))
+    rows = np.random.default_rng(0).integers(0, len(view), 200 * 16)
+    batches = jax.tree.map(lambda x: x.reshape(200, 16, *x.shape[1:]), view.take(rows))
+
+    def update(state, given):
+        return algorithm.update(state, *given)[0], None
+
+    keys = jax.random.split(jax.random.key(1), 200)
+    state = jax.lax.scan(update, algorithm.init(jax.random.key(0), spec), (batches, keys))[0]
+    said = state.sentences[jnp.unique(batches[SENTENCES])]
+    skills = jax.jit(lambda net: net.told(said)[1])(state.denoiser_ema)
+    codes = state.denoiser_ema.skill.codebook.lookup(skills.indices)
+    np.testing.assert_allclose(codes, skills.features, atol=1e-4)

@@ -56,14 +56,6 @@ def test_the_codebook_s_loss_reaches_the_codes_alone():
     np.testing.assert_allclose(to_codes, [[-0.4, -0.4], [-0.6, -1.6], [1.0, 1.0]], rtol=1e-5)
 
 
-def test_unused_codes_move_to_what_there_is_and_others_stay():
-    x = jnp.array([[0.1, 0.0], [0.0, 0.1]])
-    moved = BY_HAND.revived(x, KEY, rate=1.0).codes
-    np.testing.assert_array_equal(moved[0], BY_HAND.codes[0])
-    assert all((code == x).all(-1).any() for code in moved[1:])
-    np.testing.assert_array_equal(BY_HAND.revived(x, KEY, rate=0.0).codes, BY_HAND.codes)
-
-
 @pytest.mark.parametrize("indices, expected", [([0, 1, 2, 2, 1, 0], 3), ([1, 1, 1], 1), ([0, 2], 2)])
 def test_perplexity_counts_the_codes_in_equal_use(indices, expected):
     assert float(BY_HAND.perplexity(jnp.array(indices))) == pytest.approx(expected, rel=1e-6)

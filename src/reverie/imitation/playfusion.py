@@ -12,6 +12,7 @@ from reverie.data import Dataset, Spec
 from reverie.diffusion import Process, vp_cosine
 from reverie.imitation.diffusion_policy import ChunkDenoising
 from reverie.learning import Optimised
+from reverie.models import revived, used
 from reverie.networks import MLP, Codebook, CodebookLosses, ObservationEncoder, TemporalUNet
 from reverie.networks.layers import concatenate, standardise
 from reverie.planning.chunks import ChunkCarry, in_a_row
@@ -90,9 +91,13 @@ class Told(eqx.Module):
 
 
 class PlayState(DenoiserState):
-    """With the encodings of the data's sentences `[K + 1, d]`, which stay as they are."""
+    """The average that acts has the codebooks in training: a code is the nearest to other features from one update to
+    another, and its average over time is near none."""
 
     sentences: jax.Array
+    """Encodings of the data's sentences `[K + 1, d]`, which stay as they are."""
+    shares: dict[str, jax.Array]
+    """How much each code has been used lately `[codes]`, by the codebook's name."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ class PlayFusion(ChunkDenoising):
     def process(self) -> Process:
         return vp_cosine(self.diffusion_steps)
 
+    @property
+    def codes(self) -> dict[str, int]:
+        """How many each codebook has."""
+        return {"skill": self.skill_codes, "bottleneck": self.bottleneck_codes}
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
         view, spec = super().prepare(data, spec)
         spec = with_sentences(spec, data, self.sentence_encoder, self.sentence_features)
@@ -141,15 +151,16 @@ class PlayFusion(ChunkDenoising):
         return Network(
             encoder,
             MLP(keys[1], spec.kept[SENTENCES]["encodings"].shape[-1], skill, hidden=(2 * skill,)),
-            Discrete(keys[2], self.skill_codes, skill),
-            Discrete(keys[3], self.bottleneck_codes, self.width * self.multipliers[-1]),
+            Discrete(keys[2], self.codes["skill"], skill),
+            Discrete(keys[3], self.codes["bottleneck"], self.width * self.multipliers[-1]),
             TemporalUNet(keys[4], spec.action_dim, cond_dim=told, **sizes),
         )
 
     def init(self, key, spec: Spec) -> PlayState:
         net = self.network(key, spec)
         step, sentences = jnp.zeros((), jnp.int32), jnp.asarray(spec.kept[SENTENCES]["encodings"])
-        return PlayState(Optimised.create(net, self.optimiser), net, step, sentences)
+        shares = {name: jnp.zeros(count) for name, count in self.codes.items() if count}
+        return PlayState(Optimised.create(net, self.optimiser), net, step, sentences, shares)
 
     def update(self, state: PlayState, batch, key):  # type: ignore[override]
         crop_key, revival_key, key = jax.random.split(key, 3)
@@ -177,14 +188,16 @@ class PlayFusion(ChunkDenoising):
             return value, (metrics, quantised)
 
         (_, (metrics, quantised)), gradient = jax.value_and_grad(loss, has_aux=True)(state.denoiser.params)
-        denoiser = state.denoiser.apply(gradient, self.optimiser)
+        denoiser, shares = state.denoiser.apply(gradient, self.optimiser), dict(state.shares)
+        net, ema = denoiser.params, self.averaged(state.denoiser_ema, denoiser.params, state.step)
         for name, of in quantised.items():
             if of is not None:
                 place = partial(lambda name, net: getattr(net, name).codebook, name)
-                codebook = place(denoiser.params).revived(of.features, revival_key)
-                denoiser = replace(denoiser, params=eqx.tree_at(place, denoiser.params, codebook))
-        ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        return replace(state, denoiser=denoiser, denoiser_ema=ema, step=state.step + 1), metrics
+                share = used(shares[name], of.indices)
+                book, shares[name] = revived(place(net), share, of.features, revival_key)
+                net, ema = eqx.tree_at(place, net, book), eqx.tree_at(place, ema, book)
+        denoiser = replace(denoiser, params=net)
+        return PlayState(denoiser, ema, state.step + 1, state.sentences, shares), metrics
 
     def wishes(self, spec: Spec):
         return {"sentence": sentence_wish(spec, self.sentence_encoder)}

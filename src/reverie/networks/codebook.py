@@ -52,16 +52,6 @@ class Codebook(eqx.Module):
         """The codes of these numbers: `[...] -> [..., dim]`."""
         return self.codes[indices]
 
-    def revived(self, x: Array, key: Array, *, rate: float = 0.01) -> "Codebook":
-        """With each code that is the nearest to none of x `[..., dim]` moved, with probability `rate`, to one of them:
-        codes that are far from everything get no gradient, and would stay unused."""
-        vectors, count = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1])), len(self.codes)
-        which_key, where_key = jax.random.split(key)
-        unused = jnp.bincount(self.nearest(vectors), length=count) == 0
-        moved = unused & jax.random.bernoulli(which_key, rate, (count,))
-        places = vectors[jax.random.randint(where_key, (count,), 0, len(vectors))]
-        return eqx.tree_at(lambda book: book.codes, self, jnp.where(moved[:, None], places, self.codes))
-
     def perplexity(self, indices: Array) -> Array:
         """How many codes are in use, weighed by how often: exp(entropy), from 1 to `count`; a scalar."""
         share = jnp.bincount(indices.reshape(-1), length=len(self.codes)) / indices.size
