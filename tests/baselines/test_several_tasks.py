@@ -121,6 +121,15 @@ def test_what_is_paid_lowers_what_is_to_come_by_its_share():
     np.testing.assert_array_equal(again.history.target["returns_to_go"], [1, 1])
 
 
+def test_prompts_are_the_last_steps_of_the_demonstration():
+    _, spec = DT.prepare(DATA)
+    shown = DT.in_network_units(spec, DT.first_prompts(spec))
+    drawn = DT.prompts(spec).draw(jax.random.key(0), jnp.tile(jnp.arange(2), 50))
+    np.testing.assert_array_equal(drawn, jnp.tile(shown, (50, 1, 1)))
+    kept = spec.kept["prompts"]["observations"]
+    np.testing.assert_array_equal(DT.first_prompts(spec)[..., :2], [kept[1:4], kept[5:8]])
+
+
 def test_the_prompt_is_read_before_the_history():
     """The answers are those of one longer history whose returns are 0 at first."""
     _, spec = DT.prepare(DATA)

@@ -81,6 +81,24 @@ def test_prompts_are_steps_in_a_row_of_the_task_s_demonstrations_all_equally_oft
         assert (np.abs(found.mean(0) - share) < 4 * np.sqrt(share / len(mine))).all()
 
 
+@pytest.mark.parametrize("starts", [1, 2, 150])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_prompts_begin_at_so_many_steps_of_a_side_and_the_first_of_these_is_shown(starts, at_end):
+    method = type("Sided", (Prompted,), {"prompts_at_end": at_end})(prompt_steps=3, prompt_starts=starts)
+    _, spec = prepared(method)
+    drawn = np.asarray(method.prompts(spec).draw(jax.random.key(0), jnp.tile(jnp.arange(2), 300)))
+    shown = np.asarray(method.in_network_units(spec, method.first_prompts(spec)))
+    whole = np.concatenate(
+        [spec.normalise("observations", DATA.observations), spec.normalise("actions", DATA.actions)], 1
+    )
+    for number, (begin, end) in enumerate([(5, 9), (24, 30)]):
+        possible = list(range(begin, end - 2))
+        allowed = possible[-starts:] if at_end else possible[:starts]
+        found = {int(np.abs(whole - each[0]).sum(-1).argmin()) for each in drawn[number::2]}
+        assert found == set(allowed)
+        np.testing.assert_allclose(shown[number], whole[allowed[0] : allowed[0] + 3], atol=1e-6)
+
+
 def test_permuted_tasks_draw_permuted_prompts():
     _, spec = prepared()
     prompts, order = METHOD.prompts(spec), jnp.array([1, 0])

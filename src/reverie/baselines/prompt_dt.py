@@ -15,6 +15,7 @@ from reverie.baselines.decision_transformer import DecisionTransformer, History,
 from reverie.data import Dataset, Spec
 from reverie.planning.tasks import TASK, Prompted, Prompts, task_names, task_numbers
 from reverie.protocols import Feedback
+from reverie.settings import Count
 from reverie.wishes import Wish, Wishes
 
 SCALES = "task_scales"
@@ -62,9 +63,15 @@ class PromptDT(Prompted, DecisionTransformer):
     chosen by hand. The demonstration's returns, which the paper shows, are not shown.
     """
 
+    prompts_at_end: ClassVar[bool] = True
+
     name: ClassVar = "prompt-dt"
     paper: ClassVar = "Xu et al. 2022"
     needs: ClassVar[tuple[str, ...]] = ("tasks", "rewards")
+
+    prompt_starts: Count = 1
+    """Steps, the last possible ones, at which prompts begin: 1 for a demonstration's end, in training and in acting, as
+    in the released code (which leaves out the last step)."""
 
     def prepare(self, data: Dataset, spec: Spec | None = None):
         data.require_rewards()

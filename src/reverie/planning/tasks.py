@@ -7,7 +7,7 @@ another demonstration.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -37,12 +37,15 @@ class Prompts(eqx.Module):
     rows: jax.Array
     """Observations and actions side by side, `[R, s + a]`."""
     starts: jax.Array
+    """Where the part of each begins that prompts are of, int32 `[K, P]`."""
     lengths: jax.Array
+    """Rows of this part, int32 `[K, P]`."""
     steps: int = eqx.field(static=True)
     """Of a prompt."""
 
     def draw(self, key, task) -> jax.Array:
-        """A prompt `[B, steps, s + a]` for each of the tasks, int `[B]`: any steps in a row of any demonstration."""
+        """A prompt `[B, steps, s + a]` for each of the tasks, int `[B]`: any steps in a row of any demonstration's
+        part."""
         which_key, key = jax.random.split(key)
         which = jax.random.randint(which_key, task.shape, 0, self.starts.shape[1])
         offset = jax.random.randint(key, task.shape, 0, self.lengths[task, which] - self.steps + 1)
@@ -53,8 +56,14 @@ class Prompts(eqx.Module):
 class Prompted(Settings):
     """What methods share that are told their task by a prompt."""
 
+    prompts_at_end: ClassVar[bool] = False
+    """Whether prompts are of a demonstration's end, and not of its beginning."""
+
     prompt_steps: Count = 20
     """Steps of a demonstration that tell the task."""
+    prompt_starts: Count = 150
+    """Steps, the demonstration's first ones, at which prompts begin in training, as in the released code: after its
+    task is done there is less to tell. In acting a kept demonstration's prompt begins at the first of them."""
     demonstrations: Count = 1
     """Of each task, left out of the training, of which prompts are: those of the highest return, or the first."""
 
@@ -97,16 +106,23 @@ class Prompted(Settings):
     def prompts(self, spec: Spec) -> Prompts:
         kept: Any = spec.kept[PROMPTS]
         both = [spec.normalise(name, kept[name]) for name in ("observations", "actions")]
-        return Prompts(jnp.concatenate(both, -1), kept["starts"], kept["lengths"], self.prompt_steps)
+        return Prompts(jnp.concatenate(both, -1), *self.parts_shown(spec), self.prompt_steps)
+
+    def parts_shown(self, spec: Spec) -> tuple[jax.Array, jax.Array]:
+        """Where the part of each demonstration begins that prompts are of, and its rows, int32 `[K, P]` both."""
+        kept: Any = spec.kept[PROMPTS]
+        lengths = jnp.minimum(kept["lengths"], self.prompt_starts + self.prompt_steps - 1)
+        return kept["starts"] + (kept["lengths"] - lengths if self.prompts_at_end else 0), lengths
 
     def prompt_shape(self, spec: Spec) -> tuple[int, int]:
         """Steps and columns of a prompt."""
         return self.prompt_steps, spec.observation_dim + spec.action_dim
 
     def first_prompts(self, spec: Spec) -> jax.Array:
-        """The first steps of each task's first demonstration, `[K, steps, s + a]`, in the data's units."""
+        """The first of the prompts of each task's first demonstration, `[K, steps, s + a]`, in the data's units: one of
+        those that training draws."""
         kept: Any = spec.kept[PROMPTS]
-        index = kept["starts"][:, :1] + np.arange(self.prompt_steps)
+        index = self.parts_shown(spec)[0][:, :1] + np.arange(self.prompt_steps)
         return jnp.concatenate([kept["observations"][index], kept["actions"][index]], -1)
 
     def in_network_units(self, spec: Spec, prompt) -> jax.Array:
@@ -128,7 +144,7 @@ class Prompted(Settings):
         return balanced(view.joined({}, {TASK: jnp.asarray(groups, jnp.int32)}), groups)
 
     def task_wish(self, spec: Spec) -> Wish:
-        """A task, to be asked for by the first steps of its first demonstration, or by any others. By default the
+        """A task, to be asked for by the first prompt of its first demonstration, or by any other. By default the
         data's only one; where they have several, one must be given."""
         names, first = task_names(spec), np.asarray(self.first_prompts(spec))
         prompts = dict(zip(names, first, strict=True))
