@@ -274,6 +274,21 @@ def test_what_cannot_be_asked_for_gets_a_sentence(asked, sentence):
         resolve("to-go", declared, asked, 3)
 
 
+def test_a_default_may_depend_on_the_other_wishes():
+    """Asked for or not, and declared before it or after."""
+    declared = {
+        "more": Wish("by the start", default=lambda wishes: 2 * wishes["start"], high=9.0),
+        "start": Wish("a number", default=1.0),
+    }
+    found = resolve("it", declared, {}, 2)
+    assert list(found) == ["more", "start"]
+    np.testing.assert_array_equal(found["more"], np.float32([2, 2]))
+    np.testing.assert_array_equal(resolve("it", declared, {"start": [3.0, 4.0]}, 2)["more"], [6, 8])
+    np.testing.assert_array_equal(resolve("it", declared, {"start": 3.0, "more": 5.0}, 2)["more"], [5, 5])
+    with pytest.warns(ReverieWarning, match="more = 10 is outside what was seen in training"):
+        resolve("it", declared, {"start": 5.0}, 1)
+
+
 def test_what_was_not_seen_in_training_is_warned_of():
     declared = ToGo().wishes(None)
     with pytest.warns(ReverieWarning, match="target_return = 501 is outside what was seen in training, 0 to 500"):

@@ -29,7 +29,8 @@ class Wish:
     """Of the wish of one environment; () is a number."""
     dtype: Any = np.float32
     default: Any = None
-    """What holds where nothing is asked for; None where something must be."""
+    """What holds where nothing is asked for; None where something must be. Where it depends on the other wishes, such
+    as on the task, a function of these as `resolve` gives them, to an array `[n, *shape]`."""
     low: float | None = None
     """Smallest value seen in training: one below is warned of."""
     high: float | None = None
@@ -48,7 +49,13 @@ def resolve(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any],
     Warns of values outside the range seen in training.
     """
     check_known(method, declared, asked)
-    return {name: _resolved(method, name, wish, asked.get(name, wish.default), n) for name, wish in declared.items()}
+    given = {name: asked.get(name, wish.default) for name, wish in declared.items()}
+    known = {
+        name: _resolved(method, name, declared[name], value, n) for name, value in given.items() if not callable(value)
+    }
+    rest = {name: value(known) for name, value in given.items() if callable(value)}
+    known |= {name: _resolved(method, name, declared[name], value, n) for name, value in rest.items()}
+    return {name: known[name] for name in declared}
 
 
 def check_known(method: str, declared: Mapping[str, Wish], asked: Mapping[str, Any]) -> None:

@@ -102,7 +102,8 @@ def test_returns_are_in_units_of_each_tasks_own():
     first = np.asarray(batch["timesteps"])[:, 0] == 0
     np.testing.assert_allclose(np.asarray(to_go)[first, 0], 1.0, atol=1e-5)
     wish = DT.wishes(spec)
-    assert wish["target_return"].default == 1.0 and wish["target_return"].high == pytest.approx(1.0)
+    np.testing.assert_allclose(resolve("it", wish, {"task": ["left", "right"]}, 2)["target_return"], 1.0)
+    assert wish["target_return"].high == pytest.approx(1.0)
     prompts = jnp.concatenate([DT.first_prompts(spec), DT.first_prompts(spec)[:1] + 0.1])
     np.testing.assert_allclose(DT.scale_of(spec, prompts), [4, 40, 40])
 
@@ -119,6 +120,17 @@ def test_what_is_paid_lowers_what_is_to_come_by_its_share():
     again = DT.rewish(carry, {"task": DT.first_prompts(spec)[::-1]})
     np.testing.assert_array_equal(again.prompt, carry.prompt[::-1])
     np.testing.assert_array_equal(again.history.target["returns_to_go"], [1, 1])
+
+
+def test_by_default_the_best_return_of_the_task_is_asked_for():
+    """Where all are below 0, none has a share of 1: the best of -4 and -8 has -0.5."""
+    losing = going(-1, -1.0, 10)
+    losing = replace(losing, rewards=np.repeat([-2.0, -1.0], len(losing) // 2).astype(np.float32))
+    _, spec = DT.prepare(join_tasks({"left": losing, "right": going(1, 10.0, seed=1)}))
+    asked = resolve("it", DT.wishes(spec), {"task": ["right", "left"]}, 2)
+    np.testing.assert_allclose(asked["target_return"], [1.0, -0.5])
+    own = resolve("it", DT.wishes(spec), {"task": np.zeros((3, 3))}, 1)
+    np.testing.assert_allclose(own["target_return"], 0.25)
 
 
 def test_prompts_are_the_last_steps_of_the_demonstration():

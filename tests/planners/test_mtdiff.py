@@ -125,6 +125,20 @@ def test_returns_are_normalised_by_task_and_windows_told_theirs():
     np.testing.assert_array_equal(view.sizes, [40, 40])
 
 
+def test_by_default_what_the_best_of_the_task_s_episodes_has_at_its_start_is_asked_for():
+    """The tasks' ranges are of all steps: where only an episode's last step is paid, none begins near the highest."""
+    paid = np.where(DATA.last, np.where(DATA.infos["task"] == 1, 50 * DATA.rewards - 3, DATA.rewards), 0)
+    data = replace(DATA, rewards=paid.astype(np.float32))
+    view, spec = TINY.prepare(data)
+    told, tasks = on_host(view).take(np.arange(len(data)))["returns"], step_tasks(data, spec)
+    best = [told[starts].max() for starts in (data.episodes[:, 0][tasks[data.episodes[:, 0]] == i] for i in (0, 1))]
+    assert max(best) < 0.2 and abs(best[0] - best[1]) > 0.01
+    asked = resolve("it", TINY.wishes(spec), {"task": ["right", "left", "right"]}, 3)
+    np.testing.assert_allclose(asked["target_return"], [best[1], best[0], best[1]], rtol=1e-5)
+    own = resolve("it", TINY.wishes(spec), {"task": np.zeros((3, 2))}, 1)
+    np.testing.assert_allclose(own["target_return"], np.mean(best), rtol=1e-5)
+
+
 def test_the_first_action_weighs_more_and_padding_nothing():
     heavy = replace(TINY, action_weight=10.0, mask_padding=True)
     mask = jnp.array([[1.0, 1, 1, 0]])

@@ -13,7 +13,7 @@ import numpy as np
 
 from reverie.baselines.decision_transformer import DecisionTransformer, History, Network, State
 from reverie.data import Dataset, Spec
-from reverie.planning.tasks import TASK, Prompted, Prompts, task_names, task_numbers
+from reverie.planning.tasks import BEST_EPISODES, TASK, Prompted, Prompts, ranges_by_task, task_names, task_numbers
 from reverie.protocols import Feedback
 from reverie.settings import Count
 from reverie.wishes import Wish, Wishes
@@ -81,7 +81,8 @@ class PromptDT(Prompted, DecisionTransformer):
         scaled = replace(data, rewards=(data.rewards / np.asarray(scales)[tasks]).astype(np.float32))
         view, fitted = super().prepare(scaled, spec)
         if spec is None:
-            fitted = replace(fitted, kept=known.kept | {SCALES: jnp.asarray(scales)})
+            best = ranges_by_task(scaled.returns, tasks[data.episodes[:, 0]], len(scales))[:, 1]
+            fitted = replace(fitted, kept=known.kept | {SCALES: jnp.asarray(scales), BEST_EPISODES: jnp.asarray(best)})
         return self.by_task(view, data, fitted), fitted
 
     def init(self, key, spec: Spec) -> PromptState:
@@ -93,8 +94,9 @@ class PromptDT(Prompted, DecisionTransformer):
 
     def wishes(self, spec: Spec) -> dict[str, Wish]:
         target = super().wishes(spec)["target_return"]
-        about = "the episode's return, in units of the task's largest in the data"
-        return {TASK: self.task_wish(spec), "target_return": replace(target, help=about, unit="share", default=1.0)}
+        about = "the episode's return, in units of the task's largest magnitude in the data; its best if not given"
+        best = self.best_episodes(spec)
+        return {TASK: self.task_wish(spec), "target_return": replace(target, help=about, unit="share", default=best)}
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Carry:  # type: ignore[override]  # of its own carry
         return Carry(super().reset(spec, n, wishes), jnp.asarray(wishes[TASK]))
@@ -114,8 +116,7 @@ class PromptDT(Prompted, DecisionTransformer):
         """Of the rewards of the prompts' tasks, `[n]`: of a demonstration of one's own the largest of all, as its
         task's is not known."""
         scales: Any = spec.kept[SCALES]
-        same = (prompt[:, None] == self.first_prompts(spec)).all((-2, -1))
-        return jnp.where(same.any(1), scales[same.argmax(1)], scales.max())
+        return self.of_tasks(spec, prompt, scales, scales.max())
 
 
 def task_scales(data: Dataset, tasks: np.ndarray, count: int) -> np.ndarray:

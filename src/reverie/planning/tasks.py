@@ -6,6 +6,7 @@ kept with the run: in training prompts are drawn from them, in acting a task is 
 another demonstration.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from reverie.data.tasks import Balanced, Tasks, tasks_of, text_rows, texts
 from reverie.data.windows import Windows
 from reverie.errors import DataError
 from reverie.settings import Count, Settings
-from reverie.wishes import Wish
+from reverie.wishes import Wish, Wishes
 
 PROMPTS = "prompts"
 """Of a specification's `kept`: the demonstrations' `observations` `[R, s]` and `actions` `[R, a]`, one's rows after
@@ -29,6 +30,9 @@ TASK = "task"
 """The wish for a task. Of a batch: int32 `[B]`, each window's task by its number among the specification's."""
 RANGES = "task_returns"
 """Of a specification's `kept`: the lowest and the highest return of every task, float32 `[K, 2]`."""
+BEST_EPISODES = "task_best_episodes"
+"""Of a specification's `kept`: what the best of every task's episodes has at its start, in the units in which the
+method is asked for a return, float32 `[K]`. The highest of all steps is another: no episode may begin with it."""
 
 
 class Prompts(eqx.Module):
@@ -125,6 +129,18 @@ class Prompted(Settings):
         index = self.parts_shown(spec)[0][:, :1] + np.arange(self.prompt_steps)
         return jnp.concatenate([kept["observations"][index], kept["actions"][index]], -1)
 
+    def of_tasks(self, spec: Spec, prompt, values, otherwise) -> jax.Array:
+        """Those of `values` `[K]` that are of the tasks of prompts `[n, steps, s + a]`, in the environment's units;
+        `otherwise` of a demonstration of one's own, as its task is not known. `[n]`."""
+        same = (jnp.asarray(prompt)[:, None] == self.first_prompts(spec)).all((-2, -1))
+        return jnp.where(same.any(1), jnp.asarray(values)[same.argmax(1)], otherwise)
+
+    def best_episodes(self, spec: Spec) -> Callable[[Wishes], np.ndarray]:
+        """The default of a return: what the best of the asked task's episodes has at its start; of a demonstration of
+        one's own the mean of all tasks' such."""
+        best: Any = spec.kept[BEST_EPISODES]
+        return lambda wishes: np.asarray(self.of_tasks(spec, wishes[TASK], best, best.mean()))
+
     def in_network_units(self, spec: Spec, prompt) -> jax.Array:
         """Prompts `[..., steps, s + a]` in the environment's units."""
         seen, done = jnp.split(jnp.asarray(prompt), [spec.observation_dim], -1)
@@ -214,6 +230,6 @@ def shares_by_task(values: np.ndarray, tasks: np.ndarray, ranges: np.ndarray) ->
 
 
 __all__ = [
-    "PROMPTS", "RANGES", "TASK", "Prompted", "Prompts", "kept_episodes", "mean_rewards_to_go", "one_hot",
-    "ranges_by_task", "shares_by_task", "step_tasks", "task_names", "task_numbers",
+    "BEST_EPISODES", "PROMPTS", "RANGES", "TASK", "Prompted", "Prompts", "kept_episodes", "mean_rewards_to_go",
+    "one_hot", "ranges_by_task", "shares_by_task", "step_tasks", "task_names", "task_numbers",
 ]  # fmt: skip

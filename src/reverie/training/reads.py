@@ -53,7 +53,10 @@ def names_of(algorithm: Any, spec: Spec) -> list[str]:
 def _wishes(algorithm: Any, spec: Spec) -> dict[str, np.ndarray]:
     """Any that will do: what they are has no part in what is read."""
     declared = algorithm.wishes(spec) if isinstance(algorithm, Wishing) else {}
-    known = {name: 0 if wish.default is None or wish.encode else wish.default for name, wish in declared.items()}
+    fixed = {
+        name: not (wish.default is None or callable(wish.default) or wish.encode) for name, wish in declared.items()
+    }
+    known = {name: wish.default if fixed[name] else 0 for name, wish in declared.items()}
     return {
         name: np.broadcast_to(np.asarray(known[name], wish.dtype), (1, *wish.shape)) for name, wish in declared.items()
     }
