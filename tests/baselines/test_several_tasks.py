@@ -1,5 +1,6 @@
 """MT-BC, MT-IQL and Prompt-DT: the prompt, and nothing else, tells which of two opposite actions is right."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -142,22 +143,39 @@ def test_prompts_are_the_last_steps_of_the_demonstration():
     np.testing.assert_array_equal(DT.first_prompts(spec)[..., :2], [kept[1:4], kept[5:8]])
 
 
-def test_the_prompt_is_read_before_the_history():
-    """The answers are those of one longer history whose returns are 0 at first."""
+ROWS = np.random.default_rng(0).normal(size=(1, 5, 4)).astype(np.float32)
+"""Three steps of a prompt and two of a history: return, observation, action."""
+
+
+@functools.cache
+def reading():
+    """The network, and what it makes of the history after the prompt."""
     _, spec = DT.prepare(DATA)
-    state = DT.init(jax.random.key(0), spec)
-    net, rng = state.actor.params, np.random.default_rng(0)
-    prompt = jnp.asarray(rng.normal(size=(1, 3, 3)), jnp.float32)
-    to_go, seen, done = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 2), (1, 2, 2), (1, 2, 1)))
-    times = jnp.array([[0, 1]])
-    found = After(net, prompt)([to_go], seen, done, times)
-    whole = net(
-        [jnp.concatenate([jnp.zeros((1, 3)), to_go], 1)],
-        jnp.concatenate([prompt[..., :2], seen], 1),
-        jnp.concatenate([prompt[..., 2:], done], 1),
-        jnp.array([[0, 1, 2, 0, 1]]),
-    )
-    np.testing.assert_allclose(found, whole[:, 3:], atol=1e-6)
+    read = DT.init(jax.random.key(0), spec).actor.params
+    to_go, seen, done = ROWS[..., 0], ROWS[..., 1:3], ROWS[..., 3:]
+    after = After(read, ROWS[:, :3, 1:])
+    return read, after([to_go[:, 3:]], seen[:, 3:], done[:, 3:], jnp.array([[3, 0]]))
+
+
+def test_a_prompt_is_read_before_the_history_by_an_embedding_of_its_own():
+    read, found = reading()
+    net, own = read.net.steps, read.prompt
+    by_step = [own.embed[0](ROWS[:, :3, 1:3]) + own.times[:3], own.embed[1](ROWS[:, :3, 3:]) + own.times[:3]]
+    numbers = net.times[jnp.array([3, 0])]
+    parts = (ROWS[:, 3:, :1], ROWS[:, 3:, 1:3], ROWS[:, 3:, 3:])
+    history = [embed(part) + numbers for embed, part in zip(net.embed, parts, strict=True)]
+    tokens = [jnp.stack(each, -2).reshape(1, -1, 16) for each in (by_step, history)]
+    out = net.transformer(net.norm(jnp.concatenate(tokens, 1)))
+    np.testing.assert_allclose(found, jnp.tanh(read.net.head(out[:, [7, 10]])), atol=1e-6)
+
+
+def test_a_prompt_is_not_taken_for_a_longer_history():
+    """As it was where one embedding was for both: these are the prompt's steps as a history without returns."""
+    read, found = reading()
+    net = getattr(read, "net", read)
+    to_go = np.where(np.arange(5) < 3, 0, ROWS[..., 0])
+    longer = net([to_go], ROWS[..., 1:3], ROWS[..., 3:], jnp.array([[0, 1, 2, 3, 0]]))[:, 3:]
+    assert np.abs(found - longer).max() > 0.01
 
 
 def test_every_network_of_a_policy_for_several_tasks_sees_which_it_is():

@@ -131,6 +131,20 @@ def test_numbers_of_steps_are_told_apart_up_to_the_last_embedding():
     np.testing.assert_array_equal(steps()(PARTS, beyond), steps()(PARTS, beyond + 1000))
 
 
+def test_tokens_before_the_steps_are_seen_by_all_and_are_what_they_were_embedded_as():
+    net, before = StepTransformer(KEY, (1, 3, 2), **STEPS | {"depth": 1}), normal(5, 16, seed=7)
+    tokens = (
+        jnp.stack([embed(x) for embed, x in zip(net.embed, PARTS, strict=True)], -2) + net.times[TIMES][..., None, :]
+    )
+    rows = jnp.broadcast_to(before, (4, 5, 16))
+    whole = net.transformer(net.norm(jnp.concatenate([rows, tokens.reshape(4, 18, 16)], 1)))
+    found = net(PARTS, TIMES, before=before)
+    np.testing.assert_allclose(found.reshape(4, 18, 16), whole[:, 5:], atol=1e-5)
+    # Two steps of padding between the tokens and the first step change nothing.
+    padded = net([x.at[:, :2].set(9.0) for x in PARTS], TIMES, before=before, valid=jnp.arange(6) >= 2)
+    np.testing.assert_allclose(padded[:, 2:], net([x[:, 2:] for x in PARTS], TIMES[:, 2:], before=before), atol=1e-5)
+
+
 def test_dropout_of_steps_needs_a_key():
     first, second, again = (steps()(PARTS, TIMES, None, jax.random.key(seed)) for seed in (0, 1, 0))
     assert np.abs(first - second).max() > 0.1

@@ -29,9 +29,9 @@ class Network(eqx.Module):
     steps: StepTransformer
     head: Linear
 
-    def __call__(self, to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
+    def __call__(self, to_go, observations, actions, timesteps, *, before=None, valid=None, key=None) -> jax.Array:
         parts = (*(each[..., None] for each in to_go), observations, actions)
-        after_observation = self.steps(parts, timesteps, valid=valid, key=key)[..., -2, :]
+        after_observation = self.steps(parts, timesteps, before=before, valid=valid, key=key)[..., -2, :]
         return jnp.tanh(self.head(after_observation))
 
 
@@ -97,13 +97,14 @@ class DecisionTransformer(AdamW, Actor):
         return windows(data, spec, self.context, pad=True, columns=columns), spec
 
     def init(self, key, spec: Spec) -> State:
+        return State(Optimised.create(self.network(key, spec), self.optimiser))
+
+    def network(self, key, spec: Spec) -> Any:
         steps_key, head_key = jax.random.split(key)
         parts = (*[1] * len(self.counted), spec.observation_dim, spec.action_dim)
         sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth, "rate": self.dropout}
-        net = Network(
-            StepTransformer(steps_key, parts, self.timesteps, **sizes), Linear(head_key, self.width, spec.action_dim)
-        )
-        return State(Optimised.create(net, self.optimiser))
+        steps = StepTransformer(steps_key, parts, self.timesteps, **sizes)
+        return Network(steps, Linear(head_key, self.width, spec.action_dim))
 
     def update(self, state: State, batch, key):
         to_go = [batch[name] for name in self.counted]
@@ -118,7 +119,7 @@ class DecisionTransformer(AdamW, Actor):
         actor, value = state.actor.minimise(loss, self.optimiser)
         return replace(state, actor=actor), {"action_error": value}
 
-    def told(self, state: Any, net: Network, batch, key) -> Any:
+    def told(self, state: Any, net: Any, batch, key) -> Any:
         """The network as it reads a batch, for methods that are told more."""
         return net
 

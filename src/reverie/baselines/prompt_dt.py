@@ -13,6 +13,7 @@ import numpy as np
 
 from reverie.baselines.decision_transformer import DecisionTransformer, History, Network, State
 from reverie.data import Dataset, Spec
+from reverie.networks import StepEmbedding
 from reverie.planning.tasks import BEST_EPISODES, TASK, Prompted, Prompts, ranges_by_task, task_names, task_numbers
 from reverie.protocols import Feedback
 from reverie.settings import Count
@@ -28,24 +29,25 @@ class PromptState(State):
     prompts: Prompts
 
 
-class After(eqx.Module):
-    """The network after a prompt `[..., P, s + a]`, whose returns it is not told."""
+class Prompting(eqx.Module):
+    """A network, and an embedding of prompts' observations and actions that is not the history's: a step of another
+    episode is not taken for one of this."""
 
     net: Network
+    prompt: StepEmbedding
+
+
+class After(eqx.Module):
+    """The network after a prompt `[..., P, s + a]`, whose steps are numbered from 0 on."""
+
+    read: Prompting
     prompt: jax.Array
 
     def __call__(self, to_go, observations, actions, timesteps, *, valid=None, key=None) -> jax.Array:
-        seen, done = jnp.split(self.prompt, [observations.shape[-1]], -1)
-        steps, lead = seen.shape[-2], timesteps.shape[:-1]
-        before = jnp.broadcast_to(jnp.arange(steps), (*lead, steps))
-        valid = jnp.ones(timesteps.shape, bool) if valid is None else valid
-        made = self.net(
-            [joined(jnp.zeros(before.shape), each, -1) for each in to_go],
-            *(joined(seen, observations, -2), joined(done, actions, -2), joined(before, timesteps, -1)),
-            valid=joined(jnp.ones(before.shape, bool), valid, -1),
-            key=key,
-        )
-        return made[..., steps:, :]
+        parts = jnp.split(self.prompt, [observations.shape[-1]], -1)
+        tokens = self.read.prompt.tokens(parts, jnp.arange(self.prompt.shape[-2]))
+        before = tokens.reshape(*tokens.shape[:-3], -1, tokens.shape[-1])
+        return self.read.net(to_go, observations, actions, timesteps, before=before, valid=valid, key=key)
 
 
 class Carry(NamedTuple):
@@ -60,7 +62,8 @@ class PromptDT(Prompted, DecisionTransformer):
     """Prompt-DT: a Decision Transformer of several tasks, told the task by steps of a demonstration.
 
     Returns are in units of each task's own, the largest magnitude of its episodes' returns, where the paper has numbers
-    chosen by hand. The demonstration's returns, which the paper shows, are not shown.
+    chosen by hand. Of a prompt the released code also shows the returns and the steps' numbers in their episode; here
+    they are numbered in the prompt, and a demonstration of one's own needs no rewards.
     """
 
     prompts_at_end: ClassVar[bool] = True
@@ -88,7 +91,12 @@ class PromptDT(Prompted, DecisionTransformer):
     def init(self, key, spec: Spec) -> PromptState:
         return PromptState(super().init(key, spec).actor, self.prompts(spec))
 
-    def told(self, state: Any, net: Network, batch, key) -> After:
+    def network(self, key, spec: Spec) -> Prompting:
+        parts = (spec.observation_dim, spec.action_dim)
+        prompt = StepEmbedding(jax.random.fold_in(key, 2), parts, self.prompt_steps, width=self.width)
+        return Prompting(super().network(key, spec), prompt)
+
+    def told(self, state: Any, net: Prompting, batch, key) -> After:
         # No number that dropout, which splits the key, can meet.
         return After(net, state.prompts.draw(jax.random.fold_in(key, 2), batch[TASK]))
 
@@ -125,8 +133,3 @@ def task_scales(data: Dataset, tasks: np.ndarray, count: int) -> np.ndarray:
     found = np.zeros(count)
     np.maximum.at(found, tasks[data.episodes[:, 0]], np.abs(data.returns))
     return np.where(found > 0, found, 1.0).astype(np.float32)
-
-
-def joined(first, second, axis: int) -> jax.Array:
-    """One after the other along an axis, the first broadcast to the second before it."""
-    return jnp.concatenate([jnp.broadcast_to(first, (*second.shape[:axis], *first.shape[axis:])), second], axis)

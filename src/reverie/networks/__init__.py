@@ -15,7 +15,14 @@ from .mlp import MLP, UMLP, DenoisingMLP, LayerNormResNet, NoisyValue, ResidualM
 from .prompted import PromptTransformer
 from .recurrent import GRU, LSTM
 from .tokens import TokenTransformer
-from .transformer import ChunkTransformer, StepTransformer, Transformer, WindowCritic, WindowTransformer
+from .transformer import (
+    ChunkTransformer,
+    StepEmbedding,
+    StepTransformer,
+    Transformer,
+    WindowCritic,
+    WindowTransformer,
+)
 from .unet import TemporalUNet, WindowValue
 
 __all__ = [
@@ -44,6 +51,7 @@ __all__ = [
     "ResidualMLP",
     "SelfAttention",
     "Sinusoidal",
+    "StepEmbedding",
     "StepTransformer",
     "TemporalUNet",
     "TimeMLP",

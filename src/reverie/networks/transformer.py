@@ -217,17 +217,34 @@ class Transformer(eqx.Module):
         return self.norm(x)
 
 
-class StepTransformer(eqx.Module):
-    """Decision Transformer's: every step is several tokens, one for each of its parts, in order (Chen et al., 2021).
+class StepEmbedding(eqx.Module):
+    """Steps as tokens, one for each of a step's parts.
 
-    Parts `[..., T, part_dim]` of T steps, and the steps' numbers in their episode, int `[..., T]` ->
-    `[..., T, parts, width]`. What comes of a part has seen the parts up to it, of its own step and of those before.
-    Each number has a learned embedding, added to all of its step's tokens; those from `timesteps` on share the last
-    one. Dropout of `rate` only where a `key` is given. Raises ReverieError for a width that `heads` does not divide.
+    Parts `[..., T, part_dim]` of T steps, and the steps' numbers, int `[..., T]` -> `[..., T, parts, width]`. Each
+    number has a learned embedding, added to all of its step's tokens; those from `timesteps` on share the last one.
     """
 
     embed: tuple[Linear, ...]
     times: Array
+
+    def __init__(self, key: Key, part_dims: Sequence[int], timesteps: int, *, width: int = 128):
+        draw = Draw.of(key)
+        self.embed = tuple(Linear(draw, dim, width) for dim in part_dims)
+        self.times = 0.02 * draw.normal((timesteps, width))
+
+    def tokens(self, parts: Sequence[Array], timesteps: Array) -> Array:
+        times = self.times[jnp.clip(timesteps, 0, len(self.times) - 1)]
+        return jnp.stack([embed(part) + times for embed, part in zip(self.embed, parts, strict=True)], -2)
+
+
+class StepTransformer(StepEmbedding):
+    """Decision Transformer's: every step is several tokens, one for each of its parts, in order (Chen et al., 2021).
+
+    Parts `[..., T, part_dim]` of T steps, and the steps' numbers in their episode, int `[..., T]` ->
+    `[..., T, parts, width]`. What comes of a part has seen the parts up to it, of its own step and of those before.
+    Dropout of `rate` only where a `key` is given. Raises ReverieError for a width that `heads` does not divide.
+    """
+
     norm: LayerNorm
     transformer: Transformer
 
@@ -243,22 +260,32 @@ class StepTransformer(eqx.Module):
         rate: float = 0.0,
     ):
         draw = Draw.of(key)
-        self.embed = tuple(Linear(draw, dim, width) for dim in part_dims)
-        self.times = 0.02 * draw.normal((timesteps, width))
+        super().__init__(draw, part_dims, timesteps, width=width)
         self.norm = LayerNorm(width)
         self.transformer = Transformer(draw, width, heads=heads, depth=depth, causal=True, rate=rate)
 
     def __call__(
-        self, parts: Sequence[Array], timesteps: Array, *, valid: Array | None = None, key: Array | None = None
+        self,
+        parts: Sequence[Array],
+        timesteps: Array,
+        *,
+        before: Array | None = None,
+        valid: Array | None = None,
+        key: Array | None = None,
     ) -> Array:
-        """`valid` `[..., T]`, boolean: steps that may be seen; the numbers of others mean nothing."""
+        """`before` `[..., M, width]`: tokens that all steps see, embedded elsewhere and not dropped here. `valid`
+        `[..., T]`, boolean: steps that may be seen; the numbers of others mean nothing."""
         embed_key, key = (None, None) if key is None else jax.random.split(key)
-        times = self.times[jnp.clip(timesteps, 0, len(self.times) - 1)]
-        embedded = [embed(part) + times for embed, part in zip(self.embed, parts, strict=True)]
-        tokens = dropout(self.norm(jnp.stack(embedded, -2)), self.transformer.rate, embed_key)
+        tokens = dropout(self.norm(self.tokens(parts, timesteps)), self.transformer.rate, embed_key)
         flat = tokens.reshape(*tokens.shape[:-3], -1, tokens.shape[-1])
-        seen = None if valid is None else jnp.repeat(valid, len(embedded), -1)
-        return self.transformer(flat, valid=seen, key=key).reshape(tokens.shape)
+        seen = None if valid is None else jnp.repeat(valid, len(parts), -1)
+        if before is None:
+            return self.transformer(flat, valid=seen, key=key).reshape(tokens.shape)
+        first = jnp.broadcast_to(self.norm(before), (*flat.shape[:-2], *before.shape[-2:]))
+        if seen is not None:
+            seen = jnp.concatenate([jnp.ones((*seen.shape[:-1], before.shape[-2]), bool), seen], -1)
+        made = self.transformer(jnp.concatenate([first, flat], -2), valid=seen, key=key)
+        return made[..., before.shape[-2] :, :].reshape(tokens.shape)
 
 
 class ChunkTransformer(eqx.Module):
