@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reverie import cli
+from reverie.collection.datasets import DATASETS
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 sys.path.insert(0, str(FOLDER))
@@ -68,6 +69,15 @@ def test_teams_learn_by_the_released_settings_of_omar_and_alike():
         assert ("--decay-updates 18000 " if planner else alike) in words, method
         slow = "--nfe 5 --solver ddim --no-return-to-go" in words
         assert slow == (planner and name == "halfcheetah-medium")
+
+
+def test_a_task_alone_is_learned_from_as_many_steps_as_among_others_and_prompts_are_shorter_than_episodes():
+    plan, of_ten = PLANS["tasks"], DATASETS["metaworld-mt10"].steps / 10
+    alone = [each.source.partition("@every=") for each in plan.sets.values() if each.only]
+    assert len(alone) == 3 and all(DATASETS[name].steps / int(step) == of_ten for name, _, step in alone)
+    prompted = {name for name, each in plan.methods.items() if each.train.split()[0] in ("mtdiff-p", "prompt-dt")}
+    assert plan.sets["compass"].extra.keys() == prompted | {"mt-bc-prompt"}
+    assert all("--prompt-steps 8" in words for words in plan.sets["compass"].extra.values())  # of 40
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
