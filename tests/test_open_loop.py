@@ -57,7 +57,7 @@ def test_an_ensemble_steps_from_its_own_predictions():
     dynamics = eqx.tree_at(
         lambda each: (each.nets.layers[0].weight, each.nets.layers[0].bias, each.lowest),
         dynamics,
-        (weight, bias, jnp.full(3, -40.0)),
+        (weight, bias, jnp.full((2, 3), -40.0)),
     )
     first, actions = jnp.array([[1.0, 5.0]]), jnp.array([[[0.5], [-0.2], [0.1]]])
     given = (dynamics, spec, first, actions, jax.random.key(0))

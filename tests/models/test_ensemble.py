@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,8 @@ from scipy.stats import norm
 
 import reverie
 from reverie.data import Dataset
-from reverie.models.ensemble import Ensemble, disagreement, distance_from_mean, errors, outcome
+from reverie.learning import Snapshots
+from reverie.models.ensemble import Ensemble, disagreement, distance_from_mean, outcome
 from reverie.synthesizers import MBPO, TATU
 
 A, B = np.array([[0.1, 0.2], [-0.3, -0.2]]), np.array([[0.5], [-0.4]])
@@ -70,8 +72,11 @@ def test_every_member_sees_the_inputs_that_are_its_own():
 
 
 def test_the_log_variance_stays_between_its_bounds():
-    _, log_variance = random_ensemble().bounded(jnp.concatenate([jnp.zeros(3), jnp.array([-1e3, 0.0, 1e3])]))
-    np.testing.assert_allclose(log_variance, [-10, -0.474, 0.5], atol=1e-3)
+    models, out = random_ensemble(), jnp.concatenate([jnp.zeros(3), jnp.array([-1e3, 0.0, 1e3])])
+    models = eqx.tree_at(lambda each: each.highest, models, models.highest.at[2].set(1.5))
+    _, log_variance = models.bounded(jnp.broadcast_to(out, (3, 5, 6)))
+    np.testing.assert_allclose(log_variance[:2], np.broadcast_to([-10, -0.474, 0.5], (2, 5, 3)), atol=1e-3)
+    np.testing.assert_allclose(log_variance[2], np.broadcast_to([-10, -0.201, 1.5], (5, 3)), atol=1e-3)
 
 
 def test_the_two_measures_of_uncertainty_on_three_points():
@@ -91,13 +96,18 @@ def test_elites_are_the_members_of_the_smallest_error_on_held_out_rows():
     layer = state.models.params.ensemble.nets.layers[0]
     constants = jnp.array([3.0, -1.0, 2.0, 0.5])
     bias = jnp.zeros_like(layer.bias).at[:, :2].set(constants[:, None])
-    state = jax.tree.map(lambda x: bias if x is layer.bias else jnp.zeros_like(x) if x is layer.weight else x, state)
-    held = {name: each[:4] for name, each in spec.kept.items()}
-    error = errors(state.models.params.ensemble, held, spec)
-    rewards = np.square((held["rewards"] - 9.5) / np.arange(20).std()).mean()
+    models = jax.tree.map(
+        lambda x: bias if x is layer.bias else jnp.zeros_like(x) if x is layer.weight else x, state.models.params
+    )
+    error = models.errors(state.held_out)["ensemble"]
+    rewards = np.square((spec.kept["rewards"][:4] - 9.5) / np.arange(20).std()).mean()
     np.testing.assert_allclose(error, (2 * constants**2 + rewards) / 3, rtol=1e-4)
+    state = replace(state, best=Snapshots.first(models, models.errors(state.held_out)))
+    highest = jnp.arange(12.0).reshape(4, 3)
+    state = eqx.tree_at(lambda each: each.best.model.ensemble.highest, state, highest)
     chosen = algorithm.ready(state, spec).models.ensemble
     np.testing.assert_array_equal(chosen.nets.layers[0].bias[:, 0], [0.5, -1.0])
+    np.testing.assert_array_equal(chosen.highest[:, 0], [9, 3])
 
 
 def test_members_draw_from_bootstraps_of_their_own_that_hold_nothing_held_out():

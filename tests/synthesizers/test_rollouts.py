@@ -63,13 +63,14 @@ def known(runs):
     """A specification, and a state whose two elites move s by their slope times s, exactly, and never end."""
     _, spec = KINDS[MBPO].prepare(data())
     state = runs[MBPO].state()
-    dynamics = state.models.params.ensemble
+    dynamics = state.best.model.ensemble
     slopes = jnp.array([*SLOPES, 9.0])[:, None, None]
     weight = jnp.zeros((3, 3, 6)).at[:, :2, :2].set(slopes * jnp.eye(2))
     layer = replace_(dynamics.nets.layers[0], weight=weight, bias=jnp.zeros((3, 6)).at[:, 3:].set(-60.0))
-    dynamics = replace_(dynamics, lowest=jnp.full(3, -40.0))
+    dynamics = replace_(dynamics, lowest=jnp.full((3, 3), -40.0))
     dynamics = eqx.tree_at(lambda each: each.nets.layers[0], dynamics, layer)
-    return spec, eqx.tree_at(lambda each: each.models.params.ensemble, state, dynamics)
+    state = eqx.tree_at(lambda each: each.best.model.ensemble, state, dynamics)
+    return spec, eqx.tree_at(lambda each: each.best.least["ensemble"], state, jnp.arange(3.0))
 
 
 def replace_(module, **changed):

@@ -2,7 +2,7 @@
 frames as tokens."""
 
 from reverie.models.dynamics import Dynamics, Outcomes, largest_uncertainty, pack, rollout
-from reverie.models.ensemble import Bootstraps, Ensemble, disagreement, distance_from_mean, errors, outcome, states
+from reverie.models.ensemble import Bootstraps, Ensemble, disagreement, distance_from_mean, outcome, states
 from reverie.models.frame_codes import FrameCoder, revived, used
 from reverie.models.latent import Latent, LatentModel
 
@@ -16,7 +16,6 @@ __all__ = [
     "Outcomes",
     "disagreement",
     "distance_from_mean",
-    "errors",
     "largest_uncertainty",
     "outcome",
     "pack",

@@ -44,10 +44,19 @@ class Outcomes(eqx.Module):
         every = {name: jnp.swapaxes(rows, 0, 1) for name, rows in batch.items()}
         y = concatenate(every["changes"], every["rewards"][..., None])
         error, metrics = self.ensemble.loss(every["observations"], every["actions"], y, weight_decay)
-        own = shared(batch)
-        logit = self.end(own["observations"], own["actions"], own["next_observations"])
-        ending = optax.sigmoid_binary_cross_entropy(logit, own["terminals"]).mean()
+        ending = self.ending_loss(shared(batch))
         return error + ending, metrics | {"ending_loss": ending}
+
+    def ending_loss(self, rows: Rows) -> jax.Array:
+        """The classifier's cross-entropy on rows `[B, ...]`, a scalar."""
+        logit = self.end(rows["observations"], rows["actions"], rows["next_observations"])
+        return optax.sigmoid_binary_cross_entropy(logit, rows["terminals"]).mean()
+
+    def errors(self, rows: Rows) -> dict[str, jax.Array]:
+        """Of each part, by its name, on the same rows `[m, ...]`: for `learning.Snapshots`."""
+        y = concatenate(rows["changes"], rows["rewards"][:, None])
+        members = self.ensemble.errors(rows["observations"], rows["actions"], y)
+        return {"ensemble": members, "ending": self.ending_loss(rows)}
 
     def end(self, observations, actions, next_observations) -> jax.Array:
         """The logit of the probability that a step ended the task, `[...]`, of `[..., n]` in network units."""
@@ -91,9 +100,15 @@ class Dynamics(Outcomes):
     def loss(self, batch: Rows, weight_decay: float) -> tuple[jax.Array, Rows]:
         """As of outcomes; the policy sees the classifier's rows."""
         loss, metrics = super().loss(batch, weight_decay)
-        own = shared(batch)
-        bc_loss = -self.policy(own["observations"]).log_prob(own["actions"]).mean()
+        bc_loss = self.bc_loss(shared(batch))
         return loss + bc_loss, metrics | {"bc_loss": bc_loss}
+
+    def bc_loss(self, rows: Rows) -> jax.Array:
+        """The policy's negative log-likelihood of rows `[B, ...]`, a scalar."""
+        return -self.policy(rows["observations"]).log_prob(rows["actions"]).mean()
+
+    def errors(self, rows: Rows) -> dict[str, jax.Array]:
+        return super().errors(rows) | {"policy": self.bc_loss(rows)}
 
     def step(self, spec: Spec, observations, key) -> tuple[Rows, jax.Array]:
         """As `follow`, by the policy."""

@@ -25,14 +25,15 @@ class Ensemble(eqx.Module):
 
     nets: MLP
     lowest: jax.Array
-    """Of the log variance, softly, and learned, as is `highest`: `[observation + 1]`."""
+    """Of the log variance, softly, and learned, as is `highest`: `[E, observation + 1]`. Each member has its own (PETS
+    has one for all), so that a member as it was before is whole."""
     highest: jax.Array
 
     def __init__(self, key, observation_dim: int, action_dim: int, *, members: int, hidden: tuple[int, ...]):
         sizes = (observation_dim + action_dim, 2 * (observation_dim + 1))
         self.nets = ensemble(lambda key: MLP(key, *sizes, hidden=hidden, activation=jax.nn.silu), key, members)
-        self.lowest = jnp.full(observation_dim + 1, -10.0)
-        self.highest = jnp.full(observation_dim + 1, 0.5)
+        self.lowest = jnp.full((members, observation_dim + 1), -10.0)
+        self.highest = jnp.full((members, observation_dim + 1), 0.5)
 
     def __call__(self, observations, actions) -> tuple[jax.Array, jax.Array]:
         """Means and log variances of all members for the same inputs: `[E, ..., observation + 1]` each."""
@@ -43,9 +44,11 @@ class Ensemble(eqx.Module):
         return self.bounded(jax.vmap(lambda net, x: net(x))(self.nets, concatenate(observations, actions)))
 
     def bounded(self, out) -> tuple[jax.Array, jax.Array]:
+        """Of the networks' outputs `[E, ..., 2 (observation + 1)]`."""
         mean, log_variance = jnp.split(out, 2, -1)
-        log_variance = self.highest - jax.nn.softplus(self.highest - log_variance)
-        return mean, self.lowest + jax.nn.softplus(log_variance - self.lowest)
+        lowest, highest = (jnp.expand_dims(bound, range(1, out.ndim - 1)) for bound in (self.lowest, self.highest))
+        log_variance = highest - jax.nn.softplus(highest - log_variance)
+        return mean, lowest + jax.nn.softplus(log_variance - lowest)
 
     def loss(self, observations, actions, y, weight_decay: float) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The members' negative log-likelihood of their own rows `[E, B, n]`, summed over members and averaged over
@@ -54,28 +57,24 @@ class Ensemble(eqx.Module):
         square = jnp.square(mean - y)
         likelihood = (square * jnp.exp(-log_variance) + log_variance + math.log(2 * math.pi)) / 2
         weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(self.nets) if leaf.ndim == 3)
-        bounds = BOUND_WEIGHT * (self.highest - self.lowest).sum()
+        bounds = BOUND_WEIGHT * (self.highest - self.lowest).mean(0).sum()
         loss = likelihood.mean((1, 2)).sum() + weight_decay / 2 * weights + bounds
         return loss, {"negative_log_likelihood": likelihood.mean(), "model_error": square.mean()}
+
+    def errors(self, observations, actions, y) -> jax.Array:
+        """Mean squared error of every member's mean on the same rows `[m, n]`: `[E]`."""
+        return jnp.square(self(observations, actions)[0] - y).mean((1, 2))
 
     def elites(self, errors, n: int) -> "Ensemble":
         """The n members of the least `errors` `[E]`, the best first."""
         best = jnp.argsort(errors)[:n]
-        return eqx.tree_at(lambda each: each.nets, self, jax.tree.map(lambda leaf: leaf[best], self.nets))
+        return jax.tree.map(lambda leaf: leaf[best], self)
 
 
 def outcome(y, observations, spec: Spec) -> tuple[jax.Array, jax.Array]:
     """Next observations `[..., observation]` and rewards `[...]`, from y and the observations, in the data's units."""
     change, reward = spec.denormalise("changes", y[..., :-1]), spec.denormalise("rewards", y[..., -1:])
     return observations + change, reward[..., 0]
-
-
-def errors(models: Ensemble, rows: dict[str, jax.Array], spec: Spec) -> jax.Array:
-    """Mean squared error of every member's mean on rows in the data's units, in standard units: `[E]`."""
-    change = spec.normalise("changes", rows["next_observations"] - rows["observations"])
-    y = concatenate(change, spec.normalise("rewards", rows["rewards"][:, None]))
-    mean, _ = models(*(spec.normalise(name, rows[name]) for name in ("observations", "actions")))
-    return jnp.square(mean - y).mean((1, 2))
 
 
 def states(mean, spec: Spec) -> jax.Array:

@@ -231,7 +231,7 @@ class DiffStitch(Episodic, UNetWindows):
         last = max(0, round(self.starts * count) - 1)
         first = min(count - 1, count - round(self.targets * count))
         starts, targets = (ranked <= ranked[last]).sum(), (ranked >= ranked[first]).sum()
-        best = self.model.best(state.outcomes, of_dynamics(spec))
+        best = self.model.best(state.outcomes)
         return Ready(state.denoiser_ema, state.inverse_ema, best, order, starts, targets)
 
     def episodes(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from reverie.configs import Adam
-from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions, transitions
+from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions
+from reverie.data.views import Rows, transition_rows
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised
-from reverie.models import Bootstraps, Outcomes, errors
+from reverie.learning import Optimised, Snapshots
+from reverie.models import Bootstraps, Outcomes
 from reverie.settings import Count, LearningRate, NonNegative
 from reverie.synthesizers import transition
 
@@ -24,7 +25,13 @@ SHARE_HELD_OUT = 5
 
 
 class State(eqx.Module):
+    """The networks in training, and of each, and of each member of the ensemble, the one that is used."""
+
     models: Optimised
+    best: Snapshots
+    held_out: Rows
+    """The rows that are not trained on, `[m, ...]`, in network units."""
+    step: jax.Array
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class LearnedOutcomes(Adam):
     members: Count = 7
     """Networks of the ensemble."""
     elites: Count = 5
-    """Of which so many are used, those of the smallest error on held-out rows."""
+    """Of which so many are used, those of the least error on held-out rows."""
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Widths of the ensemble's hidden layers."""
     policy_hidden: tuple[int, ...] = (256, 256)
@@ -46,7 +53,10 @@ class LearnedOutcomes(Adam):
     weight_decay: NonNegative = 5e-5
     """Weight of the squares of the ensemble's weights; PETS has 2.5e-5 in the first layer to 1e-4 in the last."""
     held_out: Count = 1000
-    """Rows that are not trained on, to choose the elites; at most a fifth of the data."""
+    """Rows that are not trained on, to choose by; at most a fifth of the data."""
+    check_every: Count = 50
+    """Updates between two measurements on the held-out rows. Each network, each member on its own, is used as it was
+    when it erred least there: after fewer updates than this, as it was at first."""
     kept_rows: Count = 100_000
     """Rows of the data that stay with the run: rollouts start in their states, and thresholds are measured by them."""
 
@@ -73,10 +83,8 @@ class LearnedOutcomes(Adam):
         draw = np.random.default_rng(0)
         order = draw.permutation(len(data))
         spec = spec or self.spec(data, order[: self.kept_rows])
-        changes = spec.normalise("changes", arrays["next_observations"] - arrays["observations"])
-        rows = transitions(data, spec).rows | {"changes": changes}
-        rows = {name: each[order[self.count_held_out(spec) :]] for name, each in rows.items()}
-        m = len(changes) - self.count_held_out(spec)
+        order = order[self.count_held_out(spec) :]
+        rows, m = {name: each[order] for name, each in self.rows(arrays, spec).items()}, len(order)
         return Bootstraps(Transitions(rows), jnp.asarray(draw.integers(0, m, (self.members, m)), jnp.int32)), spec
 
     def spec(self, data: Dataset, kept) -> Spec:
@@ -85,27 +93,46 @@ class LearnedOutcomes(Adam):
         units: dict[str, Normaliser] = {"actions": MinMax(spec.action_low, spec.action_high)}
         units |= {"changes": Gaussian.fit(arrays["next_observations"] - arrays["observations"])}
         normalisers = {key: each for key, each in spec.normalisers.items() if key != "next_observations"} | units
-        names = ("observations", "actions", "rewards", "next_observations")
+        names = ("observations", "actions", "rewards", "next_observations", "terminals")
         return replace(spec, normalisers=normalisers, kept={name: jnp.asarray(arrays[name][kept]) for name in names})
 
     def count_held_out(self, spec: Spec) -> int:
         return min(self.held_out, len(spec.kept["actions"]) // SHARE_HELD_OUT)
+
+    def rows(self, arrays: Rows, spec: Spec) -> Rows:
+        """Rows `[N, ...]` in the data's units as the networks see them, with the `changes` of the observations."""
+        changes = spec.normalise("changes", arrays["next_observations"] - arrays["observations"])
+        return transition_rows(arrays, spec) | {"changes": changes}
 
     def networks(self, key, spec: Spec) -> Outcomes:
         sizes, hidden = (spec.observation_dim, spec.action_dim), (self.hidden, self.policy_hidden)
         return Outcomes(key, *sizes, members=self.members, hidden=hidden[0], ending_hidden=hidden[1])
 
     def init(self, key, spec: Spec) -> Any:
-        return State(Optimised.create(self.networks(key, spec), self.optimiser))
+        """Raises ReverieError for a specification of an earlier version."""
+        if "terminals" not in spec.kept:
+            raise ReverieError("The rows held out have no ends, as in runs of earlier versions; train the run anew.")
+        models, count = self.networks(key, spec), self.count_held_out(spec)
+        held_out = self.rows({name: each[:count] for name, each in spec.kept.items()}, spec)
+        best = Snapshots.first(models, models.errors(held_out))
+        return State(Optimised.create(models, self.optimiser), best, held_out, jnp.zeros((), jnp.int32))
 
     def update(self, state: Any, batch, key) -> tuple[Any, dict[str, jax.Array]]:
         gradient, metrics = jax.grad(lambda models: models.loss(batch, self.weight_decay), has_aux=True)(
             state.models.params
         )
-        return State(state.models.apply(gradient, self.optimiser)), metrics
+        models, step = state.models.apply(gradient, self.optimiser), state.step + 1
+        best = jax.lax.cond(
+            step % self.check_every == 0, self.measured, lambda models, state: state.best, models, state
+        )
+        held_out = {f"held_out_{name}_error": error.mean() for name, error in best.last.items()}
+        return State(models, best, state.held_out, step), metrics | held_out
 
-    def best(self, state: State, spec: Spec) -> Any:
-        """The networks, with the elites alone: those of the least error on the held-out rows."""
-        models, held = state.models.params, self.count_held_out(spec)
-        error = errors(models.ensemble, {name: rows[:held] for name, rows in spec.kept.items()}, spec)
-        return eqx.tree_at(lambda each: each.ensemble, models, models.ensemble.elites(error, self.elites))
+    def measured(self, models: Optimised, state: State) -> Snapshots:
+        return state.best.offered(models.params, models.params.errors(state.held_out))
+
+    def best(self, state: State) -> Any:
+        """The networks as they erred least on the held-out rows, of the ensemble the elites alone."""
+        models = state.best.model
+        elites = models.ensemble.elites(state.best.least["ensemble"], self.elites)
+        return eqx.tree_at(lambda each: each.ensemble, models, elites)

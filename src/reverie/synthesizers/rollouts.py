@@ -47,8 +47,8 @@ class ModelRollouts(Episodic, LearnedOutcomes):
 
     @partial(jax.jit, static_argnums=0)
     def ready(self, state: State, spec: Spec) -> Ready:
-        """The elites, by their error on the held-out rows, and the bound of their uncertainty, by the rows kept."""
-        models = self.best(state, spec)
+        """The best networks on the held-out rows, and the bound of the elites' uncertainty, by the rows kept."""
+        models = self.best(state)
         return Ready(models, self.bound(models.ensemble, spec), spec.kept["rewards"].min())
 
     def predict(self, state: State, spec: Spec, observations, actions) -> tuple[np.ndarray, np.ndarray]:
