@@ -127,6 +127,12 @@ def test_a_cells_commands_say_all_that_remakes_it():
     train, generate, *_ = (" ".join(words) for words in made.commands())
     assert train == "train mbpo --data hopper-medium --steps 5 --out out/some/made/mbpo/hopper-medium --resume"
     assert generate == f"generate {made.making.folder} -n 100 --out d4rl:{made.making.file}"
+    often = replace(
+        PLAN, sets={"hop": replace(PLAN.sets["hop"], times=20), "both": replace(PLAN.sets["both"], times=3)}
+    )
+    assert f"--data hopper-medium@times=20+d4rl:{made.making.file} " in words_of("made", "hop", often)
+    assert "--data hopper-medium@best=0.1@times=3+hopper-mixture@best=0.1@times=3 " in words_of("top", "both", often)
+    assert Cell(often, "made", "hop", Path("out")).making == made.making
     assert " ".join(made.evaluate()) == "eval out/some/made/hop --env Hopper-v5 --episodes 3"
 
 
@@ -229,6 +235,7 @@ def test_ones_own_data_stand_for_a_name_wherever_it_is():
         ('title = "t"\nbaseline = "b"\n[methods.a]\ntrain = "bc"\n[sets.s]\nenv = "E"\nsource = "x"', "no line of the"),
         ('title = "t"\n[methods.a]\ntrain = "bc"\nstep = 3', "step"),
         ('title = "t"\n[methods.a]\ntrain = "bc"\nmade_by = "m"', "'m' is no synthesizer"),
+        ('title = "t"\n[sets.a]\nenv = "A"\nsource = "a"\ntimes = 0', "set 'a' has times = 0; give a whole number"),
         ('title = "t"\n[sets.s]\nenv = "E"\nsource = "x"\npublished = {b = 1}', "'b', which is no method"),
         ("title", "no plan"),
     ],
@@ -394,6 +401,16 @@ def test_the_view_tells_rates_times_and_scores(out):
     assert cells["top on hop"] == "training 25 % at 0.5/s, 0:03:00 left"
     assert cells["made on hop"] == "waiting"
     assert view.grid().row_count == 5 and "1 of 6 cells" in view.caption()
+
+
+def test_real_rows_have_the_share_of_the_papers_beside_what_is_made_of_them():
+    """Of Hopper's, HalfCheetah's and Walker2d's few: half beside TATU's rows, a twentieth beside MBPO's, as near as
+    whole repetitions come."""
+    plan, rows = PLANS["augmentation"], {"hopper": 1507, "halfcheetah": 10_000, "walker2d": 7375}
+    for synthesizer, wanted, off in (("tatu", 0.5, 0.01), ("mbpo", 0.05, 0.013)):
+        for body, count in rows.items():
+            real = count * plan.sets[f"{body}-{synthesizer}"].times
+            assert abs(real / (real + plan.synthesizers[synthesizer].rows) - wanted) < off
 
 
 def test_smoke_and_restriction_keep_the_cells_and_shorten_them():

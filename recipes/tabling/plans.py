@@ -48,6 +48,9 @@ class Set:
     """As `reverie` takes it. Where there is none, agents learn online, in the environment."""
     made_by: str = ""
     """A synthesizer of the plan, whose rows of the source are joined to it."""
+    times: int = 1
+    """How often the source's own episodes are repeated (@times=N) for the methods, and not for the synthesizer: for the
+    share of them that the paper draws."""
     line: str = ""
     """If given, the table's line is this name of the data, and its columns are `panel` and method."""
     panel: str = ""
@@ -281,7 +284,9 @@ class Cell:
     @property
     def source(self) -> str:
         making = self.making
-        source = "+".join(part + self.plan.methods[self.method].select for part in self._source.split("+"))
+        times = self.plan.sets[self.set].times
+        chosen = self.plan.methods[self.method].select + (f"@times={times}" if times > 1 else "")
+        source = "+".join(part + chosen for part in self._source.split("+"))
         return source if making is None else f"{source}+d4rl:{making.file}"
 
     def train(self) -> list[str]:
@@ -328,6 +333,8 @@ def check(plan: Plan) -> None:
     if plan.baseline and plan.baseline not in lines:
         raise ValueError(f"baseline {plan.baseline!r} is no line of the table; these are {', '.join(lines)}")
     for name, each in plan.sets.items():
+        if each.times < 1:
+            raise ValueError(f"set {name!r} has times = {each.times}; give a whole number of at least 1")
         if unknown := (each.extra.keys() | each.published.keys() | set(each.only)) - plan.methods.keys():
             raise ValueError(f"set {name!r} has {sorted(unknown)[0]!r}, which is no method")
     for name, method in plan.methods.items():

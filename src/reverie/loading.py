@@ -27,7 +27,8 @@ def load_dataset(source: str) -> Dataset:
       (else ~/.cache/reverie).
     - of OGBench's sets, files and names, with the rewards of a task: `"cube-single-play-singletask-task2"`.
     - any of these with `@best=0.1` or `@every=10` after it: the tenth of its episodes with the highest returns, or
-      every tenth episode; or with `@chunk=4`: four actions in a row as one, for the environment "NAME@chunk=4".
+      every tenth episode; with `@times=20`: all of it twenty times; or with `@chunk=4`: four actions in a row as one,
+      for the environment "NAME@chunk=4".
     - several of these, joined by +, as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`.
 
     Raises DataError, naming the source, where it is unknown, missing, damaged or incomplete, and where several do not

@@ -47,6 +47,18 @@ def test_the_selected_episodes_are_kept_complete_and_in_order(selection, episode
     assert data.attributes["source"] == f"some{selection}"
 
 
+@pytest.mark.parametrize(
+    "selection, episodes",
+    [("@times=3", [*range(30)] * 3), ("@every=10@times=2", [0, 10, 20] * 2), ("@times=1", [*range(30)])],
+)
+def test_a_set_may_be_repeated_for_its_share_among_several(selection, episodes):
+    data = read(f"some{selection}", collected)
+    np.testing.assert_array_equal(data.observations[::2, 0], episodes)
+    np.testing.assert_array_equal(data.returns, RETURNS[episodes])
+    assert len(data.episodes) == len(episodes) and data.attributes["source"] == f"some{selection}"
+    assert len(read(f"some{selection}+some", collected)) == 2 * (len(episodes) + 30)
+
+
 def test_a_selection_is_of_the_source_before_it_also_among_several(tmp_path):
     collected("a").save(f"d4rl:{tmp_path}/a@b.hdf5")
     several = read(f"some@every=10+d4rl:{tmp_path}/a@b.hdf5@best=0.1+some", collected)
@@ -60,7 +72,20 @@ def test_what_selects_nothing_is_refused(source):
 
 
 @pytest.mark.parametrize(
-    "selection", ["best=0", "best=1.5", "best=nan", "every=0", "every=2.5", "max_cost=-1", "max_cost=nan"]
+    "selection",
+    [
+        "best=0",
+        "best=1.5",
+        "best=nan",
+        "every=0",
+        "every=2.5",
+        "max_cost=-1",
+        "max_cost=nan",
+        "times=0",
+        "times=1.5",
+        "times=nan",
+        "times=inf",
+    ],
 )
 def test_a_number_that_selects_nothing_is_refused(selection):
     with pytest.raises(DataError, match=rf"'some@{selection}': {selection}"):

@@ -31,6 +31,7 @@ def data_list() -> None:
         ("parquet:FOLDER", "a folder of shards, as data.save writes it; `reverie train --stream` reads it in a stream"),
         ("SOURCE@best=0.1", "the tenth of its episodes with the highest returns"),
         ("SOURCE@every=10", "every tenth of its episodes"),
+        ("SOURCE@times=20", "all of it twenty times, for a larger share beside another source"),
         ("SOURCE@chunk=4", "four actions in a row as one, for the environment NAME@chunk=4"),
         ("SOURCE+SOURCE", "several of one task, such as real and synthetic data"),
     ]

@@ -48,7 +48,8 @@ class TrainOptions:
     data: str
     """Source: d4rl:FILE.hdf5, minari:ID, ogbench:FILE.npz, robomimic:FILE.hdf5, lerobot:FOLDER,
     parquet:FOLDER, a name from `reverie data list`, or several joined by +; @best=0.1 after one of them keeps the tenth
-    of its episodes with the highest returns, @every=10 every tenth one, @chunk=4 makes four actions in a row one."""
+    of its episodes with the highest returns, @every=10 every tenth one, @times=20 repeats it twenty times, @chunk=4
+    makes four actions in a row one."""
     steps: int
     """Updates of each seed."""
     out: Path | None = None

@@ -56,8 +56,9 @@ def read(source: str, generated: Reader | None = None, readers: Mapping[str, Rea
     - a bare name, such as `"pointmaze-umaze"`: what `generated` makes of it.
     - what `readers` have in place of these, by scheme.
     - any of these with `@best=0.1` after it: the tenth of its episodes with the highest returns; with `@max_cost=25`:
-      those that cost at most 25; with `@every=10`: every tenth episode, from the first on; or with `@chunk=4`: four
-      actions in a row as one (`in_chunks`).
+      those that cost at most 25; with `@every=10`: every tenth episode, from the first on; with `@times=20`: all of
+      them twenty times, for a larger share among several sources; or with `@chunk=4`: four actions in a row as one
+      (`in_chunks`).
     - several of these, joined as `"d4rl:real.hdf5+d4rl:synthetic.hdf5"`: see `concatenate`. (A `+` that no source
       follows belongs to a file's name.)
 

@@ -1,5 +1,5 @@
-"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`, `hopper-velocity-mixture@max_cost=25`; or
-all of it otherwise, `hopper-mixture@chunk=4`."""
+"""A part of a data set, asked for in its source: `hopper-mixture@best=0.1`, `hopper-velocity-mixture@max_cost=25`; all
+of it several times, `hopper-mixture@times=20`; or all of it otherwise, `hopper-mixture@chunk=4`."""
 
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -44,6 +44,14 @@ def every(data: Dataset, step: float) -> np.ndarray:
     return np.arange(0, len(data.episodes), int(step))
 
 
+def times(data: Dataset, count: float) -> np.ndarray:
+    """All episodes, so often one set after another: a larger share of what several sources make together. Raises
+    DataError for less than 1 or no whole number."""
+    if not 1 <= count < np.inf or count % 1:
+        raise DataError(f"times={count:g} must be a whole number of at least 1: so often the episodes are repeated.")
+    return np.tile(np.arange(len(data.episodes)), int(count))
+
+
 def _of_episodes(chosen: Callable[[Dataset, float], np.ndarray]) -> Callable[[Dataset, float], Dataset]:
     return lambda data, number: data.take_episodes(chosen(data, number))
 
@@ -52,6 +60,7 @@ SELECTIONS: dict[str, Callable[[Dataset, float], Dataset]] = {
     "best": _of_episodes(best),
     "every": _of_episodes(every),
     "max_cost": _of_episodes(max_cost),
+    "times": _of_episodes(times),
     "chunk": in_chunks,
 }
 
@@ -72,13 +81,14 @@ def _nothing(name: str, value: str, options: Mapping[str, str]) -> str:
     text, others = f"@{name}={value}", ", ".join(f"@{key}={each}" for key, each in options.items())
     message = f"{text!r} selects nothing; write @best=0.1 for the best tenth of the episodes by return, "
     message += "@max_cost=25 for those that cost at most 25, @chunk=4 for four actions in a row as one, "
+    message += "@times=20 for all of it twenty times, "
     if not others:
         return message + "or @every=10 for every tenth episode."
     return message + f"@every=10 for every tenth episode, or of what is read {others}."
 
 
 def select(data: Dataset, name: str, number: str) -> Dataset:
-    """The selected episodes, or all of them in chunks. Raises DataError for what cannot be had."""
+    """The selected episodes, or all of them in chunks or several times. Raises DataError for what cannot be had."""
     try:
         amount = float(number)
     except ValueError:
