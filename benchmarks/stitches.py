@@ -1,8 +1,8 @@
 """Stitched steps a second: python -m benchmarks.stitches [--clock cpu] [--threads 1]
 
 DiffStitch at the size of the table of augmentation, with random weights and random data of Hopper's sizes and episodes.
-A pass tries so many bridges, and lays the episodes of those that it accepts. It accepts nearly all here, which no
-trained one does: the table also says what is left where one in twenty is.
+A pass tries so many bridges, and keeps those that it accepts. It accepts nearly all here, which no trained one does: the
+table also says what is left where one in twenty is.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rate = made[-1] / taken
     about = timing.machine(options.threads)
     found = {"about": about, "seconds": taken, "attempts": algorithm.attempts, "steps": made[-1], "rate": rate}
-    head = ("bridges a pass", "a pass", "steps of its episodes", "steps a second", f"where {ACCEPTED:.0%} are accepted")
+    head = ("bridges a pass", "a pass", "steps kept", "steps a second", f"where {ACCEPTED:.0%} are accepted")
     row = [str(algorithm.attempts), timing.span(taken), f"{made[-1]:,}", f"{rate:,.0f}", f"{ACCEPTED * rate:,.0f}"]
     text = f"{timing.markdown(head, [row])}\nRandom weights; median of {options.pairs}; {timing.caption(about)}"
     timing.write(options.out, "stitches", text, found)

@@ -52,6 +52,7 @@ STITCHER = DiffStitch(
     shortest_bridge=4,
     longest_bridge=24,
     deviation=3e-3,
+    kept="episode",
     attempts=64,
     chunk=5000,
 )

@@ -15,7 +15,7 @@ from reverie.errors import DataError, ReverieError
 from reverie.networks import DenoisingMLP
 from reverie.synthesizers import DiffStitch, chunked
 from reverie.synthesizers.diffstitch import Ready
-from reverie.synthesizers.stitching import laid, of_dynamics, real_rows
+from reverie.synthesizers.stitching import bridges, laid, of_dynamics, real_rows
 
 H, PACE, FARTHEST = 12, 0.1, 0.12
 TINY = {
@@ -39,6 +39,7 @@ TINY = {
     "attempts": 40,
     "batch_size": 8,
     "chunk": 150,
+    "kept": "episode",
 }
 
 
@@ -262,6 +263,40 @@ def test_what_comes_out_are_whole_episodes(known):
     assert len(windows(made_, known[0], H)) > 0 and len(transitions(made_, known[0])) == 150
 
 
+def test_bridges_alone_are_laid_one_after_another():
+    states = np.arange(2 * H, dtype=np.float32).reshape(2, H, 1)
+    stitches = {
+        "steps": np.array([4, 2]),
+        "states": states,
+        "actions": -states[:, :-1],
+        "rewards": states[:, :-1, 0] + 100,
+    }
+    rows = bridges(stitches)
+    np.testing.assert_array_equal(rows["observations"][:, 0], [0, 1, 2, 3, H, H + 1])
+    np.testing.assert_array_equal(rows["next_observations"][:, 0], [1, 2, 3, 4, H + 1, H + 2])
+    np.testing.assert_array_equal(rows["actions"], -rows["observations"])
+    np.testing.assert_array_equal(rows["rewards"], rows["observations"][:, 0] + 100)
+    assert rows["timeouts"].tolist() == [False] * 3 + [True, False, True] and not rows["terminals"].any()
+    assert {len(each) for each in bridges({name: each[:0] for name, each in stitches.items()}).values()} == {0}
+
+
+def test_what_comes_out_may_be_bridges_alone(known, real):
+    """From a real row, where an episode is left, and cut where the other is reached; the chunk is full in the last."""
+    (made_,) = made(known, 60, chunk=60, kept="bridge")
+    lengths = np.diff(made_.episodes)[:, 0]
+    assert not made_.terminals.any() and made_.timeouts[made_.episodes[:, 1] - 1].all()
+    assert ((lengths[:-1] >= 2) & (lengths[:-1] <= 8)).all()
+    places, after = real["observations"][:, 0], made_.next_observations[:, 0]
+    begins, ends = made_.episodes[:-1, 0], made_.episodes[:-1, 1] - 1
+    assert np.isin(made_.observations[begins, 0], places).all() and np.isin(after[ends], places).all()
+    inside = ~made_.last[:-1]
+    np.testing.assert_array_equal(made_.observations[1:][inside], made_.next_observations[:-1][inside])
+    np.testing.assert_allclose(made_.rewards, made_.observations[:, 0], atol=1e-5)
+    sums = [made_.rewards[a:b].sum(dtype=np.float64) for a, b in made_.episodes]
+    np.testing.assert_allclose(made_.returns, sums, atol=1e-6)
+    assert replace(ALGORITHM, kept="bridge").kept == DiffStitch().kept and DiffStitch().deviation == 3
+
+
 def test_chunks_go_on_from_where_they_were(known):
     whole, fewer = made(known, 400), made(known, 320)
     rest = made(known, 400, start=150)
@@ -314,11 +349,15 @@ def test_what_is_stitched_is_kept_with_the_specification(known, tmp_path):
     assert set(again.kept) == {"real", "held_out"}
 
 
-def test_batches_have_windows_and_every_member_s_steps():
+def test_batches_have_windows_and_256_steps_of_every_member_s():
     view, _ = ALGORITHM.prepare(line())
     batch = view.draw(jax.random.key(0), 8)
     assert batch["observations"].shape == (8, H, 1)
-    assert batch["steps"]["changes"].shape == (8, 2, 1)
+    assert batch["steps"]["changes"].shape == (8, 32, 2, 1)
+    numbers = np.asarray(batch["steps"]["index"])
+    assert numbers.shape == (8, 32, 2) and len(np.unique(numbers[..., 0])) > 30
+    many, _ = replace(ALGORITHM, batch_size=300).prepare(line())
+    assert (view.several, many.several) == (32, 1)
     assert batch["index"].shape == (8,) and len(view) == 72
 
 
@@ -393,6 +432,7 @@ LEARNER = Flat(
     deviation=0.03,
     attempts=64,
     chunk=400,
+    kept="episode",
 )
 
 

@@ -27,7 +27,16 @@ from reverie.planning import conditions as given
 from reverie.settings import Acting, Count, Fraction, LearningRate, Natural, NonNegative
 from reverie.synthesizers import learned
 from reverie.synthesizers.chunked import Episodic
-from reverie.synthesizers.stitching import STANDARD, Rows, WindowsAndSteps, filled, laid, of_dynamics, real_rows
+from reverie.synthesizers.stitching import (
+    STANDARD,
+    Rows,
+    WindowsAndSteps,
+    bridges,
+    filled,
+    laid,
+    of_dynamics,
+    real_rows,
+)
 from reverie.terminal import wait
 
 
@@ -113,15 +122,20 @@ class DiffStitch(Episodic, UNetWindows):
     nearness: Acting[NonNegative] = 0.26
     """How near a window must come to a row for it to be led to: root mean square over the columns, in the network's
     units."""
-    deviation: Acting[NonNegative] = 1.0
+    deviation: Acting[NonNegative] = 3.0
     """Below which the steps of a bridge must be from what the dynamics expect: squared distance, in standard deviations
-    of the observations. The released code has 0.8 to 1.5."""
+    of the observations. The released code's 0.8 to 1.5 are in places of the distribution from -1 to 1, whose variance
+    is a third: 2.4 to 4.5 here."""
+    kept: Acting[Literal["bridge", "episode"]] = "bridge"
+    """What comes out of a stitch: its bridge alone, as in the released code, or the whole episode with what is real
+    before and behind it, for what learns from windows and returns. Nearly all rows of the latter are copies."""
     longest_episode: Acting[Natural] = 0
     """Steps after which a stitched episode is cut; 0 for none."""
     attempts: Acting[Count] = 32
     """Bridges that are tried together. Another number makes other data."""
-    chunk: Acting[Count] = 20_000
-    """Rows generated, and kept on the disk, at a time. Another number makes other data."""
+    chunk: Acting[Count] = 2000
+    """Rows generated, and kept on the disk, at a time; of whole episodes choose ten times as many, as the last is cut.
+    Another number makes other data."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -169,7 +183,8 @@ class DiffStitch(Episodic, UNetWindows):
         data = data.with_next_observations()
         spec = spec or self.spec(data, model_spec)
         returned = (self.discount, self.termination_penalty)
-        return WindowsAndSteps(windows(data, spec, self.horizon, 1, "edge", *returned), steps), spec
+        several = -(-self.model.batch_size // self.batch_size)
+        return WindowsAndSteps(windows(data, spec, self.horizon, 1, "edge", *returned), steps, several), spec
 
     def spec(self, data: Dataset, dynamics: Spec) -> Spec:
         """The units of both, the rows held out, and the data as it is stitched."""
@@ -202,7 +217,8 @@ class DiffStitch(Episodic, UNetWindows):
         inverse, error = state.inverse.minimise(
             lambda net: net.loss(batch["observations"], batch["actions"], batch["mask"]), self.optimiser
         )
-        outcomes, metrics = self.model.update(state.outcomes, batch["steps"], key)
+        steps = jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), batch["steps"])
+        outcomes, metrics = self.model.update(state.outcomes, steps, key)
         denoiser_ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
         inverse_ema = self.averaged(state.inverse_ema, inverse.params, state.step)
         state = State(denoiser, denoiser_ema, inverse, inverse_ema, outcomes, state.step + 1)
@@ -238,7 +254,8 @@ class DiffStitch(Episodic, UNetWindows):
         found = self.stitches(ready, spec, key)
         wait(found["accepted"])
         found, real = jax.device_get((found, spec.kept["real"]))
-        return laid({name: each[found["accepted"]] for name, each in found.items()}, real)
+        accepted = {name: each[found["accepted"]] for name, each in found.items()}
+        return laid(accepted, real) if self.kept == "episode" else bridges(accepted)
 
     def computed(self, state: State, spec: Spec, key):
         return self.stitches(self.ready(state, spec), spec, key)
@@ -247,7 +264,7 @@ class DiffStitch(Episodic, UNetWindows):
         found = jax.device_get(self.stitches(ready, spec, jax.random.fold_in(key, 0)))
         counts = ", ".join(f"{found[name].sum()} {what}" for name, what in CHECKS.items())
         return (
-            f"{passes * self.attempts} bridges came to {rows} steps of stitched episodes where a chunk has "
+            f"{passes * self.attempts} bridges came to {rows} steps of what is kept where a chunk has "
             f"{self.chunk}: of the first {self.attempts}, {counts}. Raise nearness = {self.nearness:g}, "
             f"deviation = {self.deviation:g} or targets = {self.targets:g}, or train longer."
         )

@@ -3,6 +3,7 @@ steps between given states, and how the pieces are laid."""
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +18,13 @@ STANDARD = "standard_observations"
 
 
 class WindowsAndSteps(View):
-    """Batches of windows, and beside them, as "steps", as many of every member's bootstrap."""
+    """Batches of windows, and beside each of them, as "steps", some of every member's bootstrap:
+    `[B, several, E, ...]`."""
 
     windows: Windows
     steps: Bootstraps
+    several: int = eqx.field(static=True)
+    """Windows come in smaller batches than the ensemble learns from."""
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -31,13 +35,14 @@ class WindowsAndSteps(View):
         return self.windows.rows
 
     def index(self, key, batch_size: int) -> jax.Array:
-        """A window's number, and one of each member's rows: int32 `[batch_size, 1 + E]`."""
+        """A window's number, and some of each member's rows: int32 `[batch_size, 1 + several * E]`."""
         first, second = jax.random.split(key)
-        window, rows = self.windows.index(first, batch_size), self.steps.index(second, batch_size)
-        return jnp.concatenate([window[:, None], rows], -1)
+        window, rows = self.windows.index(first, batch_size), self.steps.index(second, batch_size * self.several)
+        return jnp.concatenate([window[:, None], rows.reshape(batch_size, -1)], -1)
 
     def take(self, index) -> Rows:
-        return self.windows.take(index[..., 0]) | {"steps": self.steps.take(index[..., 1:])}
+        rows = index[..., 1:].reshape(*index.shape[:-1], self.several, -1)
+        return self.windows.take(index[..., 0]) | {"steps": self.steps.take(rows)}
 
 
 def real_rows(data: Dataset, discount: float) -> Rows:
@@ -75,6 +80,21 @@ def filled(inverse: InverseDynamics, outcomes: Outcomes, spec: Spec, states) -> 
     return {"actions": actions, "rewards": rewards, "error": jnp.square(reached - expected).sum(-1), "ends": ends}
 
 
+def bridges(stitches: Rows) -> Rows:
+    """The bridges of stitches alone, one after another, `[n, ...]`, on the host: each is an episode that is cut at its
+    end, where the target is the last next observation. Of the stitches as of `laid`."""
+    step, steps = np.arange(stitches["rewards"].shape[1]), stitches["steps"][:, None]
+    inside, states = step < steps, stitches["states"]
+    return {
+        "observations": states[:, :-1][inside],
+        "actions": stitches["actions"][inside],
+        "rewards": stitches["rewards"][inside],
+        "next_observations": states[:, 1:][inside],
+        "terminals": np.zeros(inside.sum(), bool),
+        "timeouts": (step == steps - 1)[inside],
+    }
+
+
 def laid(stitches: Rows, real: Rows) -> Rows:
     """Stitched episodes one after another, `[n, ...]`, on the host: the real rows before the `start`, the `bridge`'s
     `steps`, and `rest` real rows from the `target` on.
@@ -85,17 +105,10 @@ def laid(stitches: Rows, real: Rows) -> Rows:
     """
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
     pieces = [{name: real[name][:0] for name in names} | {"timeouts": np.zeros(0, bool)}]
-    for i, (start, target, steps, rest) in enumerate(
-        zip(*(stitches[name].tolist() for name in ("start", "target", "steps", "rest")), strict=True)
+    for i, (start, target, rest) in enumerate(
+        zip(*(stitches[name].tolist() for name in ("start", "target", "rest")), strict=True)
     ):
-        states = stitches["states"][i]
-        bridge = {
-            "observations": states[:steps],
-            "actions": stitches["actions"][i, :steps],
-            "rewards": stitches["rewards"][i, :steps],
-            "next_observations": states[1 : steps + 1],
-            "terminals": np.zeros(steps, bool),
-        }
+        bridge = bridges({name: each[i : i + 1] for name, each in stitches.items()})
         before, after = slice(int(real["begin"][start]), start), slice(target, target + rest)
         whole = {name: np.concatenate([real[name][before], bridge[name], real[name][after]]) for name in names}
         timeouts = np.zeros(len(whole["rewards"]), bool)
