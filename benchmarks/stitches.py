@@ -1,8 +1,8 @@
 """Stitched steps a second: python -m benchmarks.stitches [--clock cpu] [--threads 1]
 
 DiffStitch at the size of the table of augmentation, with random weights and random data of Hopper's sizes and episodes.
-A pass tries so many bridges, and keeps those that it accepts. It accepts nearly all here, which no trained one does: the
-table also says what is left where one in twenty is.
+A pass tries so many bridges, and keeps those that it accepts. It accepts nearly all here, which no trained one does:
+the table also says what is left where one in twenty is.
 """
 
 import argparse

@@ -7,62 +7,34 @@ a matter of acting, several things at once too. Inverse dynamics find the action
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from reverie.configs import SampleOptions
 from reverie.data import CDF, Dataset, MinMax, Spec, rewards_to_go, windows
-from reverie.data.blocks import Blocks
 from reverie.diffusion import vp_cosine
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised
-from reverie.planning import InverseDynamics, Plan, WindowDiffusion
+from reverie.planning import Plan, ToldState, ToldStates, WindowDiffusion
 from reverie.planning import conditions as given
 from reverie.protocols import Feedback
-from reverie.settings import Acting, Count, Fraction, NonNegative
+from reverie.settings import Count
 from reverie.wishes import Wishes
 
 
-class State(eqx.Module):
-    """The networks in training, and their averages, which act."""
-
-    denoiser: Optimised
-    denoiser_ema: given.Told
-    inverse: Optimised
-    inverse_ema: Any
-    step: jax.Array
-
-
 @dataclass(frozen=True)
-class DecisionDiffuser(WindowDiffusion, given.Conditional):
+class DecisionDiffuser(ToldStates, WindowDiffusion, given.Conditional):
     """Decision Diffuser: windows of states that have a return, a label, or several at once."""
 
     name: ClassVar = "decision-diffuser"
     paper: ClassVar = "Ajay et al. 2023"
     needs: ClassVar = ("rewards, or labels",)
-    parts: ClassVar = ("observations",)
     padding: ClassVar[dict[str, Any]] = {"pad": "zeros", "pad_timeouts": False}
     """Of `data.windows`: beyond a terminal windows have zeros, and beyond a timeout none reaches."""
 
-    horizon: Count = 100
-    """Rows of a window; a multiple of 2^(levels - 1)."""
-    width: Count = 128
-    """Channels of the U-Net's first level, and numbers of the condition's embedding."""
-    multipliers: tuple[int, ...] = (1, 4, 8)
-    """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 200
     """Noise levels."""
     prediction: Literal["eps", "x0"] = "eps"
     """What the network predicts: the noise, as in the paper, or the clean window."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the inverse dynamics' hidden layers."""
-    discount: Fraction = 0.99
-    """Discount of the rewards to go that windows are told."""
-    termination_penalty: float = -100.0
-    """Added to the last reward of an episode that ends by a terminal."""
-    temperature: Acting[NonNegative] = 0.5
-    """Scale of all noise in planning."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -105,37 +77,6 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
         )
         return self.labelled(view, data, spec), spec
 
-    def inpaint_mask(self, horizon: int, blocks: Blocks):
-        return (jnp.arange(horizon)[:, None] == 0) & blocks.mask("observations")
-
-    def cond_dim(self, spec: Spec) -> int:
-        return self.width
-
-    def inverse_dynamics(self, key, spec: Spec) -> Any:
-        return InverseDynamics(key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
-
-    def init(self, key, spec: Spec) -> State:
-        net_key, told_key, inverse_key = jax.random.split(key, 3)
-        net = given.Told(told_key, self.network(net_key, spec), given.condition_size(spec), self.cond_dim(spec))
-        inverse = self.inverse_dynamics(inverse_key, spec)
-        denoiser, actor = (Optimised.create(each, self.optimiser) for each in (net, inverse))
-        return State(denoiser, net, actor, inverse, jnp.zeros((), jnp.int32))
-
-    def update(self, state: State, batch, key):
-        """Algorithm of section 4.2: both losses of the same windows. Neither network is in the other's loss."""
-        noise_key, told_key = jax.random.split(key)
-        condition = given.told(batch, told_key, self.told, state.denoiser_ema.size)
-        denoiser, loss = state.denoiser.minimise(
-            lambda net: self.denoising_loss(net, batch, noise_key, condition), self.optimiser
-        )
-        inverse, error = state.inverse.minimise(
-            lambda net: net.loss(batch["observations"], batch["actions"], batch["mask"]), self.optimiser
-        )
-        denoiser_ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        inverse_ema = self.averaged(state.inverse_ema, inverse.params, state.step)
-        state = State(denoiser, denoiser_ema, inverse, inverse_ema, state.step + 1)
-        return state, {"diffusion_loss": loss, "inverse_loss": error}
-
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> tuple[Plan, given.Asked]:
         return Plan.none(n, self.horizon, self.blocks(spec).size), self.ask(wishes, n)
 
@@ -143,7 +84,7 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
         plan, asked = carry
         return plan, self.ask_again(asked, wishes, len(plan.step))
 
-    def act(self, state: State, spec: Spec, observation, carry, feedback: Feedback, key):
+    def act(self, state: ToldState, spec: Spec, observation, carry, feedback: Feedback, key):
         """The action that leads to the plan's second state."""
         carry = self.received(carry, feedback)
         return self.follow(self.denoiser(state, spec, carry), state, spec, observation, carry, key)
@@ -153,7 +94,7 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
         plan, asked = carry
         return plan, given.still_to_come(asked, feedback["reward"], self.discount) if self.return_to_go else asked
 
-    def denoiser(self, state: State, spec: Spec, carry: tuple[Plan, given.Asked]):
+    def denoiser(self, state: ToldState, spec: Spec, carry: tuple[Plan, given.Asked]):
         """Of windows `[n, H, observation]` as they are asked for, (x_t, t) -> x0_hat."""
 
         def predict(x, t, condition):
@@ -161,7 +102,7 @@ class DecisionDiffuser(WindowDiffusion, given.Conditional):
 
         return given.guided(predict, carry[1], spec)
 
-    def follow(self, denoiser, state: State, spec: Spec, observation, carry, key):
+    def follow(self, denoiser, state: ToldState, spec: Spec, observation, carry, key):
         """Act by a plan of this denoiser."""
         last, asked = carry
         rows = self.plan(denoiser, spec, observation, last, key)

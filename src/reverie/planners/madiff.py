@@ -18,8 +18,8 @@ from reverie.data.agents import columns, flat, kept_sizes, team_of, team_of_spec
 from reverie.data.blocks import Blocks
 from reverie.errors import ReverieError
 from reverie.networks.agents import JointUNet
-from reverie.planners.decision_diffuser import DecisionDiffuser, State
-from reverie.planning import Plan
+from reverie.planners.decision_diffuser import DecisionDiffuser
+from reverie.planning import Plan, ToldState
 from reverie.planning import conditions as given
 from reverie.planning.agents import JointInverseDynamics
 from reverie.settings import Acting, Count, Natural, NonNegative
@@ -127,14 +127,14 @@ class MADiff(DecisionDiffuser):
         rows = jnp.zeros((n, planners, self.horizon, self.blocks(spec).size))
         return Plan(rows, jnp.zeros(n, jnp.int32)), self.ask(wishes, n)
 
-    def denoiser(self, state: State, spec: Spec, carry: tuple[Plan, given.Asked]):
+    def denoiser(self, state: ToldState, spec: Spec, carry: tuple[Plan, given.Asked]):
         """Of windows `[n * V, H, A * d]`, those of an environment's V planners one after another."""
         plan, asked = carry
         return super().denoiser(
             state, spec, (plan, jax.tree.map(lambda x: jnp.repeat(x, plan.rows.shape[1], 0), asked))
         )
 
-    def follow(self, denoiser, state: State, spec: Spec, observation, carry, key):
+    def follow(self, denoiser, state: ToldState, spec: Spec, observation, carry, key):
         """Every agent does its part of the plan: of its own where each has one."""
         last, asked = carry
         rows = self.plan(denoiser, spec, observation, last, key)

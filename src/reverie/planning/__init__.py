@@ -6,6 +6,7 @@ from reverie.planning.goals import AnewPlanner, GoalPlanner, GoalState
 from reverie.planning.inverse_dynamics import DiffusionInverseDynamics, InverseDynamics
 from reverie.planning.receding import Plan, replan
 from reverie.planning.retrieval import nearest, remember
+from reverie.planning.told_states import ToldState, ToldStates
 from reverie.planning.values import best_plans, noisy_value_loss, restoration_gaps, return_units
 from reverie.planning.windows import DenoiserState, UNetWindows, WindowDenoising, WindowDiffusion, WindowPlanner
 
@@ -22,6 +23,8 @@ __all__ = [
     "InverseDynamics",
     "Overlap",
     "Plan",
+    "ToldState",
+    "ToldStates",
     "UNetWindows",
     "WindowDenoising",
     "WindowDiffusion",

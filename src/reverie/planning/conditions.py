@@ -38,7 +38,17 @@ by hand."""
 
 
 @dataclass(frozen=True)
-class Conditional(Settings):
+class Guided(Settings):
+    """Settings of what denoises windows that are told something, by classifier-free guidance."""
+
+    told: Fraction = 0.75
+    """Share of the windows that are told something of themselves in training."""
+    guidance_scale: Acting[float] = 1.2
+    """Scale of the return that is asked for: 1 samples windows of that return, 0 does not ask for any."""
+
+
+@dataclass(frozen=True)
+class Conditional(Guided):
     """Settings of planners whose windows are told something, and what they can be asked for.
 
     Raises ReverieError for a label that is named twice.
@@ -46,10 +56,6 @@ class Conditional(Settings):
 
     labels: tuple[str, ...] = ()
     """Infos of the data, a whole number a step, that can be asked for: skills, constraints. Negative: no label."""
-    told: Fraction = 0.75
-    """Share of the windows that are told something of themselves in training."""
-    guidance_scale: Acting[float] = 1.2
-    """Scale of the return that is asked for: 1 samples windows of that return, 0 does not ask for any."""
     return_to_go: Acting[bool] = False
     """Whether what is asked for is a return from now on, of which each later step asks for what is still to come:
     (wish - reward) / discount. Else every step asks for the wish as it is."""

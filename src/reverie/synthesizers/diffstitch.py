@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +19,8 @@ from reverie.data import CDF, Dataset, MinMax, Spec, rewards_to_go, windows
 from reverie.data.blocks import Blocks
 from reverie.diffusion import vp_cosine
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised
 from reverie.models import Outcomes
-from reverie.planning import InverseDynamics, UNetWindows
+from reverie.planning import InverseDynamics, ToldState, ToldStates
 from reverie.planning import conditions as given
 from reverie.settings import Acting, Count, Fraction, LearningRate, Natural, NonNegative
 from reverie.synthesizers import learned
@@ -40,15 +38,10 @@ from reverie.synthesizers.stitching import (
 from reverie.terminal import wait
 
 
-class State(eqx.Module):
+class State(ToldState):
     """The networks in training, and the averages that make data."""
 
-    denoiser: Optimised
-    denoiser_ema: given.Told
-    inverse: Optimised
-    inverse_ema: InverseDynamics
     outcomes: learned.State
-    step: jax.Array
 
 
 class Ready(NamedTuple):
@@ -67,19 +60,12 @@ class Ready(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DiffStitch(Episodic, UNetWindows):
+class DiffStitch(Episodic, ToldStates):
     """DiffStitch: episodes that leave a poor one and go on with a good one, over a bridge of diffused states."""
 
     name: ClassVar = "diffstitch"
     paper: ClassVar = "Li et al. 2024"
-    parts: ClassVar = ("observations",)
 
-    horizon: Count = 100
-    """Rows of a window; a multiple of 2^(levels - 1)."""
-    width: Count = 128
-    """Channels of the U-Net's first level, and numbers of the return's embedding."""
-    multipliers: tuple[int, ...] = (1, 4, 8)
-    """Channels of the levels, in multiples of the width."""
     diffusion_steps: Count = 100
     """Noise levels."""
     hidden: tuple[int, ...] = (256, 256)
@@ -89,10 +75,6 @@ class DiffStitch(Episodic, UNetWindows):
     dense, and a bridge through what is sparse is then coarse: choose the second for places in a plane or a maze."""
     discount: Fraction = 0.99
     """Of the rewards to go, by which rows and episodes are compared and which windows are told."""
-    termination_penalty: float = -100.0
-    """Added to the last reward of an episode that ends by a terminal, in what windows are told."""
-    told: Fraction = 0.75
-    """Share of the windows that are told their return in training."""
     members: Count = 7
     """Networks of the ensemble that knows the dynamics and the rewards."""
     elites: Count = 5
@@ -103,12 +85,8 @@ class DiffStitch(Episodic, UNetWindows):
     """Adam's step size for it."""
     held_out: Count = 1000
     """Rows that the ensemble is not trained on, to choose the elites; at most a fifth of the data."""
-    guidance_scale: Acting[float] = 1.2
-    """Scale of the return that is asked for: 1 samples windows of that return, 0 does not ask for any."""
     asked: Acting[Fraction] = 0.9
     """Return that windows are asked for, on the way from the data's lowest (0) to its highest (1)."""
-    temperature: Acting[NonNegative] = 0.5
-    """Scale of all noise in sampling."""
     starts: Acting[Fraction] = 0.5
     """Share of the data's rows at which episodes may be left: those with the least to come."""
     targets: Acting[Fraction] = 0.02
@@ -195,34 +173,15 @@ class DiffStitch(Episodic, UNetWindows):
         return replace(dynamics, normalisers=dynamics.normalisers | units, kept=kept)
 
     def init(self, key, spec: Spec) -> State:
-        net_key, told_key, inverse_key, outcome_key = jax.random.split(key, 4)
-        net = given.Told(told_key, self.network(net_key, spec), given.condition_size(spec), self.cond_dim(spec))
-        inverse = InverseDynamics(inverse_key, spec.observation_dim, spec.action_dim, hidden=self.hidden)
-        denoiser, actor = (Optimised.create(each, self.optimiser) for each in (net, inverse))
-        outcomes = self.model.init(outcome_key, of_dynamics(spec))
-        return State(denoiser, net, actor, inverse, outcomes, jnp.zeros((), jnp.int32))
-
-    def cond_dim(self, spec: Spec) -> int:
-        return self.width
-
-    def blocks(self, spec: Spec) -> Blocks:
-        return Blocks.of(observations=spec.observation_dim)
+        # Not 0 to 2, which are the keys that the windows' networks split this one into.
+        outcomes = self.model.init(jax.random.fold_in(key, 3), of_dynamics(spec))
+        return State(**vars(super().init(key, spec)), outcomes=outcomes)
 
     def update(self, state: State, batch, key) -> tuple[State, dict[str, jax.Array]]:
-        noise_key, told_key = jax.random.split(key)
-        condition = given.told(batch, told_key, self.told, state.denoiser_ema.size)
-        denoiser, loss = state.denoiser.minimise(
-            lambda net: self.denoising_loss(net, batch, noise_key, condition), self.optimiser
-        )
-        inverse, error = state.inverse.minimise(
-            lambda net: net.loss(batch["observations"], batch["actions"], batch["mask"]), self.optimiser
-        )
         steps = jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), batch["steps"])
-        outcomes, metrics = self.model.update(state.outcomes, steps, key)
-        denoiser_ema = self.averaged(state.denoiser_ema, denoiser.params, state.step)
-        inverse_ema = self.averaged(state.inverse_ema, inverse.params, state.step)
-        state = State(denoiser, denoiser_ema, inverse, inverse_ema, outcomes, state.step + 1)
-        return state, {"diffusion_loss": loss, "inverse_loss": error} | metrics
+        outcomes, told = self.model.update(state.outcomes, steps, key)
+        state, metrics = super().update(replace(state, outcomes=outcomes), batch, key)
+        return state, metrics | told
 
     def known_in_training(self, net, x, blocks: Blocks, key) -> jax.Array:
         """As in both windows of a stitch: of half of them the first row, of the others also a target's rows, from one
