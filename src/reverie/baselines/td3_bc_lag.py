@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from reverie.data import Dataset, Spec
 from reverie.errors import ReverieError
 from reverie.planning.budgets import longest_episode
-from reverie.rl import Critic, DelayedState
+from reverie.rl import Critic, DelayedState, magnitude
 from reverie.settings import NonNegative
 
 from .td3_bc import TD3BC
@@ -79,6 +79,6 @@ class TD3BCLag(TD3BC):
         action = net(batch["observations"])
         q = critic.online.params(batch["observations"], action)[0]
         cost = state.cost_critic.online.params(batch["observations"], action).max(0)
-        weight = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
+        weight = self.alpha / magnitude(q)
         gain = (q - state.multiplier * cost) / (1 + state.multiplier)
         return jnp.square(action - batch["actions"]).mean() - weight * gain.mean()
