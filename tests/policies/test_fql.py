@@ -9,10 +9,10 @@ import pytest
 
 from bandit import acted, bandit, flat, start, train, update
 from critics import linear
-from reverie.data import Dataset
+from reverie.data import Dataset, Spec
 from reverie.learning import Optimised
 from reverie.networks.layers import concatenate
-from reverie.policies import FQL
+from reverie.policies import FQL, IFQL, QC
 from reverie.rl import Critic
 
 SMALL = FQL(hidden=(16,), critic_hidden=(16,), alpha=0.5)
@@ -64,7 +64,7 @@ def test_other_critics_leave_the_flow_as_it_is_bit_for_bit(begun):
 def test_integrating_the_flow_is_euler_s_method(begun):
     """Ten steps of 0.1 from the noise at t = 1 to the data at 0, and the bounds at the end only."""
     state, batch, _ = begun
-    x = noise = 2 * jax.random.normal(jax.random.key(3), (32, 2))
+    x = noise = jax.random.normal(jax.random.key(3), (32, 2))
     for step in range(10):
         x = x - 0.1 * state.flow.params(x, jnp.full(32, 1 - step / 10), batch["observations"])
     found = SMALL.integrate(state.flow.params, batch["observations"], noise)
@@ -142,7 +142,7 @@ def test_acting_takes_one_step_of_the_policy_from_fresh_noise(begun):
     actions = acted(SMALL, state, spec, observation, KEY)
     expected = state.actor.params(concatenate(observation, jax.random.normal(KEY, (100, 2))))
     np.testing.assert_allclose(actions, jnp.clip(expected, -1, 1), atol=1e-6)
-    assert len(np.unique(np.asarray(actions)[:, 0])) == 100
+    assert len(np.unique(np.asarray(expected)[:, 0])) == 100
 
 
 def test_the_actor_maximises_the_critic_of_before_the_update(begun):
@@ -152,3 +152,16 @@ def test_the_actor_maximises_the_critic_of_before_the_update(begun):
     two, _ = update(SMALL, state, batch | {"rewards": batch["rewards"] + 10}, KEY)
     assert not np.array_equal(flat(one.critic.online.params), flat(two.critic.online.params))
     np.testing.assert_array_equal(flat(one.actor.params), flat(two.actor.params))
+
+
+@pytest.mark.parametrize("kind", [FQL, IFQL, QC])
+def test_flow_and_one_step_policy_begin_as_the_released_code_s(kind):
+    """Xavier's uniform weights and zeros."""
+    spec = Spec(3, 2, -jnp.ones(2), jnp.ones(2), {})
+    state = kind(hidden=(64, 64), critic_hidden=(64, 64)).init(KEY, spec)
+    layers = [*state.flow.params.net.layers, *(state.actor.params.layers if kind is FQL else ())]
+    assert len(layers) == (6 if kind is FQL else 3)
+    for layer in layers:
+        assert not np.asarray(layer.bias).any()
+        bound = (6 / sum(layer.weight.shape[-2:])) ** 0.5
+        assert 0.9 * bound < np.abs(layer.weight).max() <= bound

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from reverie.data import Spec
 from reverie.diffusion import sample
 from reverie.learning import Optimised
+from reverie.networks import torch_default
 from reverie.rl import FlowActor, OnPolicyActor, OnPolicyState, Running, clipped_surrogate
 from reverie.settings import Count, Fraction, NonNegative, Positive
 
@@ -31,6 +32,7 @@ class FPO(FlowActor, OnPolicyActor):
     role: ClassVar = "policy"
     paper: ClassVar = "McAllister et al. 2025"
     activation: ClassVar = staticmethod(jax.nn.silu)
+    initialiser: ClassVar = staticmethod(torch_default)
     critic_activation: ClassVar = staticmethod(jax.nn.silu)
 
     hidden: tuple[int, ...] = (32, 32, 32, 32)

@@ -46,7 +46,7 @@ class FQL(FlowActor, ActorCritic, SamplingExplorer):
         flow_key, actor_key, critic_key = jax.random.split(key, 3)
         size, out = spec.observation_dim + spec.action_dim, spec.action_dim
         flow = self.flow_network(flow_key, spec)
-        actor = MLP(actor_key, size, out, hidden=self.hidden, activation=self.activation)
+        actor = MLP(actor_key, size, out, hidden=self.hidden, activation=self.activation, init=self.initialiser)
         critic = self.init_critic(critic_key, spec)
         by = self.optimiser
         return State(Optimised.create(flow, by), Optimised.create(actor, by), critic)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from reverie.data import Spec
 from reverie.diffusion import rectified_flow, sample
-from reverie.networks import MLP
+from reverie.networks import MLP, xavier
 from reverie.networks.layers import concatenate
 from reverie.settings import Count
 
@@ -31,6 +31,8 @@ class FlowActor(StepPolicy):
     to noise at 1; the released code's runs the other way."""
 
     activation: ClassVar[Any] = staticmethod(jax.nn.gelu)
+    initialiser: ClassVar[Any] = staticmethod(xavier)
+    """Of the flow's linear layers, and of a policy's beside it, as in their released code."""
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Widths of the flow's hidden layers, and of a policy's beside it."""
@@ -44,7 +46,8 @@ class FlowActor(StepPolicy):
 
     def flow_network(self, key, spec: Spec) -> Flow:
         size = spec.observation_dim + spec.action_dim + 1
-        return Flow(MLP(key, size, spec.action_dim, hidden=self.hidden, activation=self.activation))
+        sizes: Any = {"hidden": self.hidden, "activation": self.activation, "init": self.initialiser}
+        return Flow(MLP(key, size, spec.action_dim, **sizes))
 
     def flow_loss(self, flow: Flow, batch, key) -> jax.Array:
         """Flow matching of a batch's actions, a scalar; of those that are `inside` an episode where it says which."""
