@@ -105,6 +105,24 @@ def test_the_actor_is_led_by_what_pays_and_its_spread_has_a_floor():
         Still(initial_std=0.1)
 
 
+@pytest.mark.parametrize("normed", [True, False])
+def test_actor_and_v_are_layers_of_a_layer_norm_and_elu(normed):
+    algorithm = Still(hidden=(8,), critic_hidden=(8,), policy_layer_norm=normed)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    seen = np.array([[0.7], [-2.0]], np.float32)
+
+    def by_hand(layers):
+        first, last = ([np.asarray(each.weight), np.asarray(each.bias)] for each in layers)
+        h = seen @ first[0] + first[1]
+        if normed:
+            h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+        return np.where(h > 0, h, np.expm1(h)) @ last[0] + last[1]
+
+    actor, v = state.actor.params, state.critic.online.params
+    np.testing.assert_allclose(actor(seen).mean, np.tanh(by_hand(actor.net.layers)), atol=1e-5)
+    np.testing.assert_allclose(v(seen), by_hand(v.layers), atol=1e-5)
+
+
 def test_states_to_begin_from_are_inside_their_episodes():
     inside = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     found = drawn_rows(jnp.arange(6).reshape(2, 3), inside, jax.random.key(0), 400)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from reverie.networks import MLP
+from reverie.networks.layers import Activation
 
 
 class Normal(NamedTuple):
@@ -98,9 +99,19 @@ class NormalActor(eqx.Module):
     net: MLP
     log_std: jax.Array | None
 
-    def __init__(self, key, observation_dim: int, action_dim: int, *, hidden: tuple[int, ...], per_state: bool = False):
+    def __init__(
+        self,
+        key,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden: tuple[int, ...],
+        per_state: bool = False,
+        activation: Activation = jax.nn.relu,
+        layer_norm: bool = False,
+    ):
         out = (1 + per_state) * action_dim
-        self.net = MLP(key, observation_dim, out, hidden=hidden, activation=jax.nn.relu)
+        self.net = MLP(key, observation_dim, out, hidden=hidden, activation=activation, layer_norm=layer_norm)
         self.log_std = None if per_state else jnp.zeros(action_dim)
 
     def __call__(self, observation) -> Normal:

@@ -70,6 +70,8 @@ class ImaginedActorCritic(Hidden, StepPolicy):
     """Whether the networks see observations of mean 0 and standard deviation 1."""
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of V's hidden layers."""
+    policy_layer_norm: bool = True
+    """Layer norm before each ELU of the actor and of V, as in PolyGRAD's released code."""
     imagined: Count = 256
     """Trajectories imagined in an update, each from a state of the batch."""
     discount: Fraction = 0.99
@@ -154,10 +156,11 @@ class ImaginedActorCritic(Hidden, StepPolicy):
     def init(self, key, spec: Spec) -> ImaginedState:
         actor_key, critic_key, model_key = jax.random.split(key, 3)
         size = self.seen_dim(spec)
-        actor = NormalActor(actor_key, size, spec.action_dim, hidden=self.hidden)
+        body: Any = {"activation": jax.nn.elu, "layer_norm": self.policy_layer_norm}
+        actor = NormalActor(actor_key, size, spec.action_dim, hidden=self.hidden, **body)
         log_std = jnp.full(spec.action_dim, np.log(self.initial_std - self.min_std), jnp.float32)
         actor = eqx.tree_at(lambda actor: actor.log_std, actor, log_std)
-        v = MLP(critic_key, size, 1, hidden=self.critic_hidden)
+        v = MLP(critic_key, size, 1, hidden=self.critic_hidden, **body)
         actor_rate, critic_rate = self.policy_optimisers
         critic = ValueCritic(Optimised.create(v, critic_rate), v)
         model = self.init_model(model_key, spec)
