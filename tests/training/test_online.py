@@ -309,7 +309,7 @@ def test_the_command_line_trains_goes_on_and_evaluates(tmp_path, capsys):
     made += ["--synthesizer.nfe", "3", "--synthesizer.chunk", "50", "--synthesis.updates", "2"]
     made += ["--synthesis.rows", "50", "--synthesis.interval", "40"]
     assert main(["online", "sac", "--env", "Pendulum-v1", "--steps", "60", "--out", out, *sizes, *made]) == 0
-    assert "60 steps of 1 seed(s)" in capsys.readouterr().out
+    assert "60 environment steps of 1 seed(s)" in capsys.readouterr().out
     assert main(["train", "--resume", out, "--steps", "80"]) == 0
     assert len(reverie.load_dataset(f"d4rl:{out}/replay/80/0.hdf5")) == 80
     assert main(["eval", out, "--env", "Pendulum-v1", "--episodes", "1", "--max-steps", "3"]) == 0
