@@ -100,6 +100,11 @@ def test_the_table_names_seeds_episodes_and_reference():
     assert "success" not in text
 
 
+def test_printed_scores_are_the_table_and_no_arrays():
+    text = str(_scores([[1.0, 2.0]], reference=Reference(1.0, 5.0, "these two")))
+    assert "95 % over 2 episodes" in text and "array" not in text and "\x1b" not in text
+
+
 def test_json_has_every_number():
     scores = _scores(successes=np.array([[True, False, True], [True, True, True]]))
     found = json.loads(scores.to_json())

@@ -278,7 +278,9 @@ def test_the_command_line_takes_the_file_for_the_folder(tmp_path, capsys):
         status, said = main(list(map(str, arguments))), capsys.readouterr()
         return status, said.out + said.err
 
-    status, said = answer("export", tmp_path / "run", "--out", file, "--about", "minutes=2", "--acting", "stochastic=true")
+    status, said = answer(
+        "export", tmp_path / "run", "--out", file, "--about", "minutes=2", "--acting", "stochastic=true"
+    )
     assert (status, reverie.load(file).about) == (0, {"minutes": 2})
     assert f"bc (stochastic=True), 2 kB in {file}" in said
     for run in (file, tmp_path / "run"):

@@ -124,9 +124,12 @@ class Latency:
     """Environments in a call."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
-    """E episodes of each of S seeds in one environment. The arrays are [S, E]; every seed met the same E starts."""
+    """E episodes of each of S seeds in one environment. The arrays are [S, E]; every seed met the same E starts.
+
+    Printed, it is the table that `reverie eval` shows.
+    """
 
     environment: str
     policy: str
@@ -220,6 +223,14 @@ class Scores:
             unit = " (steps)" if name == "arrival" else " %" if name.startswith(PER_CENT) else ""
             table.add_row(name + unit, f"{found.mean:.1f}", str(found.episodes), str(found.seeds))
         return table
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=100, color_system=None, force_terminal=False)
+        with console.capture() as shown:
+            console.print(self.table())
+        return shown.get().rstrip()
 
     def _caption(self) -> str:
         latency, lines = self.latency, []
