@@ -9,15 +9,14 @@ fails where a document says something else.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 from tabling import plans, results
-from tabling.report import Filled, Report
+from tabling.report import Report, mean, with_interval
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "recipes" / "results"
+WAYS = {"scores": with_interval, "means": mean}
 
 BLOCK = re.compile(r"(<!-- (scores|means) ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -35,34 +34,9 @@ def filled(text: str, folder: Path = RESULTS) -> str:
         if name not in known:
             raise ValueError(f"there is no table {name!r}; the tables are {', '.join(known)}")
         report = Report(known[name], results.load(folder / f"{name}.json"))
-        return opening + "\n".join((*table(report, WAYS[what]), closing))
+        return opening + "\n".join((*report.table(WAYS[what]), closing))
 
     return BLOCK.sub(made, text)
-
-
-def table(report: Report, written: Callable[[Filled, bool], str]) -> Iterator[str]:
-    yield f"| | {' | '.join(report.panels)} | minutes |"
-    yield "|---" * (len(report.panels) + 2) + "|"
-    best = {panel: max(each.score.value for each in report.of_panel(panel)) for panel in report.panels}
-    for line in report.lines:
-        places = [report.places.get((line, panel)) for panel in report.panels]
-        cells = ["" if each is None else written(each, each.score.value == best[each.cell.panel]) for each in places]
-        minutes = np.mean([each.row["minutes"] for each in report.of(line)])
-        yield f"| {report.label(line)} | {' | '.join(cells)} | {minutes:.1f} |"
-
-
-def mean(each: Filled, best: bool) -> str:
-    value = f"{each.score.value:.1f}"
-    return f"{f'**{value}**' if best else value} {each.marks}".rstrip()
-
-
-def score(each: Filled, best: bool) -> str:
-    found, published = each.score, each.cell.published
-    beside = "" if published is None else f" ({published:g})"
-    return f"{mean(each, best)}, {found.low:.1f} to {found.high:.1f}{beside}"
-
-
-WAYS = {"scores": score, "means": mean}
 
 
 def main() -> None:

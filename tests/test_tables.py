@@ -302,10 +302,10 @@ def test_what_is_kept_stays_when_one_run_is_renewed(out):
 
 def test_the_table_marks_what_is_not_flat_or_was_cut(out):
     text = Report(PLAN, results.gather(PLAN, PLAN, out, out / "some.json")).markdown()
-    bc, top = (next(line for line in text.splitlines() if line.startswith(f"| {name} |")) for name in ("bc", "top"))
-    assert bc.split("|")[2].endswith("<br>published 52.9 ") and "†" not in bc.split("|")[2]
+    bc, top = (next(line for line in text.splitlines() if line.startswith(f"| `{name}` |")) for name in ("bc", "top"))
+    assert bc.split("|")[2].endswith(" (52.9) ") and "†" not in bc.split("|")[2]
     assert "‡" in bc.split("|")[3] and "bc on both after 40 of 80 updates" in text
-    assert "†" in top and top.split("|")[3] == " not run "
+    assert "†" in top and top.split("|")[3] == "  "
     assert "change +9.0 (+9.0 to +9.0)" in text
     assert "reverie train bc --hidden 8 --data hopper-medium --steps 80" in text
     assert "reverie eval runs/tables/some/bc/hop --env Hopper-v5 --episodes 3" in text

@@ -1,7 +1,7 @@
 """A table as Markdown and as pictures, of the records alone."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,27 +125,21 @@ class Report:
     def markdown(self) -> str:
         if not self.filled:
             return f"## {self.plan.title}\n\nNo cell has been run.\n"
-        parts = [f"## {self.plan.title}", "\n".join(self.main_table()), "\n".join(self.notes())]
+        parts = [f"## {self.plan.title}", "\n".join(self.table(with_interval)), "\n".join(self.notes())]
         parts += [*map("\n".join, map(self.further, self.plan.beside))]
         parts += ["\n".join(self.comparison()), "\n".join(self.details())]
         return "\n\n".join(part for part in parts if part) + "\n"
 
-    def main_table(self) -> Iterable[str]:
-        yield f"| | {' | '.join(self.panels)} | minutes a cell |"
+    def table(self, written: Callable[[Filled, bool], str]) -> Iterable[str]:
+        """A line a method, a column a set; `written(cell, best)` of each cell, where `best` is the column's largest."""
+        yield f"| | {' | '.join(self.panels)} | minutes |"
         yield "|---" * (len(self.panels) + 2) + "|"
+        best = {panel: max(each.score.value for each in self.of_panel(panel)) for panel in self.panels}
         for line in self.lines:
-            cells = [self.written(self.places.get((line, panel))) for panel in self.panels]
+            places = [(self.places.get((line, panel)), best[panel]) for panel in self.panels]
+            cells = ["" if each is None else written(each, each.score.value == most) for each, most in places]
             minutes = np.mean([each.row["minutes"] for each in self.of(line)])
-            yield f"| {line} | {' | '.join(cells)} | {minutes:.1f} |"
-
-    def written(self, each: Filled | None) -> str:
-        """Score, marks, interval, and what is published beside."""
-        if each is None:
-            return "not run"
-        found, published = each.score, each.cell.published
-        marks = f" {each.marks}" if each.marks else ""
-        beside = "" if published is None else f"<br>published {published:g}"
-        return f"**{found.value:.1f}**{marks} {_between(found)}{beside}"
+            yield f"| {self.label(line)} | {' | '.join(cells)} | {minutes:.1f} |"
 
     def notes(self) -> Iterable[str]:
         plan, rows = self.plan, [each.row for each in self.filled]
@@ -153,9 +147,10 @@ class Report:
         episodes = _range(len(row["scores"][0]) for row in rows)
         machines = " or ".join(dict.fromkeys(row["hardware"] for row in rows))
         yield (
-            f"The {NAMES[plan.score]} of the last checkpoint, {seeds} seeds of {episodes} episodes each, and its 95 % "
-            "interval (bootstrap over seeds and, within each, episodes). Minutes are of training all seeds, the "
-            f"evaluations meanwhile included ({machines}). {plan.note}".rstrip()
+            f"The {NAMES[plan.score]} of the last checkpoint, {seeds} seeds of {episodes} episodes each, its 95 % "
+            "interval (bootstrap over seeds and, within each, episodes) and, in brackets, what is published; the best "
+            "of each column is bold. Minutes are of training all seeds, the evaluations meanwhile included "
+            f"({machines}). {plan.note}".rstrip()
         )
         if not all(each.flat for each in self.filled):
             yield (
@@ -247,6 +242,19 @@ class Report:
             for each in self.of(line)
             if each.row["curve"]
         }
+
+
+def mean(each: Filled, best: bool) -> str:
+    """With its marks; the best is bold."""
+    value = f"{each.score.value:.1f}"
+    return f"{f'**{value}**' if best else value} {each.marks}".rstrip()
+
+
+def with_interval(each: Filled, best: bool) -> str:
+    """The mean, its interval and, in brackets, what is published."""
+    found, published = each.score, each.cell.published
+    beside = "" if published is None else f" ({published:g})"
+    return f"{mean(each, best)}, {found.low:.1f} to {found.high:.1f}{beside}"
 
 
 def _training(command: str) -> str:
