@@ -38,7 +38,7 @@ def test_each_member_and_each_part_is_kept_from_the_time_of_its_own_least_error(
     np.testing.assert_array_equal(found.model.members["bias"], [3, 2])
     np.testing.assert_array_equal(found.model.members["weight"], np.broadcast_to([[[3]], [[2]]], (2, 3, 4)))
     np.testing.assert_array_equal(found.model.single, 2)
-    np.testing.assert_array_equal(found.model.other, 0)
+    np.testing.assert_array_equal(found.model.other, 4)
     np.testing.assert_array_equal(found.least["members"], [1, 1])
     assert found.least["single"] == 2
     jax.tree.map(np.testing.assert_array_equal, last, stacked)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 class Snapshots(eqx.Module):
-    """The parts of a model, each from the time of its own least error; what has no error is as it was at first."""
+    """The parts of a model, each from the time of its own least error; what has no error is as it was last offered."""
 
     model: Any
     least: dict[str, jax.Array]
@@ -35,6 +35,6 @@ class Snapshots(eqx.Module):
 
             return jax.tree.map(leaf, getattr(model, name), getattr(self.model, name))
 
-        kept = eqx.tree_at(lambda each: [getattr(each, name) for name in better], self.model, [*map(chosen, better)])
+        kept = eqx.tree_at(lambda each: [getattr(each, name) for name in better], model, [*map(chosen, better)])
         least = {name: jnp.where(better[name], error, self.least[name]) for name, error in errors.items()}
         return type(self)(kept, least, dict(errors))

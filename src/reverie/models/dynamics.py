@@ -107,9 +107,6 @@ class Dynamics(Outcomes):
         """The policy's negative log-likelihood of rows `[B, ...]`, a scalar."""
         return -self.policy(rows["observations"]).log_prob(rows["actions"]).mean()
 
-    def errors(self, rows: Rows) -> dict[str, jax.Array]:
-        return super().errors(rows) | {"policy": self.bc_loss(rows)}
-
     def step(self, spec: Spec, observations, key) -> tuple[Rows, jax.Array]:
         """As `follow`, by the policy."""
         policy_key, *keys = jax.random.split(key, 4)
