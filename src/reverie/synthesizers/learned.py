@@ -55,8 +55,8 @@ class LearnedOutcomes(Adam):
     held_out: Count = 1000
     """Rows that are not trained on, to choose by; at most a fifth of the data."""
     check_every: Count = 50
-    """Updates between two measurements on the held-out rows. The classifier of ends, and each member on its own, is used
-    as it was when it erred least there; the behaviour policy as it was at the last of them."""
+    """Updates between two measurements on the held-out rows. The classifier of ends and each member on its own are used
+    as they were when they erred least there, the behaviour policy as it was at the last of them."""
     kept_rows: Count = 100_000
     """Rows of the data that stay with the run: rollouts start in their states, and thresholds are measured by them."""
 
