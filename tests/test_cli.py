@@ -174,3 +174,17 @@ def test_the_installed_command_and_the_light_import():
     listed = subprocess.run([sys.executable, "-m", "reverie.cli", "list"], capture_output=True, text=True)
     assert listed.returncode == 0
     assert "Janner" in listed.stdout
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    """As in `reverie train bc --help | head`: neither a message nor a traceback as the process ends."""
+    helped = subprocess.Popen(
+        [sys.executable, "-m", "reverie.cli", "train", "bc", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert helped.stdout is not None and helped.stderr is not None
+    helped.stdout.close()
+    assert helped.stderr.read() == ""
+    assert helped.wait() == 141

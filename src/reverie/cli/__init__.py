@@ -141,7 +141,8 @@ def _warn(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status: 0, 2 for an error of the user's, 130 after Ctrl-C."""
+    """Run a command line and return its exit status: 0, 2 for an error of the user's, 130 after Ctrl-C, 141 where
+    whoever reads the output, such as `head`, has read enough."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("REVERIE_TRACEBACK"):  # for those who mend reverie itself
         _run(arguments)
@@ -150,6 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             _run(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes there once more as it ends
+        return 141
     except (ReverieError, OSError) as error:
         print(f"reverie: {error}", file=sys.stderr, flush=True)
         return _end(2)
