@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +121,24 @@ def test_without_guidance_all_corners_stay(trained):
     shares = fractions(act(replace(algorithm, guidance_scale=0.0), state, spec), within=8)
     assert shares.min() > 0.15
     assert shares.sum() > 0.9
+
+
+class Seen(QGPO):
+    """Whose critics show the value that they would learn from."""
+
+    def learn_q(self, critic, batch, next_value, *more):
+        return critic, {"next_value": next_value}
+
+
+@pytest.mark.parametrize(("backup", "wanted"), [(0.0, 1.5), (100.0, 3.0)])
+def test_the_targets_have_a_temperature_of_their_own(backup, wanted):
+    """Of 0 they are of the mean over the support, whatever the policy's is."""
+    algorithm = Seen(backup_alpha=backup, alpha=7.0, widths=(8, 8), critic_hidden=(8,), energy_hidden=(8,))
+    state = algorithm.init(jax.random.key(0), algorithm.prepare(bandit(32))[1])
+    state = eqx.tree_at(lambda state: state.critic.target, state, lambda s, a: a[None, ..., 0])
+    batch = {"next_observations": jnp.zeros((4, 1)), "next_support": jnp.full((4, 2, 1), jnp.array([[0.0], [3.0]]))}
+    _, metrics = algorithm.learn_critic(state, batch, jax.random.key(1))
+    np.testing.assert_allclose(metrics["next_value"], wanted, rtol=1e-5)
 
 
 def test_the_tilted_mean_goes_from_the_mean_to_the_maximum():

@@ -107,7 +107,6 @@ def trained():
     algorithm = SfBC(
         behaviour_updates=1000,
         critic_updates=200,
-        iterations=1,
         widths=(64, 64),
         time_scale=1.0,
         critic_hidden=(32, 32),
@@ -137,6 +136,20 @@ def test_the_critic_starts_anew_at_every_stage(trained):
     renewed = algorithm.renew(state, jax.random.key(5))
     assert all(map(np.array_equal, jax.tree.leaves(renewed.previous), jax.tree.leaves(state.critic.params)))
     assert not np.array_equal(renewed.critic.params.nets.layers[0].weight, state.critic.params.nets.layers[0].weight)
+
+
+def test_own_returns_end_at_terminals_that_episodes_go_on_after():
+    """As in OGBench's data, whose episodes go on after the goal."""
+    ends = {"timeouts": [0, 0, 0, 0, 1], "ends": [0, 0, 0, 0, 1]}
+    data = Dataset.from_arrays(np.eye(5), np.zeros((5, 1)), [-1.0, 0, -1, -1, -1], [0, 1, 0, 0, 0], **ends)
+    view, _ = SfBC(discount=DISCOUNT).prepare(data)  # the last row's successor is not known: it is left out
+    wanted = np.array([-1.0, 0.0, -1 - DISCOUNT, -1.0])
+    np.testing.assert_allclose(view.rows["returns"], (wanted - wanted.mean()) / wanted.std(), rtol=1e-5)
+
+
+def test_the_defaults_are_the_released_codes_one_planning():
+    behaviour, own, planned = SfBC().stages
+    assert (behaviour.updates, own.updates, planned.updates) == (SfBC().behaviour_updates, 24_400, None)
 
 
 def test_more_are_averaged_than_drawn_is_refused():

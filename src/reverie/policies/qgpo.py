@@ -53,6 +53,11 @@ class QGPO(BehaviourModel, ActorCritic):
     alpha: NonNegative = 3.0
     """Inverse temperature: the policy is the behaviour times exp(alpha Q). The paper's beta; in locomotion its 3 is of
     Q by rewards of which an episode's sum spans 1000 (`rewards="returns"`)."""
+    backup_alpha: NonNegative = 1.0
+    """The same in the critics' targets: 1 in the command of the released code, where the paper's equation 14 has alpha.
+    The more, the nearer their maximum over the support is to that of Q's errors."""
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the critics' hidden layers."""
     guidance_scale: Acting[NonNegative] = 1.0
     """Of the energy's gradient; the paper tries 0 to 10."""
     energy_hidden: tuple[int, ...] = (256, 256, 256, 256)
@@ -87,9 +92,9 @@ class QGPO(BehaviourModel, ActorCritic):
         return map_rows(lambda observations, key: self.supports(net, observations, key, size), rows[of], key)
 
     def learn_critic(self, state: State, batch, key):
-        """V(s') is Q's mean under the tilted behaviour, by importance over the support (eq. 14)."""
+        """V(s') is Q's mean under a tilted behaviour, by importance over the support (eq. 14)."""
         q = state.critic.target(batch["next_observations"][:, None], batch["next_support"]).min(0)
-        critic, metrics = self.learn_q(state.critic, batch, tilted_mean(q, self.alpha))
+        critic, metrics = self.learn_q(state.critic, batch, tilted_mean(q, self.backup_alpha))
         return replace(state, critic=critic), metrics
 
     def learn_energy(self, state: State, batch, key):

@@ -42,10 +42,11 @@ class SfBC(BehaviourModel, WithCritics):
     """Adam's step size for the critic."""
     critics: Count = 1
     """Q networks."""
-    critic_updates: Count = 100_000
-    """Updates of the critic between two plannings."""
-    iterations: Natural = 2
-    """Plannings; after each the critic starts anew. Before the first it regresses the episodes' own returns."""
+    critic_updates: Count = 24_400
+    """Updates of the critic before a planning; 100 passes through a million rows, as in the released code."""
+    iterations: Natural = 1
+    """Plannings, one less than the paper's K: after each the critic starts anew, and before the first it regresses the
+    episodes' own returns."""
     alpha: NonNegative = 20.0
     """Inverse temperature of the planner's choice among the support, Q in standard units."""
     candidates: Acting[Count] = 32
@@ -78,7 +79,8 @@ class SfBC(BehaviourModel, WithCritics):
         data = data.with_next_observations()
         spec = spec or self.spec(data)
         rewards = np.asarray(spec.normalise("rewards", data.require_rewards()[:, None]))[:, 0]
-        own = rewards_to_go(replace(data, rewards=rewards), self.discount)
+        # To the terminal, as planned returns: data with `ends` of their own go on after it.
+        own = rewards_to_go(replace(data, rewards=rewards, ends=None), self.discount)
         mean, std = own.mean(), own.std() or 1.0
         ends = np.zeros(len(data), np.float32)
         ends[data.episodes[:, 1] - 1] = 1
