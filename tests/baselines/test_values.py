@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,6 +153,29 @@ def test_gaussians_by_weighted_regression_and_by_maximising_q_find_the_best_corn
     assert np.linalg.norm(action - CORNERS[BEST]) < 0.3
     cloned = BC(hidden=(32, 32), learning_rate=3e-3)
     assert np.linalg.norm(act(cloned, *train(cloned, data, 400), n=1)[0]) < 0.3
+
+
+def opposed(observation, action):
+    """Critics that say 1 and -1 of everything."""
+    ones = jnp.ones(jnp.broadcast_shapes(observation.shape[:-1], action.shape[:-1]))
+    return jnp.stack([ones, -ones])
+
+
+class Seen(OneStepRL):
+    """Whose critics show the value that they would learn from."""
+
+    def learn_q(self, critic, batch, next_value, *more):
+        return critic, {"next_value": next_value}
+
+
+def test_each_q_of_one_step_rl_learns_by_itself():
+    """The least of two would bootstrap both from -1."""
+    algorithm = Seen(**WIDTHS)
+    view, spec = algorithm.prepare(bandit(8))
+    state = eqx.tree_at(lambda state: state.critic.target, algorithm.init(jax.random.key(0), spec), opposed)
+    rows = view.rows | {"next_actions": view.rows["actions"]}
+    _, metrics = algorithm.update(state, rows, jax.random.key(1))
+    np.testing.assert_array_equal(np.asarray(metrics["next_value"])[:, 0], [1, -1])
 
 
 def test_easy_bcq_takes_the_best_of_the_behaviours_own_actions():

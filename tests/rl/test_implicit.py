@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reverie.baselines import XQL
 from reverie.data import Spec
 from reverie.errors import ReverieError
 from reverie.policies import IDQL, IFQL
@@ -111,9 +112,9 @@ def test_beta_is_a_temperature_and_the_loss_takes_its_inverse():
     assert ChosenStatistic(beta=0.2, expectile=0.8).statistic == 0.8
 
 
-@pytest.mark.parametrize(("algorithm", "normed"), [(IFQL(), 4), (IFQL(critic_layer_norm=False), 0), (IDQL(), 0)])
+@pytest.mark.parametrize(("algorithm", "normed"), [(IFQL(), 4), (XQL(critic_layer_norm=False), 2), (IDQL(), 0)])
 def test_v_has_layer_norm_where_a_paper_s_code_has_it(algorithm, normed):
-    """IFQL's has it with its critics', in front of every hidden layer's activation; IDQL's, as IQL's, never."""
+    """IFQL's and XQL's, in front of every hidden layer's activation; not IDQL's, as IQL's."""
     spec = Spec(3, 2, -jnp.ones(2), jnp.ones(2), {})
     v = jax.eval_shape(lambda key: algorithm.init_implicit(key, spec).v.params, jax.random.key(0))
     assert len(v.norms) == normed

@@ -1,7 +1,8 @@
 """One-step RL (Brandfonbrener et al. 2021, "Offline RL Without Off-Policy Evaluation").
 
 Q of the behaviour, never of anything better, and one improvement of the policy upon it. The paper trains behaviour, Q
-and policy one after another; here each learns in every update, which ends at the same policy.
+and policy one after another, the policy from the behaviour on and for a tenth of the time; here each learns in every
+update. The paper's Q is one network; here it is the mean of several, each of which learns by itself.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from reverie.configs import Hidden
 from reverie.data import Spec, sarsa
 from reverie.learning import Optimised
-from reverie.rl import ActorCritic, Critic, Normal, NormalActor, advantage_weighted_loss, minimum, select
+from reverie.rl import ActorCritic, Critic, Normal, NormalActor, advantage_weighted_loss, select
 from reverie.settings import Acting, Count, NonNegative, Positive
 
 
@@ -54,7 +55,7 @@ class OneStepRL(Hidden, ActorCritic):
 
     def update(self, state: State, batch, key):
         s, a = batch["observations"], batch["actions"]
-        next_value = state.critic.target(batch["next_observations"], batch["next_actions"]).min(0)
+        next_value = state.critic.target(batch["next_observations"], batch["next_actions"])
         critic, metrics = self.learn_q(state.critic, batch, next_value)
         behaviour, bc_loss = state.behaviour.minimise(lambda net: -net(s).log_prob(a).mean(), self.optimiser)
         metrics |= {"bc_loss": bc_loss}
@@ -69,18 +70,18 @@ class OneStepRL(Hidden, ActorCritic):
     def weighted_regression(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         q, s = critic.online.params, batch["observations"]
         others = jnp.clip(behaviour.sample(key, (self.baseline_samples,)), -1, 1)
-        advantage = q(s, batch["actions"]).min(0) - q(s, others).min(0).mean(0)
+        advantage = q(s, batch["actions"]).mean(0) - q(s, others).mean((0, 1))
         return advantage_weighted_loss(policy, batch["actions"], advantage / self.temperature, self.largest_weight)
 
     def regularised_q(self, policy: Normal, behaviour: Normal, critic: Critic, batch, key):
         action = policy.sample(key)
         divergence = policy.log_prob(action) - jax.lax.stop_gradient(behaviour).log_prob(action)
-        q = minimum(critic.online.params(batch["observations"], jnp.clip(action, -1, 1)))
+        q = critic.online.params(batch["observations"], jnp.clip(action, -1, 1)).mean(0)
         return (self.temperature * divergence - q).mean()
 
     def choose(self, state, spec, observation, key):
         if self.improvement != "easy-bcq":
             return state.actor.params(observation).mode
         actions = jnp.clip(state.behaviour.params(observation).sample(key, (self.candidates,)), -1, 1)
-        values = state.critic.target(observation, actions).min(0)
+        values = state.critic.target(observation, actions).mean(0)
         return select(jnp.swapaxes(actions, 0, 1), values.T)

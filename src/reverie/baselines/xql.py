@@ -20,8 +20,10 @@ class XQL(ImplicitRegression):
     name: ClassVar = "xql"
     paper: ClassVar = "Garg et al. 2023"
 
+    v_layer_norm: bool = True
+    """Whether V's hidden layers are normalised, as in the released code: its loss is exponential in V's errors."""
     beta: Positive = 2.0
-    """Temperature of the soft maximum, in Q's units; 2 in locomotion and 0.6 in AntMaze."""
+    """Temperature of the soft maximum, in Q's units; 1 to 10 in locomotion, chosen a task, and 0.6 in AntMaze."""
 
     def v_loss(self, u):
         """exp z - z - 1 of z = u / beta (eq. 10), with z clipped at 7 and the loss divided by the batch's largest

@@ -26,10 +26,11 @@ class IFQL(FlowActor, ChosenStatistic):
     name: ClassVar = "ifql"
     role: ClassVar = "policy"
     paper: ClassVar = "Park et al. 2025"
-    v_layer_norm: ClassVar = True  # as in the released code
 
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Widths of the critics' hidden layers."""
+    v_layer_norm: bool = True
+    """Whether V's hidden layers are normalised, as in the released code."""
     expectile: Annotated[float, Limit(1e-6, 1 - 1e-6)] = 0.9
     """Of the value loss; the paper chooses 0.7 to 0.95 a task."""
     candidates: Acting[Count] = 32

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -69,14 +69,12 @@ class ImplicitCritic(eqx.Module):
 class ImplicitQ(ActorCritic):
     """The critics of implicit Q-learning. An algorithm adds `v_loss`, or takes `ChosenStatistic`'s."""
 
-    v_layer_norm: ClassVar[bool] = False
-    """Whether V's hidden layers are normalised where Q's are. IQL's and IDQL's are not: V is asked of the data's states
-    alone."""
+    v_layer_norm: bool = False
+    """Whether V's hidden layers are normalised. IQL's and IDQL's are not: V is asked of the data's states alone."""
 
     def init_implicit(self, key, spec: Spec) -> ImplicitCritic:
         q_key, v_key = jax.random.split(key)
-        normed = self.v_layer_norm and self.critic_layer_norm
-        sizes: Any = {"hidden": self.critic_hidden, "activation": self.activation, "layer_norm": normed}
+        sizes: Any = {"hidden": self.critic_hidden, "activation": self.activation, "layer_norm": self.v_layer_norm}
         v = MLP(v_key, spec.observation_dim, 1, **sizes)
         return ImplicitCritic(self.init_critic(q_key, spec), Optimised.create(v, self.critic_optimiser))
 
