@@ -116,10 +116,29 @@ def test_the_penalty_of_a_constant_q_is_the_volume_of_the_actions():
     np.testing.assert_allclose(found, 2 * (2 * math.log(2) + math.log(10)), rtol=1e-5)
 
 
+FAST = {"learning_rate": 3e-3, "actor_learning_rate": 3e-3}
+
+
+def test_cqls_actor_takes_a_tenth_of_its_critics_steps():
+    """Adam's first step is the learning rate."""
+    algorithm = CQL(**WIDTHS)
+    _, spec = algorithm.prepare(bandit(8))
+    begun = algorithm.init(jax.random.key(0), spec)
+    batch = algorithm.prepare(bandit(8))[0].rows
+    state, _ = jax.jit(algorithm.update)(begun, batch, jax.random.key(1))
+
+    def furthest(before, after):
+        moves = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), before, after)
+        return max(jax.tree.leaves(moves))
+
+    np.testing.assert_allclose(furthest(begun.critic.online.params, state.critic.online.params), 3e-4, rtol=1e-2)
+    np.testing.assert_allclose(furthest(begun.actor.policy.params, state.actor.policy.params), 3e-5, rtol=1e-2)
+
+
 @pytest.mark.slow
 def test_cqls_q_is_lower_off_the_data():
     data = bandit(rewards=[1.0, 1.0, 1.0, 1.0])
-    options = WIDTHS | {"learning_rate": 3e-3, "sampled_actions": 4}
+    options = WIDTHS | FAST | {"sampled_actions": 4}
     state, _ = train(CQL(**options, conservative_weight=5.0), data, 400)
     loose, _ = train(CQL(**options, conservative_weight=0.0), data, 400)
     off = jnp.zeros((1, 2))
@@ -141,7 +160,7 @@ def test_cqls_q_is_lower_off_the_data():
         XQL(beta=0.5, inverse_temperature=20.0, **WIDTHS, learning_rate=3e-3, discount=0.0),
         OneStepRL(temperature=0.05, **WIDTHS, learning_rate=3e-3, discount=0.0),
         OneStepRL(improvement="reverse-kl", temperature=0.01, **WIDTHS, learning_rate=3e-3, discount=0.0),
-        CQL(conservative_weight=0.5, **WIDTHS, learning_rate=3e-3, discount=0.0, sampled_actions=4),
+        CQL(conservative_weight=0.5, **WIDTHS, **FAST, discount=0.0, sampled_actions=4),
     ],
     ids=lambda algorithm: f"{algorithm.name}-{getattr(algorithm, 'improvement', '')}",
 )

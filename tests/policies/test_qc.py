@@ -65,6 +65,17 @@ def test_actions_beyond_the_episode_s_end_do_not_teach_the_flow():
     assert loss(0.5, jnp.ones((4, 2))) < loss(9.0, jnp.ones((4, 2)))
 
 
+def test_every_action_inside_counts_alike():
+    """An episode's last action, alone in its chunk, is one of the batch's and not as much as a whole chunk."""
+    algorithm, key = QC(**SMALL, chunk_size=2), jax.random.key(0)
+
+    def loss(inside):
+        return float(algorithm.flow_loss(lambda x, t, c: 0 * x, batch(2, inside=jnp.asarray(inside)), key))
+
+    one_by_one = [loss(np.eye(8)[i].reshape(4, 2)) for i in range(8)]
+    np.testing.assert_allclose(sum(one_by_one), loss(np.ones((4, 2))), rtol=1e-5)
+
+
 def test_flow_q_learning_over_chunks_of_one_is_flow_q_learning():
     rows = batch(1)
     plain = {name: x for name, x in rows.items() if name not in ("inside", "valid")}

@@ -49,8 +49,8 @@ class QAM(FlowActor, ChunkedActions, SamplingExplorer):
     """Q networks."""
     rho: NonNegative = 0.5
     """Standard deviations among the critics that td_target is below their mean."""
-    inverse_temperature: NonNegative = 1.0
-    """Of Q in the policy, the behaviour times exp(Q / temperature); 1 to 30 a task in the paper."""
+    inverse_temperature: NonNegative = 0.3
+    """Of Q in the policy, the behaviour times exp(Q / temperature): the released code's; chosen a task in the paper."""
     normalise_q: bool = False
     """Whether Q is measured in units of its mean magnitude; then the temperature does not depend on the rewards'
     scale."""

@@ -50,9 +50,10 @@ class FlowActor(StepPolicy):
         return Flow(MLP(key, size, spec.action_dim, **sizes))
 
     def flow_loss(self, flow: Flow, batch, key) -> jax.Array:
-        """Flow matching of a batch's actions, a scalar; of those that are `inside` an episode where it says which."""
-        options = {"mask": batch["inside"]} if "inside" in batch else {}
-        return self.process.loss(flow, batch["actions"], key, batch["observations"], **options).mean()
+        """Flow matching of a batch's actions, a scalar; where it says which are `inside` an episode, the others count as
+        without an error."""
+        weight = batch.get("inside", 1.0)
+        return self.process.loss(flow, batch["actions"], key, batch["observations"], weight=weight).mean()
 
     def integrate(self, flow: Flow, observation, noise) -> jax.Array:
         """Where the flow takes the noise, within the bounds: `[..., action]`."""
