@@ -50,8 +50,8 @@ class FlowActor(StepPolicy):
         return Flow(MLP(key, size, spec.action_dim, **sizes))
 
     def flow_loss(self, flow: Flow, batch, key) -> jax.Array:
-        """Flow matching of a batch's actions, a scalar; where it says which are `inside` an episode, the others count as
-        without an error."""
+        """Flow matching of a batch's actions, a scalar; where it says which are `inside` an episode, the others have no
+        error."""
         weight = batch.get("inside", 1.0)
         return self.process.loss(flow, batch["actions"], key, batch["observations"], weight=weight).mean()
 
