@@ -53,7 +53,8 @@ def test_scale_is_that_of_eps_u_plus_w_difference():
     np.testing.assert_allclose(guided, base + 1.2 * (conditional - base), atol=1e-5)
 
 
-def test_classifier_free_makes_one_evaluation_of_a_doubled_batch():
+@pytest.mark.parametrize(("scale", "wanted"), [(1.5, (2, 8, 2)), (1.0, (8, 2)), (0, (8, 2))])
+def test_classifier_free_makes_one_evaluation_of_a_doubled_batch_where_both_halves_count(scale, wanted):
     process = diffusion.vp_linear()
     shapes = []
 
@@ -61,8 +62,9 @@ def test_classifier_free_makes_one_evaluation_of_a_doubled_batch():
         shapes.append(x.shape)
         return predict_mode(process)(x, t, y)
 
-    diffusion.classifier_free(predict, jnp.zeros(8, int), -jnp.ones(8, int), 1.5)(jnp.zeros((8, 2)), jnp.float32(0.5))
-    assert shapes == [(2, 8, 2)]
+    guided = diffusion.classifier_free(predict, jnp.zeros(8, int), -jnp.ones(8, int), scale)
+    guided(jnp.zeros((8, 2)), jnp.float32(0.5))
+    assert shapes == [wanted]
 
 
 def test_larger_scales_sharpen():

@@ -1,6 +1,6 @@
 """CompDiffuser on a line: ways of several chunks to goals beyond any episode, and what holds whatever is learned."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +78,22 @@ def test_one_chunk_is_what_the_base_model_plans(untrained):
     for parallel in (False, True):
         found = planned(replace(algorithm, parallel=parallel), state, spec, seen, jax.random.key(3))
         np.testing.assert_allclose(found, base(jax.random.key(3)), atol=1e-4)  # rounding, over 16 levels
+
+
+class Normal(CompDiffuser):
+    """Whose network is the exact denoiser of windows that are normally distributed, whatever is beside them."""
+
+    def predictor(self, net, ends):
+        return lambda x, k, t, left_t: self.process.alpha(t) * x
+
+
+@pytest.mark.parametrize(("temperature", "low", "high"), [(1.0, 0.8, 1.1), (0.0, 0.0, 0.3)])
+def test_without_the_steps_noise_ways_gather_at_the_mean(untrained, temperature, low, high):
+    spec, state = untrained
+    settings = {each.name: getattr(ALGORITHM, each.name) for each in fields(ALGORITHM)}
+    algorithm = Normal(**settings | {"parallel": True, "noise_temperature": temperature})
+    chunks = composed(algorithm, state, spec, from_to(-0.5, 0.3, 3), jax.random.key(0))
+    assert low < float(chunks[:, :, 1:-1].std()) < high
 
 
 def test_start_and_goal_are_held_exactly_by_the_first_and_last_chunk_of_every_candidate(untrained):

@@ -182,6 +182,14 @@ def test_environments_at_different_steps_act_as_in_lockstep(warm_start_steps):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"guidance_scale": 0.0}, {"guidance_steps": 0}])
+def test_a_gradient_that_moves_nothing_is_not_taken(settings):
+    def climbed(x, t):
+        raise AssertionError("asked for its gradient")
+
+    assert Diffuser(**SMALL | settings).guide(climbed, lambda x, t: x) is None
+
+
 def test_value_stops_training_when_asked():
     algorithm = Diffuser(**SMALL, value_updates=3)
     view, spec = algorithm.prepare(two_ways(20))

@@ -12,6 +12,7 @@ import reverie
 from reverie.data import Dataset
 from reverie.data.blocks import Blocks
 from reverie.planners import DiffuserMaze
+from reverie.planning import Plan
 
 act = jax.jit(lambda algorithm, *arguments: algorithm.act(*arguments), static_argnums=0)
 plan_of = jax.jit(lambda algorithm, *arguments: algorithm.plan(*arguments), static_argnums=0)
@@ -111,6 +112,15 @@ def test_training_windows_hold_the_start_and_the_goal(at_rest):
     expected[0, 2:] = expected[-1, 2:4] = True
     expected[-1, 4:] = at_rest
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(("interval", "given"), [(0, [0, 7]), (2, [0, 1, 7])])
+def test_rows_that_were_driven_are_no_plan(interval, given):
+    """Three steps after the window began, its first two rows are past, where they are kept as they were seen."""
+    algorithm = DiffuserMaze(horizon=8, width=8, multipliers=(1,), stride=2, replan_interval=interval)
+    spec = algorithm.prepare(double_integrator(4, 20))[1]
+    carry = Plan(jnp.zeros((1, 8, algorithm.blocks(spec).size)), jnp.array([3]))
+    assert np.flatnonzero(algorithm.followed(spec, None, carry)[1][0]).tolist() == given
 
 
 @pytest.mark.parametrize("replanning", [{}, {"replan_interval": 1}, {"replan_interval": 2, "warm_start_steps": 2}])

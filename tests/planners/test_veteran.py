@@ -141,6 +141,19 @@ def test_windows_of_low_returns_weigh_nothing_where_returns_weigh_much():
     assert loss(batch["returns"] == batch["returns"].max()) != pytest.approx(nobody, rel=1e-3)
 
 
+def test_the_critic_learns_for_as_long_as_asked():
+    algorithm = replace(SMALL, depth=1, inverse_hidden=(8,), critic_updates=1)
+    view, spec = algorithm.prepare(drifts(20))
+    batch, update = view.draw(jax.random.key(1), 32), jax.jit(algorithm.update)
+    begun = jax.jit(algorithm.init)(jax.random.key(0), spec)
+    first, learned = update(begun, batch, jax.random.key(2))
+    second, kept = update(first, batch, jax.random.key(3))
+    assert learned["critic_loss"] > 0 == kept["critic_loss"]
+    weights = [jax.tree.leaves(state.critic.params)[0] for state in (begun, first, second)]
+    assert not np.array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[1], weights[2])
+
+
 def woken(state):
     """With a denoiser that says something."""
     weight = jax.random.normal(jax.random.key(3), state.denoiser.params.out.weight.shape)

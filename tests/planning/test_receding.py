@@ -68,6 +68,23 @@ def test_nothing_is_computed_where_no_environment_is_due(first, then, expected):
         np.testing.assert_array_equal(found, ROWS)
 
 
+@pytest.mark.parametrize("due", [False, True])
+def test_nothing_is_computed_for_a_batch_of_seeds_none_of_which_is_due(due):
+    """Where a branch would compute both sides."""
+    made = []
+
+    def make(rows):
+        jax.debug.callback(lambda: made.append(1))
+        return anew(rows)
+
+    both = jnp.stack([ROWS, ROWS]), jnp.array([[due] * 4, [False] * 4])
+    found = jax.jit(jax.vmap(lambda rows, due: replan(rows, (due, make))))(*both)
+    jax.effects_barrier()
+    assert bool(made) == due
+    np.testing.assert_array_equal(found[0], anew(ROWS) if due else ROWS)
+    np.testing.assert_array_equal(found[1], ROWS)
+
+
 def test_environments_side_by_side_are_as_each_alone():
     """Whose plans are made in a batch and whose are not, over steps at which others are due each time."""
 

@@ -28,10 +28,7 @@ def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], nu
     """
     if len(conditions) != len(scales):
         raise ReverieError(f"{len(conditions)} conditions but {len(scales)} guidance scales; give one scale each")
-    wanted, *given = (str(jax.tree.structure(tree)) for tree in (null, *conditions))
-    if any(structure != wanted for structure in given):
-        raise ReverieError(f"conditions have the structures {', '.join(given)}; give each the null's, {wanted}")
-    stacked = jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
+    stacked = _stacked(null, conditions)
 
     def denoiser(x, t):
         base, *guided = predict(jnp.broadcast_to(x, (len(scales) + 1, *x.shape)), t, stacked)
@@ -40,8 +37,20 @@ def compose(predict: Callable, conditions: Sequence, scales: Sequence[float], nu
     return denoiser
 
 
+def _stacked(null, conditions: Sequence) -> Any:
+    """The null and the conditions as one, `[1 + conditions, ...]` each leaf."""
+    wanted, *given = (str(jax.tree.structure(tree)) for tree in (null, *conditions))
+    if any(structure != wanted for structure in given):
+        raise ReverieError(f"conditions have the structures {', '.join(given)}; give each the null's, {wanted}")
+    return jax.tree.map(lambda *c: jnp.stack(jnp.broadcast_arrays(*c)), null, *conditions)
+
+
 def classifier_free(predict: Callable, condition, null, scale: float) -> Callable:
-    """Classifier-free guidance (Ho & Salimans 2022) in one doubled batch: eps_u + scale (eps_c - eps_u)."""
+    """Classifier-free guidance (Ho & Salimans 2022) in one doubled batch: eps_u + scale (eps_c - eps_u). By scales of 1
+    and 0 it is not doubled, as only one of the two counts."""
+    if scale in (0, 1):
+        counts = jax.tree.map(lambda both: both[int(scale)], _stacked(null, [condition]))
+        return lambda x, t: predict(x, t, counts)
     return compose(predict, [condition], [scale], null)
 
 

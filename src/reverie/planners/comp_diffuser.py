@@ -60,6 +60,8 @@ class CompDiffuser(AnewPlanner):
     """Noise levels by which a neighbour is at most cleaner than the window in training; as in acting, 0 or this."""
     guidance_scale: Acting[float] = 2.0
     """1 samples what fits the neighbours; above, they count for more."""
+    noise_temperature: Acting[NonNegative] = 1.0
+    """Scale of the noise that every step adds. The released code's is 0: a step ends at its mean."""
     candidates: Acting[Count] = 8
     """Ways drawn for a goal, of which one is followed."""
     resampling: Acting[Count] = 1
@@ -164,8 +166,9 @@ class CompDiffuser(AnewPlanner):
         if not self.parallel:
             solver = interleaved(solver, lambda x, k, row: predict(x, k, row.level.t, row.end.t))
         denoiser = (lambda x, t: predict(x, place, t, t)) if self.parallel else (lambda x, t: x)
-        again: Any = {"resampling": self.resampling, "resampling_time": self.resampling_time}
-        return self.denoise(denoiser, key, values, mask, solver=solver, history=history, **again)
+        how: Any = {"resampling": self.resampling, "resampling_time": self.resampling_time}
+        how |= {"noise_temperature": self.noise_temperature}
+        return self.denoise(denoiser, key, values, mask, solver=solver, history=history, **how)
 
     def predictor(self, net: Any, ends):
         """`(x [..., C, H, D], chunks' numbers, t, the left neighbours' t) -> x0_hat` of these chunks: all of
@@ -188,7 +191,7 @@ class CompDiffuser(AnewPlanner):
             def denoise(x, t, condition):
                 return self.process.denoise(net, x, t, condition)
 
-            if self.chunk_count == 1 or self.guidance_scale == 1:
+            if self.chunk_count == 1:
                 return jnp.clip(denoise(mine, t, told(NEIGHBOUR)), -1, 1)
             guided = classifier_free(denoise, told(NEIGHBOUR), told(NOTHING), self.guidance_scale)
             return jnp.clip(guided(mine, t), -1, 1)

@@ -6,7 +6,7 @@ the future, a high return, guides the denoising by the gradient of a value. Diff
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from reverie.data import Dataset, Gaussian, Spec, windows
 from reverie.data.blocks import Blocks
 from reverie.diffusion import SOLVERS, inpaint, value_gradient
 from reverie.errors import ReverieError
-from reverie.learning import Optimised
+from reverie.learning import Optimised, where_due
 from reverie.networks import TemporalUNet, WindowValue
 from reverie.planning import Plan, WindowDiffusion, best_plans, noisy_value_loss, replan, return_units
 from reverie.protocols import Feedback
@@ -114,16 +114,14 @@ class Diffuser(WindowDiffusion):
         x = blocks.join(batch)
         hold = inpaint(self.inpaint_mask(x.shape[-2], blocks), x)
 
-        def learn(net, average):
+        def learn(kept):
+            net, average, _ = kept
             net, error = net.minimise(
                 lambda net: noisy_value_loss(self.process, net, x, batch[column], key, hold), self.optimiser
             )
             return net, self.averaged(average, net.params, step), error
 
-        def keep(net, average):
-            return net, average, jnp.zeros(())
-
-        return jax.lax.cond(step < self.value_updates, learn, keep, net, average)
+        return where_due(step < self.value_updates, learn, (net, average, jnp.zeros(())))
 
     def reset(self, spec: Spec, n: int, wishes: Wishes) -> Plan:
         return Plan.none(n, self.horizon, self.blocks(spec).size)
@@ -146,6 +144,14 @@ class Diffuser(WindowDiffusion):
 
         return value
 
+    def guide(self, climbed: Callable, hold: Callable) -> Callable | None:
+        """What moves a plan up the gradient of `climbed(x_t, t)` before every evaluation; None where that is nothing."""
+        if not self.guidance_scale or not self.guidance_steps:
+            return None
+        stop = (self.guidance_stop + 0.5) / self.diffusion_steps
+        how: Any = {"steps": self.guidance_steps, "stop": stop, "project": hold, "process": self.process}
+        return value_gradient(climbed, self.guidance_scale, **how)
+
     def guided(
         self, state: State, spec: Spec, observation, last: Plan, key, climbed: Callable, ranked: Callable
     ) -> jax.Array:
@@ -153,15 +159,7 @@ class Diffuser(WindowDiffusion):
         `[n, N]` puts first: `[n, H, D]`."""
         values = jnp.repeat(self.observed(spec, observation)[:, None], self.candidates, 1)
         mask = self.inpaint_mask(self.horizon, self.blocks(spec))
-        stop = (self.guidance_stop + 0.5) / self.diffusion_steps
-        hold = inpaint(mask, values)
-        guide = value_gradient(
-            *(climbed, self.guidance_scale),
-            steps=self.guidance_steps,
-            stop=stop,
-            project=hold,
-            process=self.process,
-        )
+        guide = self.guide(climbed, inpaint(mask, values))
 
         def best(plans):
             # The released code ranks by the value before the last step; this ranks what is returned, at the last level.

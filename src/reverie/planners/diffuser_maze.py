@@ -53,6 +53,14 @@ class DiffuserMaze(GoalPlanner):
     def goal_columns(self, blocks: Blocks):
         return jnp.asarray(blocks.mask("observations")) if self.goal_at_rest else super().goal_columns(blocks)
 
+    def followed(self, spec: Spec, observation, carry: Plan) -> tuple[jax.Array, jax.Array]:
+        """The plans, and which of their rows are no plan: start and goal, and those that were driven already."""
+        rows, given = super().followed(spec, observation, carry)
+        if not self.replan_interval:
+            return rows, given
+        driven = (carry.step - 1) // self.stride
+        return rows, given | (jnp.arange(rows.shape[1]) <= driven[:, None])
+
     def current(self, state: DenoiserState, spec: Spec, observation, carry: Plan, key) -> Plan:
         return Plan(self.plan(state, spec, observation, carry, key), carry.step)
 

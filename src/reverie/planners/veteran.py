@@ -15,11 +15,11 @@ from reverie.configs import SolverName
 from reverie.data import Dataset, Gaussian, MinMax, Spec, rewards_to_go, windows
 from reverie.diffusion import Process, vp_linear
 from reverie.errors import ReverieError
-from reverie.learning import Optimised, ema
+from reverie.learning import Optimised, ema, where_due
 from reverie.networks import WindowCritic, WindowTransformer
 from reverie.planning import DiffusionInverseDynamics, WindowPlanner, best_plans
 from reverie.protocols import Feedback
-from reverie.settings import Acting, Count, Fraction, LearningRate, NonNegative
+from reverie.settings import Acting, Count, Fraction, LearningRate, Natural, NonNegative
 from reverie.wishes import Wishes
 
 
@@ -63,6 +63,9 @@ class DiffusionVeteran(WindowPlanner):
     """Discount of the rewards to go that the critic learns."""
     termination_penalty: float = -100.0
     """Added to the last reward of an episode that ends by a terminal."""
+    critic_updates: Natural = 200_000
+    """Updates after which the critic learns no more: the released code chooses by its critic of then, before it knows
+    the returns of its windows by heart."""
     return_weight: NonNegative = 0.0
     """Windows weigh exp(return_weight (R - 1)) in the denoiser's loss, R the return in [-1, 1]; 0 for all alike."""
     learning_rate: LearningRate = 3e-4
@@ -129,9 +132,12 @@ class DiffusionVeteran(WindowPlanner):
         denoiser, loss = state.denoiser.minimise(
             lambda net: self.denoising_loss(net, batch, plan_key, importance=importance), self.optimiser
         )
-        critic, critic_loss = state.critic.minimise(
-            lambda net: jnp.square(net(states) - returns).mean(), self.optimiser
-        )
+
+        def learn(kept):
+            return kept[0].minimise(lambda net: jnp.square(net(states) - returns).mean(), self.optimiser)
+
+        due, kept = state.step < self.critic_updates, (state.critic, jnp.zeros(()))
+        critic, critic_loss = where_due(due, learn, kept)
         inverse, inverse_loss = state.inverse.minimise(
             lambda net: net.loss(states, batch["actions"], action_key, batch["mask"]), self.optimiser
         )

@@ -15,7 +15,7 @@ from reverie.configs import Adam, Encoders
 from reverie.data import Dataset, MinMax, Spec, windows
 from reverie.diffusion.process import expand
 from reverie.errors import ReverieError
-from reverie.learning import Optimised
+from reverie.learning import Optimised, where_due
 from reverie.networks import ObservationEncoder
 from reverie.protocols import Actor, Feedback
 from reverie.settings import Acting, Choices, Count, Natural, NonNegative, Settings
@@ -121,7 +121,7 @@ class ChunkActor(Settings, Actor):
     def act(self, state, spec: Spec, observation, carry: ChunkCarry, feedback: Feedback, key):
         carry = self.seen(spec, observation, carry)
         due = (carry.step == 0) | (carry.step >= self.action_horizon)
-        chosen = jax.lax.cond(due.any(), lambda: self.next_chunk(state, spec, carry, key), lambda: carry)
+        chosen = where_due(due.any(), lambda carry: self.next_chunk(state, spec, carry, key), carry)
         carry = jax.tree.map(lambda new, old: jnp.where(expand(due, new), new, old), chosen, carry)
         return self.action(spec, carry), carry._replace(step=carry.step + 1)
 

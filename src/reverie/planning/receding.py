@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from reverie.learning import where_due
+
 
 class Plan(NamedTuple):
     """What a planner remembers from one step to the next."""
@@ -32,6 +34,6 @@ def replan(rows, anew: tuple[jax.Array, Callable], warm: tuple[jax.Array, Callab
     """
     planned = rows
     for due, make in (anew, warm) if warm else (anew,):
-        fresh = jax.lax.cond(due.any(), make, lambda kept: kept, rows)
+        fresh = where_due(due.any(), make, rows)
         planned = jnp.where(due[:, None, None], fresh, planned)
     return planned

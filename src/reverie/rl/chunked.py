@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from reverie.data import ChunkReplay, Dataset, Spec, chunk_transitions
 from reverie.data.fields import vector
 from reverie.data.replay import Replay
+from reverie.learning import where_due
 from reverie.protocols import Feedback
 from reverie.settings import Count
 from reverie.wishes import Wishes
@@ -59,11 +60,11 @@ class ChunkedActions(ActorCritic):
     def act(self, state, spec: Spec, observation, carry: Queue, feedback: Feedback, key):
         due = carry.step >= self.chunk_size
 
-        def chosen():
+        def chosen(actions):
             chunk = self.choose(state, self.as_one(spec), spec.normalise("observations", observation), key)
-            return chunk.reshape(carry.actions.shape)
+            return chunk.reshape(actions.shape)
 
-        new = jax.lax.cond(due.any(), chosen, lambda: carry.actions)
+        new = where_due(due.any(), chosen, carry.actions)
         actions, step = jnp.where(due[:, None, None], new, carry.actions), jnp.where(due, 0, carry.step)
         action = jnp.take_along_axis(actions, step[:, None, None], 1)[:, 0]
         return spec.denormalise("actions", jnp.clip(action, -1, 1)), Queue(actions, step + 1)
