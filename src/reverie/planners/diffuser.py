@@ -145,7 +145,7 @@ class Diffuser(WindowDiffusion):
         return value
 
     def guide(self, climbed: Callable, hold: Callable) -> Callable | None:
-        """What moves a plan up the gradient of `climbed(x_t, t)` before every evaluation; None where that is nothing."""
+        """What moves a plan up the gradient of `climbed(x_t, t)` before each evaluation; None where that is nothing."""
         if not self.guidance_scale or not self.guidance_steps:
             return None
         stop = (self.guidance_stop + 0.5) / self.diffusion_steps
