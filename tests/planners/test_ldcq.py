@@ -1,6 +1,7 @@
 """LDCQ: with an autoencoder that does nothing it is plain diffusion, and at a junction Q picks the rewarded arm."""
 
 from dataclasses import replace
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -14,6 +15,7 @@ from reverie.data import Dataset
 from reverie.diffusion import sample
 from reverie.learning import Optimised
 from reverie.planners import LDCQ
+from reverie.planners.ldcq import capped_snr
 from reverie.planning.sequence_vae import SequenceVAE
 from reverie.rl import Critic, Normal
 
@@ -77,7 +79,8 @@ def test_with_an_identity_for_autoencoder_it_is_diffusion_of_actions():
         batch, net = view.draw(key, 16), state.prior.params
         _, metrics = algorithm.learn_prior(state, batch, key)
         seen = batch["observations"][:, 0]
-        loss = process.loss(net, batch["actions"][:, 0], jax.random.split(key)[1], seen).mean()
+        weight = partial(capped_snr, process)
+        loss = process.loss(net, batch["actions"][:, 0], key, seen, weight=weight).mean()
         acted, _ = algorithm.act(
             state, spec, spec.denormalise("observations", seen), algorithm.reset(spec, 16, {}), {}, key
         )
@@ -89,6 +92,16 @@ def test_with_an_identity_for_autoencoder_it_is_diffusion_of_actions():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(acted, actions, atol=1e-5)
     assert np.abs(actions).min() < 0.9
+
+
+def test_the_prior_s_loss_weighs_noisy_levels_little():
+    """By a network that says 0, whose error is the latent's square."""
+    process, z = LDCQ(**TINY).process, jnp.ones((4096, 2))
+    weight = partial(capped_snr, process)
+    found = process.loss(lambda x, t, c: 0 * x, z, jax.random.key(0), weight=weight)
+    _, t, _ = process.noised(jax.random.key(0), z)
+    np.testing.assert_allclose(found, np.minimum(np.square(process.alpha(t) / process.sigma(t)), 5), rtol=1e-4)
+    assert found.min() < 0.1 < 5 == found.max()
 
 
 def test_the_autoencoder_s_loss_is_a_likelihood_and_a_divergence_that_is_a_mean_of_log_ratios():
@@ -175,6 +188,7 @@ def trained(optimised):
         ema_decay=0.99,
         prior_updates=800,
         learning_rate=2e-3,
+        prior_learning_rate=2e-3,
         critic_learning_rate=2e-3,
         tau=0.05,
         discount=0.9,

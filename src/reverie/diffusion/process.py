@@ -158,7 +158,7 @@ class Process:
         key,
         cond=None,
         *,
-        weight=1.0,
+        weight: Any = 1.0,
         mask=None,
         project: Hooks = None,
         penalty=jnp.square,
@@ -168,9 +168,10 @@ class Process:
 
         With ε it is L_simple (Ho et al. 2020, eq. 14); with the EDM preconditioning it is the paper's weighted loss
         (Karras et al. 2022, eq. 8), because lambda(sigma) c_out^2 = 1. Elements are averaged with `weight`
-        (broadcastable to x0) and, where `mask` is given (likewise; 0 or 1), over the mask only. `project`, a
-        hook (x, t) -> x or several in order, is applied to the noisy input, as inpainting needs. `penalty` is applied
-        to the residual. `regulariser` gives what is added to the loss `[B]` from the prediction x0_hat, projected too.
+        (broadcastable to x0, or a function of the examples' times that gives `[B]`) and, where `mask` is given
+        (likewise; 0 or 1), over the mask only. `project`, a hook (x, t) -> x or several in order, is applied to the
+        noisy input, as inpainting needs. `penalty` is applied to the residual. `regulariser` gives what is added to
+        the loss `[B]` from the prediction x0_hat, projected too.
         """
         noisy, t, eps = self.noised(key, x0)
         hold, how = chain(project), PREDICTIONS[self.prediction]
@@ -178,6 +179,7 @@ class Process:
         out = self.network(net, x, t, cond)
         residual = out - how.target(self, x0, eps, t)
         more = regulariser(hold(how.denoise(self, out, x, t), t)) if regulariser else 0.0
+        weight = expand(weight(t), x0) if callable(weight) else weight
         error = jnp.broadcast_to(weight, x0.shape) * penalty(residual)
         axes = tuple(range(1, x0.ndim))
         if mask is None:

@@ -5,6 +5,7 @@ diffusion; and Q of a state and a latent, which looks a whole window ahead, with
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -31,6 +32,11 @@ class State(eqx.Module):
     prior_ema: DenoisingMLP
     """Which draws."""
     critic: Critic
+
+
+def capped_snr(process: Process, t) -> jax.Array:
+    """min(SNR, 5) at times t (Hang et al. 2023): what is hardly a latent any more weighs little."""
+    return jnp.minimum(jnp.exp(2 * process.log_snr(t)), 5)
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,13 @@ class LDCQ(Sampling, Adam, Actor):
     prior_updates: Count = 200_000
     """Updates of the second stage, which learns the prior; the third, of all that follow, learns Q."""
     learning_rate: LearningRate = 5e-5
-    """Adam's step size for the autoencoder and the prior."""
-    critic_learning_rate: LearningRate = 5e-4
+    """Adam's step size for the autoencoder."""
+    prior_learning_rate: LearningRate = 1e-4
+    """Adam's step size for the prior."""
+    critic_learning_rate: LearningRate = 1e-3
     """Adam's step size for the critics."""
+    critic_gradient_clip: NonNegative = 1.0
+    """Largest norm of the critics' gradient; 0 for any."""
     ema_decay: Fraction = 0.995
     """Of the prior's average, which draws latents, and moves in every update."""
     diffusion_steps: Count = 100
@@ -83,8 +93,12 @@ class LDCQ(Sampling, Adam, Actor):
         return vp_cosine(self.diffusion_steps, prediction="x0")
 
     @property
+    def prior_optimiser(self):
+        return optimiser(self.prior_learning_rate, clip=self.gradient_clip or None)
+
+    @property
     def critic_optimiser(self):
-        return optimiser(self.critic_learning_rate, clip=self.gradient_clip or None)
+        return optimiser(self.critic_learning_rate, clip=self.critic_gradient_clip or None)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -108,7 +122,8 @@ class LDCQ(Sampling, Adam, Actor):
         prior = DenoisingMLP(prior_key, self.latent_dim, spec.observation_dim, hidden=self.hidden)
         q = QNetwork(critic_key, spec.observation_dim, self.latent_dim, hidden=self.critic_hidden)
         critic = Critic(Optimised.create(q, self.critic_optimiser), q)
-        return State(Optimised.create(vae, self.optimiser), Optimised.create(prior, self.optimiser), prior, critic)
+        learners = Optimised.create(vae, self.optimiser), Optimised.create(prior, self.prior_optimiser)
+        return State(*learners, prior, critic)
 
     def learn_vae(self, state: State, batch, key):
         def loss(vae):
@@ -121,12 +136,16 @@ class LDCQ(Sampling, Adam, Actor):
         """The windows' observations and actions `[B, H, ...]`, without the row in which the next window begins."""
         return batch["observations"][:, :-1], batch["actions"][:, :-1]
 
+    def latents(self, state: State, batch) -> jax.Array:
+        """The windows' `[B, latent]`: the encoder's means."""
+        return state.vae.params.encode(*self.steps(batch)).mean
+
     def learn_prior(self, state: State, batch, key):
-        """Denoising of what the encoder draws, given the window's first state."""
-        latent_key, key = jax.random.split(key)
-        z = state.vae.params.encode(*self.steps(batch)).sample(latent_key)
+        """Denoising of the windows' latents, given the first state, by x0's error weighted by min(SNR, 5)."""
+        z, weight = self.latents(state, batch), partial(capped_snr, self.process)
         prior, loss = state.prior.minimise(
-            lambda net: self.process.loss(net, z, key, batch["observations"][:, 0]).mean(), self.optimiser
+            lambda net: self.process.loss(net, z, key, batch["observations"][:, 0], weight=weight).mean(),
+            self.prior_optimiser,
         )
         average = ema(state.prior_ema, prior.params, self.ema_decay)
         return replace(state, prior=prior, prior_ema=average), {"diffusion_loss": loss}
@@ -146,7 +165,7 @@ class LDCQ(Sampling, Adam, Actor):
     def learn_q(self, state: State, batch, key):
         """Q(s, z) learns the window's rewards and the value of the state that it leads to: of the latent of the support
         that the critics in training like best, by the target critics (algorithm 1, with double Q-learning)."""
-        z = state.vae.params.encode(*self.steps(batch)).sample(key)
+        z = self.latents(state, batch)
         s, s_next, support = batch["observations"][:, 0], batch["observations"][:, -1, None], batch["support"]
         critic = state.critic
         best = select(support, critic.online.params(s_next, support).min(0))
