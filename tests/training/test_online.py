@@ -237,6 +237,11 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         fit_online(SAC(**SMALL), Ruin, steps=60, **SHORT)
 
 
+def test_a_ratio_may_be_any_that_makes_whole_updates_whatever_its_binary_fraction_is():
+    """0.58 times 50 is 28.999... in floating point."""
+    assert Online(steps=10_000, utd_ratio=0.58).updates == 29
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

@@ -93,7 +93,9 @@ class Online(Collecting):
     def __post_init__(self):
         super().__post_init__()
         every = self.update_interval
-        if self.utd_ratio * every < 1 or self.utd_ratio * every % 1:
+        updates = self.utd_ratio * every
+        # 0.58 * 50 is 28.999999999999996.
+        if round(updates) < 1 or abs(updates - round(updates)) > 1e-6:
             raise RunError(
                 f"utd_ratio={self.utd_ratio} times update_interval={every} must be a whole number of updates."
             )
