@@ -138,7 +138,7 @@ class Copying:
 
 
 def test_a_synthesizer_that_makes_no_costs_helps_whoever_needs_none():
-    how = SHORT | {"steps": 30, "synthesizer": Copying(), "synthesis": Synthesis(updates=1, rows=4)}
+    how = SHORT | {"steps": 30, "synthesizer": Copying(), "synthesis": Synthesis(interval=20, updates=1, rows=4)}
     assert fit_online(TinyExplorer(), Tiring, **how).step == 30
     with pytest.raises(RunError, match="copying makes no costs, from which thrifty learns"):
         fit_online(Thrifty(), Tiring, **how)

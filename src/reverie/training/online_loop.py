@@ -165,9 +165,7 @@ class OnlineLoop:
     def round(self) -> None:
         """Some updates, then some steps in the environments with what was learned."""
         training, online = self.training, self.training.online
-        if training.synthesizer and (
-            not self.synthetic or self.step % training.synthesis.interval < online.update_interval
-        ):
+        if self.asks_for_rows:
             self.synthetic = self.synthesize()
         view, rows = self.view()
         self.states, metrics, finite, written = loop.advance(
@@ -217,6 +215,13 @@ class OnlineLoop:
         if self.offline is not None:
             return mixed(first, self.rows, self.offline, {}, training.online.data_share)
         return first, self.rows
+
+    @property
+    def asks_for_rows(self) -> bool:
+        """Whether an interval is over, or one was in an earlier session, whose rows are not kept."""
+        training, every = self.training, self.training.synthesis.interval
+        over = self.step % every < training.online.update_interval
+        return training.synthesizer is not None and self.step >= every and (over or not self.synthetic)
 
     def synthesize(self) -> dict[str, jax.Array]:
         """A fresh synthesizer for each seed's replay, and what it makes: `[S, rows, ...]`."""

@@ -34,7 +34,8 @@ class Synthesis(Settings):
     """How a synthesizer helps an agent; the numbers are those of SynthER's paper."""
 
     interval: Count = 10_000
-    """Environment steps of a seed between two trainings of a fresh synthesizer on its replay."""
+    """Environment steps of a seed between two trainings of a fresh synthesizer on its replay, the first after as many;
+    till then batches are the replay's alone."""
     updates: Count = 100_000
     """Of each such training."""
     rows: Count = 1_000_000
