@@ -137,6 +137,24 @@ class Copying:
         yield Dataset.from_arrays(*np.zeros((2, n, 1)), np.zeros(n), np.ones(n), next_observations=np.zeros((n, 1)))
 
 
+@dataclass(frozen=True)
+class Drawing(Copying):
+    """Keeps what its last update, the second, has drawn, and checks that its rows are drawn by another key."""
+
+    def update(self, state, batch, key):
+        return jax.random.uniform(key), {"drawn": state}
+
+    def chunks(self, state, spec, key, n, start=0):
+        again = jax.random.split(jax.random.fold_in(key, 2))[1]
+        assert jax.random.uniform(again) != state != 0
+        yield from super().chunks(state, spec, key, n, start)
+
+
+def test_what_a_synthesizer_makes_is_drawn_by_other_keys_than_its_training_was():
+    synthesis = Synthesis(interval=20, updates=2, rows=4)
+    assert fit_online(TinyExplorer(), Walk, steps=30, synthesizer=Drawing(), synthesis=synthesis, **SHORT).step == 30
+
+
 def test_a_synthesizer_that_makes_no_costs_helps_whoever_needs_none():
     how = SHORT | {"steps": 30, "synthesizer": Copying(), "synthesis": Synthesis(interval=20, updates=1, rows=4)}
     assert fit_online(TinyExplorer(), Tiring, **how).step == 30

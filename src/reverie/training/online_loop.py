@@ -232,7 +232,8 @@ class OnlineLoop:
         synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
         view, spec = synthesizer.prepare(self.histories[s].dataset())
         view, rows = roomy(view, self.rows["actions"].shape[1])
-        key = jax.random.fold_in(self.each.key[s], 2**31 + self.step)
+        # Two, as both number what they draw from 0 or 1 on.
+        key, made_key = jax.random.split(jax.random.fold_in(self.each.key[s], 2**31 + self.step))
         each = loop.Each(key[None])
         states = loop.initial_states(synthesizer, each, spec)
         states, metrics, finite, _ = loop.advance(
@@ -242,7 +243,7 @@ class OnlineLoop:
         if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):
             raise DivergenceError(f"The synthesizer's {fault} {self.store.kept()} {ADVICE}")
         state = jax.tree.map(lambda leaf: leaf[0], states)
-        made = concatenate(*synthesizer.chunks(state, spec, key, synthesis.rows)).arrays()
+        made = concatenate(*synthesizer.chunks(state, spec, made_key, synthesis.rows)).arrays()
         if lacking := (self.rows.keys() - made.keys()) & set(self.training.algorithm.needs):
             raise RunError(
                 f"{synthesizer.name} makes no {min(lacking)}, from which {self.training.algorithm.name} learns; choose "
