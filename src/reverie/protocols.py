@@ -215,7 +215,8 @@ class Successor(Protocol):
 
 @runtime_checkable
 class Tuner(Successor, Protocol):
-    """A successor that goes on in the units of the run that it begins from, and always needs one."""
+    """A successor that goes on in the units of the run that it begins from, but for rewards where that is of another
+    method, and always needs one."""
 
     begins_from: ClassVar[str]
     """That run, in words: "a run of diffusion-bc"."""

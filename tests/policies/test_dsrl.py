@@ -1,7 +1,8 @@
 """DSRL: noise that is chosen steers a policy that stays as it is."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from reverie.data import Dataset
 from reverie.data.replay import Replay
 from reverie.errors import ReverieError, RunError
 from reverie.policies import DSRL, DiffusionBC
-from reverie.training import beginning, loop
+from reverie.training import beginning, fit_online, loop
 
 SIZES = {"hidden": (32, 32), "diffusion_steps": 5, "learning_rate": 1e-2, "batch_size": 64}
 SMALL = DSRL(actor_hidden=(32,), critic_hidden=(32, 32), tau=0.05, target_entropy=None, **SIZES)
@@ -56,6 +57,39 @@ def test_the_noise_goes_to_the_way_that_is_paid_and_the_policy_stays(cloned):
     sampled, best = (acted(each, state, cloned.spec) for each in (SMALL.exploring, SMALL))
     assert (np.abs(sampled - 0.5) < 0.25).mean() > 0.85
     assert (np.abs(best - 0.5) < 0.25).all()
+
+
+class Paying(gymnasium.Env):
+    """One step, which pays 1."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, True, False, {}
+
+
+@dataclass(frozen=True)
+class Watching(DSRL):
+    """Tells the mean reward of a batch."""
+
+    def update(self, state, batch, key):
+        state, metrics = super().update(state, batch, key)
+        return state, metrics | {"reward": batch["rewards"].mean()}
+
+
+def test_rewards_are_on_the_scale_that_is_asked_for_and_observations_and_actions_as_the_policy_knows_them(cloned):
+    """A clone's own run has none of rewards. Online, and on data."""
+    algorithm = Watching(rewards="minus-one", actor_hidden=(8,), critic_hidden=(8,), **SIZES)
+    how = {"warmup": 20, "update_interval": 10, "log_every": 10, "utd_ratio": 0.1, "progress": False}
+    run = fit_online(algorithm, Paying, steps=30, initial=cloned, **how)
+    np.testing.assert_array_equal(run.metrics()["reward"], 0)
+    view, spec = beginning.prepared(algorithm, DATA, None, cloned)
+    np.testing.assert_array_equal(view.rows["rewards"], DATA.rewards - 1)
+    known = {name: each for name, each in spec.normalisers.items() if name != "rewards"}
+    np.testing.assert_equal(jax.tree.leaves(known), jax.tree.leaves(cloned.spec.normalisers))
 
 
 def test_without_magnitude_there_is_one_action_and_the_start_decides_it(cloned):

@@ -1,6 +1,6 @@
 """ReinFlow: without its noise it is the flow that it begins from; with it, a chain whose likelihood PPO climbs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 import reverie
 from arm import SHORT, Arm, acted, begun, moves, near_a_mode, two_ways
+from reverie.data import Gaussian
 from reverie.errors import ReverieError, RunError
 from reverie.policies import FPO, IFQL, DiffusionBC, ReinFlow
 from reverie.training import fit_online
@@ -89,6 +90,23 @@ def test_before_the_first_step_the_ratio_is_one(cloned):
     )
     np.testing.assert_allclose(run.metrics()["approx_kl"], 0, atol=1e-8)
     np.testing.assert_array_equal(run.metrics()["clip_fraction"], 0)
+
+
+@dataclass(frozen=True)
+class Watching(ReinFlow):
+    """Tells the largest reward of a round."""
+
+    def update(self, state, batch, key):
+        state, metrics = super().update(state, batch, key)
+        return state, metrics | {"reward": batch["rewards"].max()}
+
+
+def test_rewards_are_the_environment_s_whatever_they_were_in_the_run_that_it_begins_from(cloned):
+    """Of an arm that pays 1, from a run that was told r - 1."""
+    units = {"rewards": Gaussian(jnp.ones(1), jnp.ones(1))}
+    told = replace(cloned, spec=replace(cloned.spec, normalisers=cloned.spec.normalisers | units))
+    run = fit_online(Watching(**TUNED, epochs=1), Arm, steps=512, initial=told, **SHORT)
+    np.testing.assert_array_equal(run.metrics()["reward"], 1)
 
 
 def test_mass_moves_to_the_mode_that_is_rewarded(cloned):

@@ -194,7 +194,7 @@ class OnPolicyActor(StepPolicy):
         s = self.seen(state, spec.normalise("observations", observation))
         if not self.stochastic:
             return spec.denormalise("actions", jnp.clip(self.choose(state, spec, s, key), -1, 1)), carry
-        # Before the first step the feedback is 0, which is no reward, and need not be 0 in another run's units.
+        # Before the first step the feedback is 0, which is no reward, and need not be 0 in other units.
         reward = carry["begun"] * spec.normalise("rewards", feedback["reward"])
         action, recorded = self.explore(state, spec, s, key)
         carry = {"discounted": self.discount * carry["discounted"] + reward, "begun": jnp.ones_like(reward), **recorded}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,31 @@ def prepared(
     They must see the data in the units that they know. Raises RunError where the run's observations or actions are
     others than the data's.
     """
+
+    def prepare(*spec: Spec) -> tuple[Any, Spec]:
+        if isinstance(data, Streamed):
+            return streaming.prepared(algorithm, data, *(spec or (None,)), mesh, shard)
+        return algorithm.prepare(data, *spec)
+
     if spec is None and run is not None and goes_on(algorithm, run):
         check_spaces(run, data.observation_space, data.action_space, "the data")
-        spec = run.spec
-    if isinstance(data, Streamed):
-        return streaming.prepared(algorithm, data, spec, mesh, shard)
-    return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
+        # What needs no rewards has no units of them.
+        own = brings_rewards(algorithm, run) and "rewards" in algorithm.needs
+        spec = with_rewards_of(run.spec, prepare()[1]) if own else run.spec
+    return prepare() if spec is None else prepare(spec)
+
+
+def brings_rewards(algorithm: Any, run: Run) -> bool:
+    """Whether rewards are in units of the algorithm's own, though it goes on in those of the run: a `Tuner`'s are, as
+    values are not taken over from a run of another method."""
+    return isinstance(algorithm, Tuner) and not _same(algorithm, run)
+
+
+def with_rewards_of(spec: Spec, own: Spec) -> Spec:
+    """The specification with the rewards in units of `own`; as they come where that has none."""
+    others = {name: each for name, each in spec.normalisers.items() if name != "rewards"}
+    rewards = {name: each for name, each in own.normalisers.items() if name == "rewards"}
+    return replace(spec, normalisers=others | rewards)
 
 
 def goes_on(algorithm: Any, run: Run) -> bool:

@@ -72,8 +72,8 @@ def fit_online(
         data_share. A method on policy (`protocols.OnPolicy`) learns once from each round of update_interval steps, and
         has none of the last three; see `Rounds` for its defaults.
     initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
-        method acts in the warm-up, and its units stay; so does one that a `protocols.Tuner` begins from. From one of
-        another method, training begins after a random warm-up.
+        method acts in the warm-up, and its units stay; so does one that a `protocols.Tuner` begins from, but for the
+        units of rewards, which are the tuner's. From one of another method, training begins after a random warm-up.
     data: a data set of the same task, from which `data_share` of each batch is drawn (Ball et al. 2023, RLPD), from
         offline to online.
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that

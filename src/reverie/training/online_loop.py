@@ -87,7 +87,8 @@ class OnlineLoop:
 
     def begin(self) -> None:
         """The first steps, and the states that learn from then on: in the units of the run to begin from where its
-        networks go on, which then act; else in those of the data set, or of what was collected at random."""
+        networks go on, which then act (but for rewards, which are a tuner's own); else in those of the data set, or of
+        what was collected at random."""
         training, env = self.training, self.env
         online, algorithm = training.online, training.algorithm
         rounds, self.acts = online.warmup // online.envs, 0
@@ -100,14 +101,20 @@ class OnlineLoop:
             self.spec = initial.spec
             self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
             self.note(env.steps(self.explore, rounds))
+            if beginning.brings_rewards(algorithm, initial):
+                self.spec = beginning.with_rewards_of(self.spec, algorithm.prepare(self.known)[1])
         else:
             rngs = [np.random.default_rng(seed) for seed in training.seeds]
             self.note(env.steps(lambda seen: env.random_actions(rngs), rounds))
-            known = training.data or concatenate(*(history.dataset() for history in self.histories))
-            _, self.spec = algorithm.prepare(known)
+            _, self.spec = algorithm.prepare(self.known)
             self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
         if self.store.path:
             self.spec.save(self.store.path / folder.SPEC)
+
+    @property
+    def known(self) -> Dataset:
+        """What units are of: the data set, or what was collected so far."""
+        return self.training.data or concatenate(*(history.dataset() for history in self.histories))
 
     def note(self, steps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keep `[S, T, E, ...]` on the host; the same as `[S, T * E, ...]`."""
