@@ -142,6 +142,15 @@ class Explorer(Actor, Protocol):
 
 
 @runtime_checkable
+class Warming(Explorer, Protocol):
+    """An explorer that has another way to act before its first update, where it begins from another method's run."""
+
+    @property
+    def warming(self) -> Actor:
+        """How it acts in the warm-up."""
+
+
+@runtime_checkable
 class InOrder(Explorer, Protocol):
     """An explorer that learns from several steps in a row."""
 

@@ -101,6 +101,14 @@ def test_without_magnitude_there_is_one_action_and_the_start_decides_it(cloned):
     assert np.ptp(acted(SMALL, state, cloned.spec, 50)) < 1e-6
 
 
+def test_before_it_has_learned_it_acts_as_the_cloned_policy_does_whatever_the_magnitude_is(cloned):
+    state = SMALL.init_from(jax.random.key(0), cloned.spec, cloned, cloned.state(0))
+    found = acted(replace(SMALL, magnitude=1e-6).warming, state, cloned.spec, 4000)
+    noise = RNG.normal(size=(4000, 1))
+    free = SMALL.action(state.base, jnp.zeros((4000, 1)), jnp.asarray(noise / SMALL.magnitude))
+    np.testing.assert_allclose(*(np.quantile(x, (0.1, 0.3, 0.5, 0.7, 0.9)) for x in (found, free)), atol=0.05)
+
+
 def test_what_it_cannot_begin_from_or_act_with_is_refused(cloned):
     with pytest.raises(ReverieError, match="solver = 'ddpm' adds noise"):
         DSRL(solver="ddpm")

@@ -77,6 +77,33 @@ def test_a_run_of_the_same_method_acts_in_the_warm_up_and_its_units_stay(first):
     assert (run.histories[0].dataset().actions >= 0).all()  # of the method, not of chance
 
 
+@dataclass(frozen=True)
+class Still(Standardised):
+    def act(self, state, spec, observation, carry, feedback, key):
+        return jnp.zeros((len(observation), 1)), carry
+
+
+@dataclass(frozen=True)
+class Waiting(Heir):
+    """Does nothing until it has learned."""
+
+    name: ClassVar[str] = "waiting"
+    begins_from: ClassVar[str] = "any run"
+
+    @property
+    def warming(self):
+        return Still()
+
+
+def test_a_tuner_that_acts_in_a_way_of_its_own_before_it_has_learned_does_so_in_the_warm_up(first):
+    """And not where it goes on from a run of its own."""
+    run = fit_online(Waiting(), Walk, steps=30, initial=first, **SHORT)
+    acted = run.histories[0].dataset().actions
+    assert not acted[:20].any() and acted[20:].all()
+    again = fit_online(Waiting(), Walk, steps=30, initial=run, **SHORT)
+    assert again.histories[0].dataset().actions.all()
+
+
 def test_a_run_with_other_observations_is_not_begun_from(first):
     with pytest.raises(RunError, match=r"observations that are .*1.*, and those of Pendulum-v1 are .*3"):
         fit_online(TinyExplorer(), "Pendulum-v1", steps=30, initial=first, **SHORT)

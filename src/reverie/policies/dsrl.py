@@ -71,6 +71,11 @@ class DSRL(BackboneActor, SoftActorCritic):
         """How it acts while it collects data."""
         return replace(self, stochastic=True)
 
+    @property
+    def warming(self) -> "Unsteered":
+        """How it acts before it has learned."""
+        return Unsteered(**vars(self))
+
     def init(self, key, spec: Spec) -> State:
         base_key, actor_key, critic_key, noise_key = jax.random.split(key, 4)
         return State(
@@ -120,3 +125,12 @@ class DSRL(BackboneActor, SoftActorCritic):
         return self.action(
             state.base, observation, noise.sample_and_log_prob(key)[0] if self.stochastic else noise.mode
         )
+
+
+@dataclass(frozen=True)
+class Unsteered(DSRL):
+    """What the cloned policy does from noise N(0, I), as in the released code's warm-up."""
+
+    def choose(self, state: State, spec: Spec, observation, key):
+        noise = jax.random.normal(key, (*observation.shape[:-1], spec.action_dim))
+        return self.action(state.base, observation, noise / self.magnitude)

@@ -66,14 +66,14 @@ def prepared(
     if spec is None and run is not None and goes_on(algorithm, run):
         check_spaces(run, data.observation_space, data.action_space, "the data")
         # What needs no rewards has no units of them.
-        own = brings_rewards(algorithm, run) and "rewards" in algorithm.needs
+        own = tunes(algorithm, run) and "rewards" in algorithm.needs
         spec = with_rewards_of(run.spec, prepare()[1]) if own else run.spec
     return prepare() if spec is None else prepare(spec)
 
 
-def brings_rewards(algorithm: Any, run: Run) -> bool:
-    """Whether rewards are in units of the algorithm's own, though it goes on in those of the run: a `Tuner`'s are, as
-    values are not taken over from a run of another method."""
+def tunes(algorithm: Any, run: Run) -> bool:
+    """Whether the algorithm goes on with a network of another method's run, and has values and all else anew: its
+    rewards are in units of its own."""
     return isinstance(algorithm, Tuner) and not _same(algorithm, run)
 
 

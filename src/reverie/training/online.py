@@ -73,7 +73,8 @@ def fit_online(
         has none of the last three; see `Rounds` for its defaults.
     initial: the run to begin from, such as one of `fit` on a data set (offline to online); see `fit`. One of the same
         method acts in the warm-up, and its units stay; so does one that a `protocols.Tuner` begins from, but for the
-        units of rewards, which are the tuner's. From one of another method, training begins after a random warm-up.
+        units of rewards, which are the tuner's (in DSRL's warm-up the cloned policy acts).
+        From one of another method, training begins after a random warm-up.
     data: a data set of the same task, from which `data_share` of each batch is drawn (Ball et al. 2023, RLPD), from
         offline to online.
     synthesizer: an algorithm that generates data. Every `synthesis.interval` steps a fresh one learns from all that

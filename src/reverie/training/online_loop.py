@@ -23,7 +23,7 @@ from reverie.data.readers import read
 from reverie.data.replay import History, Replay, in_network_units, in_turn, room, write
 from reverie.environments.collector import Collector
 from reverie.errors import DivergenceError, RunError
-from reverie.protocols import InOrder, OnPolicy, Wishing
+from reverie.protocols import InOrder, OnPolicy, Warming, Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
 from reverie.training.beside import mixed, offline_view, roomy
@@ -100,8 +100,11 @@ class OnlineLoop:
             beginning.check_spaces(initial, *spaces, env.name)
             self.spec = initial.spec
             self.states = beginning.states(algorithm, self.spec, training.seeds, initial)
+            tunes = beginning.tunes(algorithm, initial)
+            self.explorer = algorithm.warming if tunes and isinstance(algorithm, Warming) else algorithm.exploring
             self.note(env.steps(self.explore, rounds))
-            if beginning.brings_rewards(algorithm, initial):
+            self.explorer = algorithm.exploring
+            if tunes:
                 self.spec = beginning.with_rewards_of(self.spec, algorithm.prepare(self.known)[1])
         else:
             rngs = [np.random.default_rng(seed) for seed in training.seeds]
