@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bandit import init
+from reverie.data import Dataset
 from reverie.policies import FPO
 from reverie.policies.fpo import OUTPUT_SCALE
 from reverie.training import fit_online
@@ -13,6 +15,15 @@ SMALL = {"hidden": (32, 32), "critic_hidden": (16, 16), "learning_rate": 1e-3, "
 SMALL |= {"batch_size": 50, "epochs": 10, "discount": 0.99}
 STD = 0.5
 """Of the Gaussian policy whose flow is known."""
+
+
+def fitted() -> Dataset:
+    """Steps of the task, for their units."""
+    bounds = {"action_low": np.float32([-2]), "action_high": np.float32([6])}
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays(
+        100 * rng.normal(size=(64, 1)), np.full((64, 1), 2.0), np.zeros(64), np.ones(64), **bounds
+    )
 
 
 def exact(mean):
@@ -67,6 +78,21 @@ def test_the_exact_velocity_s_flow_ends_in_the_gaussian():
     noise = jax.random.normal(jax.random.key(0), (4000, 1))
     end = algorithm.end(exact(jnp.array([0.3])), jnp.zeros((4000, 1)), noise)
     np.testing.assert_allclose([end.mean(), end.std()], [0.3, STD], atol=0.03)
+
+
+def test_the_environment_gets_the_hyperbolic_tangent_of_what_is_recorded():
+    algorithm = FPO(**SMALL).exploring
+    _, spec = algorithm.prepare(fitted())
+    state = init(algorithm, jax.random.key(0), spec)
+    seen = jnp.linspace(-100, 100, 50)[:, None]
+    carry = algorithm.reset(spec, 50, {})
+    act = jax.jit(lambda state: algorithm.act(state, spec, seen, carry, {"reward": jnp.zeros(50)}, jax.random.key(1)))
+    action, carry = act(state)
+    assert jnp.abs(carry["sample"]).max() > 1.5
+    np.testing.assert_allclose((action - 2) / 4, jnp.tanh(carry["sample"]), atol=1e-5)
+    still, _ = jax.jit(lambda state: FPO(**SMALL).act(state, spec, seen, (), {}, jax.random.key(1)))(state)
+    end = FPO(**SMALL).choose(state, spec, algorithm.seen(state, spec.normalise("observations", seen)), None)
+    np.testing.assert_allclose((still - 2) / 4, jnp.tanh(end), atol=1e-5)
 
 
 def test_before_the_first_step_the_ratio_is_one():

@@ -5,6 +5,10 @@ that loss has fallen since the action was taken, at the same noises and times, w
 explores by the noise that it begins with.
 
 The policy is learned from nothing here, in running units as PPO's is. Evaluation begins at noise 0 (as in FPO++).
+
+Beside the released code: gradients are clipped, the flow sees the time as it is (there by eight sines and cosines),
+weights begin as PyTorch's (there uniform by LeCun's variance), and a minibatch is of single steps (there of 1024 pieces
+of 30 steps each).
 """
 
 from dataclasses import dataclass
@@ -71,6 +75,10 @@ class FPO(FlowActor, OnPolicyActor):
         t = jax.random.randint(time_key, eps.shape[:-1], 1, self.flow_steps + 1) / self.flow_steps
         loss = self.matching_loss(state.actor.params, observation, action, eps, t)
         return action, {"sample": action, "eps": eps, "t": t, "loss": loss}
+
+    def bounded(self, action):
+        """As in the released code; by a cut all that is beyond a bound would be one action."""
+        return jnp.tanh(action)
 
     def velocity(self, flow):
         return lambda x, t, observation: OUTPUT_SCALE * flow(x, t, observation)

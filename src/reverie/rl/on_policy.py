@@ -193,12 +193,16 @@ class OnPolicyActor(StepPolicy):
     def act(self, state, spec: Spec, observation, carry, feedback: Feedback, key):
         s = self.seen(state, spec.normalise("observations", observation))
         if not self.stochastic:
-            return spec.denormalise("actions", jnp.clip(self.choose(state, spec, s, key), -1, 1)), carry
+            return spec.denormalise("actions", self.bounded(self.choose(state, spec, s, key))), carry
         # Before the first step the feedback is 0, which is no reward, and need not be 0 in other units.
         reward = carry["begun"] * spec.normalise("rewards", feedback["reward"])
         action, recorded = self.explore(state, spec, s, key)
         carry = {"discounted": self.discount * carry["discounted"] + reward, "begun": jnp.ones_like(reward), **recorded}
-        return spec.denormalise("actions", jnp.clip(action, -1, 1)), carry
+        return spec.denormalise("actions", self.bounded(action)), carry
+
+    def bounded(self, action) -> jax.Array:
+        """What is done of an action, within the bounds; what is recorded of it is the action itself."""
+        return jnp.clip(action, -1, 1)
 
     def recorded(self, carry) -> dict[str, jax.Array]:
         return carry
