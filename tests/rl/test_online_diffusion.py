@@ -11,7 +11,8 @@ import pytest
 from critics import linear
 from reverie.data import Dataset, Spec
 from reverie.data.replay import Replay
-from reverie.policies import DIPO, QSM, SDAC
+from reverie.learning import Optimised
+from reverie.policies import DIPO, QSM, QVPO, SDAC
 from reverie.rl import Critic, OnlineState
 from reverie.training import loop
 
@@ -82,6 +83,16 @@ KEEPING = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algorithm", [DIPO(), QVPO()])
+def test_gradients_are_no_longer_than_in_the_released_code(algorithm):
+    """A first gradient of 100 entries of 30: Adam's first moment is a tenth of what is left of it, of norm 2."""
+    assert algorithm.critic_hidden == (256, 256, 256)
+    for optimiser in (algorithm.optimiser, algorithm.critic_optimiser):
+        learned = Optimised.create(jnp.zeros(100), optimiser).apply(jnp.full(100, 30.0), optimiser)
+        first = next(leaf for leaf in jax.tree.leaves(learned.moments) if leaf.shape == (100,))
+        np.testing.assert_allclose(jnp.linalg.norm(first), 0.2, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", KEEPING)
 def test_both_of_two_equal_ways_are_kept(name):
     """20 to 80 % of 2000 actions on each side, 85 % within 0.2 of a peak (of even ones 40 %). Without the noise of its

@@ -27,7 +27,10 @@ class DIPO(OnlineDiffusion):
     writes: ClassVar = (IMPROVED,)
 
     critic_hidden: tuple[int, ...] = (256, 256, 256)
-    """Widths of the critics' hidden layers."""
+    """Widths of the critics' hidden layers; two of 256 in the paper's table, three in the released code."""
+    gradient_clip: NonNegative = 2.0
+    """Largest norm of a gradient, the actor's and the critics'; 0 for any. The released code's, whose table has 1 for
+    Hopper, 0.8 for Ant, and 2 for Walker2d, HalfCheetah and Humanoid."""
     diffusion_steps: Count = 100
     """Noise levels."""
     exploring_noise: NonNegative = 0.0

@@ -26,6 +26,10 @@ class QVPO(OnlineDiffusion):
     name: ClassVar = "qvpo"
     paper: ClassVar = "Ding et al. 2024"
 
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the critics' hidden layers."""
+    gradient_clip: NonNegative = 2.0
+    """Largest norm of a gradient, the actor's and the critics'; 0 for any."""
     sampled_actions: Count = 64
     """The policy's, for each observation, of which the best is imitated."""
     uniform_actions: Natural = 10
@@ -69,5 +73,6 @@ class QVPO(OnlineDiffusion):
         learned = jnp.concatenate([select(actions, values)[:, None], uniform], 1).reshape(-1, d)
         losses = self.process.loss(net, learned, loss_key, jnp.repeat(s, 1 + n, 0)).reshape(b, 1 + n)
         weight = jnp.append(1.0, jnp.full(n, self.entropy_weight_at(state.step)))
-        # Only the ratio of the weights matters to Adam; in units of their mean the loss is of the usual size.
+        # Only the ratio of the weights matters to Adam; in units of their mean the loss is of the usual size, of which
+        # the gradient's clip is. The released code clips that of raw advantages, however large they are.
         return (advantage / (advantage.mean() + 1e-6) * (losses * weight).sum(-1)).mean()
