@@ -3,6 +3,10 @@ Entropy Reinforcement Learning with Diffusion Policy", have the same estimate).
 
 The policy is exp(Q / temperature) itself: its noise, given a noisy action, is estimated by importance sampling from the
 actions that the noise may have come from, so that no sample of the policy is needed to learn it.
+
+Beside flow-rl's form, whose temperature this has: actions are drawn within the bounds, 64 of them and there 500; the
+best of 32 acts, there of 10; one with noise explores, there without; and td_target has the slow copy's action, there
+and in the authors' own code the present policy's.
 """
 
 from dataclasses import dataclass
