@@ -151,6 +151,14 @@ class Warming(Explorer, Protocol):
 
 
 @runtime_checkable
+class Choosy(Explorer, Protocol):
+    """An explorer that not all settings of online training suit."""
+
+    def check_online(self, online: Any) -> None:
+        """Raise RunError for settings (`training.Online`) by which it would not learn as it should."""
+
+
+@runtime_checkable
 class InOrder(Explorer, Protocol):
     """An explorer that learns from several steps in a row."""
 

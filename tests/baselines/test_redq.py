@@ -9,7 +9,8 @@ import pytest
 
 from bandit import bandit, start, update
 from reverie.baselines import REDQ
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, RunError
+from reverie.training import fit_online
 
 SMALL = REDQ(hidden=(8,), critic_hidden=(8,), critics=5, policy_delay=3, learning_rate=1e-2)
 BANDIT = bandit(64)
@@ -57,6 +58,17 @@ def test_td_target_is_of_the_smallest_of_a_few_critics_drawn_anew(begun):
 def test_the_actor_maximises_the_mean_of_all():
     values = jnp.array([[1.0, 5.0], [3.0, 0.0], [8.0, 1.0]])
     np.testing.assert_allclose(SMALL.actor_value(values), [4.0, 2.0])
+
+
+def test_an_actor_that_would_learn_once_in_many_steps_of_the_environment_is_refused():
+    """As with the defaults, 20 updates for one of the actor and one update a step."""
+    how = {"steps": 40, "warmup": 20, "update_interval": 20, "log_every": 20, "progress": False}
+    message = r"in policy_delay=20 updates.* utd_ratio=1.0.*; give utd_ratio=20 \(--utd-ratio 20\), or policy_delay=1"
+    with pytest.raises(RunError, match=message):
+        fit_online(REDQ(), "nowhere", **how)
+    for delay, ratio in ((20, 20), (1, 0.5), (3, 5)):  # which are not, but for the environment
+        with pytest.raises(ReverieError, match="nowhere"):
+            fit_online(REDQ(policy_delay=delay), "nowhere", utd_ratio=ratio, **how)
 
 
 def test_a_subset_larger_than_the_ensemble_is_refused():

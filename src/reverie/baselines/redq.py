@@ -1,11 +1,13 @@
 """REDQ (Chen et al. 2021, "Randomized Ensembled Double Q-Learning: Learning Fast Without a Model").
 
 SAC with many critics, which endures many updates a step (`--utd-ratio 20`): td_target takes the smallest value of a few
-of them, drawn anew in every update, and the actor maximises the mean of all, once in as many updates.
+of them, drawn anew in every update, and the actor maximises the mean of all, once in as many updates. The entropy is
+kept at minus one a dimension, as SAC's is; in the released code at MBPO's, from -1 in Hopper to -4 in Ant
+(`--target-entropy`).
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 
 from reverie.baselines.sac import SAC
 from reverie.data import Spec
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, RunError
 from reverie.rl import Critic, SoftActor
 from reverie.settings import Count, Limit
 
@@ -36,12 +38,20 @@ class REDQ(SAC):
     subset: Count = 2
     """Of them, drawn anew in every update, of whose values td_target takes the smallest."""
     policy_delay: Count = 20
-    """Updates of the critics for one of the actor; the paper's is the number of updates a step."""
+    """Updates of the critics for one of the actor; the paper's is the number of updates a step. No more online."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.subset > self.critics:
             raise ReverieError(f"subset = {self.subset} exceeds critics = {self.critics}; choose at most so many")
+
+    def check_online(self, online: Any) -> None:
+        if self.policy_delay > max(1, online.utd_ratio):
+            raise RunError(
+                f"The actor would learn once in policy_delay={self.policy_delay} updates, of which "
+                f"utd_ratio={online.utd_ratio} makes fewer in an environment step; give utd_ratio={self.policy_delay} "
+                f"(--utd-ratio {self.policy_delay}), or policy_delay=1 (--policy-delay 1)."
+            )
 
     def init(self, key, spec: Spec) -> State:  # type: ignore[override]  # a SAC's, and more
         state = super().init(key, spec)
