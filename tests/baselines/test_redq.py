@@ -55,6 +55,16 @@ def test_td_target_is_of_the_smallest_of_a_few_critics_drawn_anew(begun):
     np.testing.assert_allclose(errors, 0, atol=1e-4)
 
 
+def test_critics_that_are_not_drawn_are_not_asked(begun):
+    """In numbers of computations: td_target costs more of five than of one."""
+    state, batch, _ = begun
+    cost = [
+        update.lower(replace(SMALL, subset=subset), state, batch, jax.random.key(0)).cost_analysis()["flops"]
+        for subset in (1, 5)
+    ]
+    assert cost[0] < 0.95 * cost[1]
+
+
 def test_the_actor_maximises_the_mean_of_all():
     values = jnp.array([[1.0, 5.0], [3.0, 0.0], [8.0, 1.0]])
     np.testing.assert_allclose(SMALL.actor_value(values), [4.0, 2.0])

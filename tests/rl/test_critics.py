@@ -126,6 +126,15 @@ def test_the_first_critic_alone_says_what_it_says_among_all():
     np.testing.assert_array_equal(net.first(seen, action), net(seen, action)[:1])
 
 
+def test_some_critics_say_what_they_say_among_all_though_only_they_are_asked():
+    """By numbers that are drawn in the program, in their order."""
+    net = linear([[1.0, 2.0], [50.0, -9.0], [3.0, 0.0]], bias=[0.5, 3.0, 1.0])
+    seen, action, which = jnp.zeros((4, 1)), jnp.arange(8.0).reshape(4, 2), jnp.array([2, 0])
+    some = jax.jit(lambda which: net.members(which)(seen, action))
+    np.testing.assert_array_equal(some(which), net(seen, action)[which])
+    assert some.lower(which[:1]).cost_analysis()["flops"] < some.lower(which).cost_analysis()["flops"]
+
+
 def test_the_magnitude_of_values_has_no_gradient_and_is_never_0():
     """An actor whose values are all 0 has a loss in units of them all the same."""
     q = jnp.array([[1.0, -3.0], [0.0, 4.0]])

@@ -62,7 +62,7 @@ class REDQ(SAC):
         s = batch["next_observations"]
         action, log_prob = state.actor.policy.params(s).sample_and_log_prob(next_key)
         chosen = jax.random.permutation(subset_key, self.critics)[: self.subset]
-        next_value = state.critic.target(s, action)[chosen].min(0) - state.actor.temperature * log_prob
+        next_value = state.critic.target.members(chosen)(s, action).min(0) - state.actor.temperature * log_prob
         critic, metrics = self.learn_q(state.critic, batch, next_value)
 
         def learn(actor):

@@ -30,7 +30,7 @@ class TD3(DelayedActorCritic):
         return replace(self, noise=self.exploring_noise)
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
-        return -critic.online.params(batch["observations"], net(batch["observations"]))[0].mean()
+        return -critic.online.params.first(batch["observations"], net(batch["observations"])).mean()
 
     def choose(self, state, spec, observation, key):
         action = state.actor.params(observation)

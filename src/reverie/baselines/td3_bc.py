@@ -27,6 +27,6 @@ class TD3BC(DelayedActorCritic):
 
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = net(batch["observations"])
-        q = critic.online.params(batch["observations"], action)[0]
+        q = critic.online.params.first(batch["observations"], action)[0]
         weight = self.alpha / magnitude(q)
         return jnp.square(action - batch["actions"]).mean() - weight * q.mean()

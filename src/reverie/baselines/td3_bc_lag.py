@@ -77,7 +77,7 @@ class TD3BCLag(TD3BC):
     def loss_in(self, state: State, net, critic: Critic, batch) -> jax.Array:  # type: ignore[override]
         """With Q - lambda Qc in the place of Q, divided by 1 + lambda, so that imitation does not drown in it."""
         action = net(batch["observations"])
-        q = critic.online.params(batch["observations"], action)[0]
+        q = critic.online.params.first(batch["observations"], action)[0]
         cost = state.cost_critic.online.params(batch["observations"], action).max(0)
         weight = self.alpha / magnitude(q)
         gain = (q - state.multiplier * cost) / (1 + state.multiplier)

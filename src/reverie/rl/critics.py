@@ -43,10 +43,14 @@ class QNetwork(eqx.Module):
     def __call__(self, observation, action) -> jax.Array:
         return apply_ensemble(self.nets, concatenate(observation, action))[..., 0]
 
+    def members(self, which) -> "QNetwork":
+        """Some of them, by a slice or their numbers `[k]`: an index into all values would have the others computed."""
+        return eqx.tree_at(lambda q: q.nets, self, jax.tree.map(lambda leaf: leaf[which], self.nets))
+
     @property
     def first(self) -> "QNetwork":
-        """The first of them alone, `[1, ...]`: an index into all values would have the others computed."""
-        return eqx.tree_at(lambda q: q.nets, self, jax.tree.map(lambda leaf: leaf[:1], self.nets))
+        """The first of them alone, `[1, ...]`."""
+        return self.members(slice(1))
 
 
 def minimum(values) -> jax.Array:
