@@ -1,6 +1,7 @@
 """DPPO: it acts as the run that it begins from until it learns, and moves its mass to where the reward is."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,21 @@ def test_only_the_tuned_steps_are_of_the_network_that_learns(cloned):
     assert one["chain"].shape == (8, 4, 1)
     np.testing.assert_array_equal(one["chain"][:, 0], two["chain"][:, 0])
     assert jnp.abs(one["chain"][:, 1] - two["chain"][:, 1]).min() > 0
+
+
+def test_the_network_is_evaluated_once_for_each_denoising_step_of_an_action(cloned):
+    """Counted as it acts; what the old policy says of a round is asked when it is learned."""
+    calls, algorithm = [], DPPO(**TUNED)
+    state = begun(cloned, algorithm)
+
+    def counting(x, t, cond):
+        jax.debug.callback(lambda: calls.append(1))
+        return state.base(x, t, cond)
+
+    counted = replace(state, base=counting, actor=SimpleNamespace(params=counting))
+    algorithm.explore(counted, cloned.spec, jnp.zeros((8, 1)), jax.random.key(1))
+    jax.effects_barrier()
+    assert len(calls) == 5
 
 
 def test_the_likelihood_of_a_step_is_a_mean_over_the_action_s_entries(cloned):

@@ -115,13 +115,16 @@ class DPPO(BackboneActor, OnPolicyActor):
         return {"nfe": self.diffusion_steps, "clip_x0": self.sampling["clip_x0"]}
 
     def columns(self, spec: Spec) -> dict[str, tuple[int, ...]]:
-        return {"chain": (self.tuned_steps + 1, spec.action_dim), "log_prob": (self.tuned_steps,)}
+        return {"chain": (self.tuned_steps + 1, spec.action_dim)}
 
     def explore(self, state: State, spec: Spec, observation, key):
         denoiser, shape = self.denoiser_of(state, observation), (*observation.shape[:-1], spec.action_dim)
         options = self.grid | {"kept": self.tuned_steps, "largest_noise": LARGEST_NOISE}
         chain = draw_chain(self.process, denoiser, self.kernel, key, shape, **options)
-        return chain[..., -1, :], {"chain": chain, "log_prob": self.log_prob(state.actor.params, observation, chain)}
+        return chain[..., -1, :], {"chain": chain}
+
+    def recalled(self, state: State, rows):
+        return {"log_prob": self.log_prob(state.actor.params, rows["observations"], rows["chain"])}
 
     def log_prob(self, net, observation, chain) -> jax.Array:
         """Of each tuned step of the chains `[n, tuned_steps + 1, action]`, a mean over the action's entries:

@@ -64,7 +64,7 @@ class FPO(FlowActor, OnPolicyActor):
         return OnPolicyState(flow, self.init_critic(critic_key, spec), Running.of(spec.observation_dim))
 
     def columns(self, spec: Spec) -> dict[str, tuple[int, ...]]:
-        return {"sample": (spec.action_dim,), "eps": (self.losses, spec.action_dim), "t": (self.losses,), "loss": ()}
+        return {"sample": (spec.action_dim,), "eps": (self.losses, spec.action_dim), "t": (self.losses,)}
 
     def explore(self, state, spec: Spec, observation, key):
         noise_key, eps_key, time_key = jax.random.split(key, 3)
@@ -73,8 +73,10 @@ class FPO(FlowActor, OnPolicyActor):
         eps = jax.random.normal(eps_key, (*shape[:-1], self.losses, spec.action_dim))
         # The times that the flow is integrated at.
         t = jax.random.randint(time_key, eps.shape[:-1], 1, self.flow_steps + 1) / self.flow_steps
-        loss = self.matching_loss(state.actor.params, observation, action, eps, t)
-        return action, {"sample": action, "eps": eps, "t": t, "loss": loss}
+        return action, {"sample": action, "eps": eps, "t": t}
+
+    def recalled(self, state, rows):
+        return {"loss": self.loss_of(state.actor.params, rows)}
 
     def bounded(self, action):
         """As in the released code; by a cut all that is beyond a bound would be one action."""
@@ -96,8 +98,12 @@ class FPO(FlowActor, OnPolicyActor):
         found = x + (1 - t[..., None]) * velocity
         return jnp.square(found - eps).mean((-2, -1))
 
+    def loss_of(self, flow, rows) -> jax.Array:
+        """Of a round's rows `[B, ...]`: `[B]`."""
+        return self.matching_loss(flow, *(rows[name] for name in ("observations", "sample", "eps", "t")))
+
     def policy_loss(self, actor, state, rows):
-        loss = self.matching_loss(actor, *(rows[name] for name in ("observations", "sample", "eps", "t")))
+        loss = self.loss_of(actor, rows)
         surrogate, metrics = clipped_surrogate(rows["loss"] - loss, rows["advantages"], self.clip)
         return surrogate, metrics | {"flow_loss": loss.mean()}
 

@@ -101,13 +101,16 @@ class ReinFlow(FlowActor, OnPolicyActor):
         return kernel
 
     def columns(self, spec: Spec) -> dict[str, tuple[int, ...]]:
-        return {"chain": (self.flow_steps + 1, spec.action_dim), "log_prob": ()}
+        return {"chain": (self.flow_steps + 1, spec.action_dim)}
 
     def explore(self, state, spec: Spec, observation, key):
         net, shape, n = state.actor.params, (*observation.shape[:-1], spec.action_dim), self.flow_steps
         denoiser, kernel = self.process.denoiser(net.flow, observation), self.kernel_of(net, observation)
         chain = draw_chain(self.process, denoiser, kernel, key, shape, nfe=n, kept=n, largest_noise=LARGEST_NOISE)
-        return chain[..., -1, :], {"chain": chain, "log_prob": self.log_prob(net, observation, chain)[0]}
+        return chain[..., -1, :], {"chain": chain}
+
+    def recalled(self, state, rows):
+        return {"log_prob": self.log_prob(state.actor.params, rows["observations"], rows["chain"])[0]}
 
     def log_prob(self, net: NoisyFlow, observation, chain) -> tuple[jax.Array, jax.Array]:
         """Of chains `[n, flow_steps + 1, action]`, the first noise among their states, a mean over all of a chain's

@@ -99,6 +99,15 @@ def minibatches(
     return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
 
+def in_parts(function: Callable[[Any], Any], rows: Any, size: int) -> Any:
+    """`function` of the rows `[N, ...]`, which gives a row for each, with the memory of `size` at a time."""
+
+    def alone(row):
+        return jax.tree.map(lambda x: x[0], function(jax.tree.map(lambda x: x[None], row)))
+
+    return jax.lax.map(alone, rows, batch_size=size)
+
+
 def orthogonal_mlp(
     key, n_in: int, n_out: int, *, hidden: Sequence[int], gain: float, activation: Activation = jnp.tanh
 ) -> MLP:
@@ -176,6 +185,11 @@ class OnPolicyActor(StepPolicy):
         """Actions `[n, action]` that explore, and the `columns` `[n, ...]` of them, by what the networks see."""
         raise NotImplementedError
 
+    def recalled(self, state, rows) -> dict[str, jax.Array]:
+        """What the policy of before the round says of its rows `[B, ...]`, with which the next is compared, by name;
+        nothing where that is recorded, as it is known when an action is drawn."""
+        return {}
+
     def policy_loss(self, actor, state, rows) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Of a minibatch `[B, ...]` with its `advantages`, and metrics; `state` is that of before the round."""
         raise NotImplementedError
@@ -212,6 +226,7 @@ class OnPolicyActor(StepPolicy):
         # With the step's own reward, as the carry of an episode's last step is never seen again.
         returns = state.critic.returns.joined(self.discount * batch["discounted"] + batch["rewards"])
         rows, told = self.judged(state, batch, jnp.clip(batch["rewards"] / returns.std, -LARGEST, LARGEST))
+        rows |= in_parts(lambda rows: self.recalled(state, rows), rows, self.batch_size)
 
         def learn(learners, rows):
             actor, v = learners
