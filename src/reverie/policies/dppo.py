@@ -2,7 +2,8 @@
 
 Every denoising step is a Gaussian step of its own, so that an action is the end of a short episode inside a step of the
 environment, and PPO's ratio is taken of each denoising step. The first steps, from noise, are those of the run that
-training begins from; the last `tuned_steps` are a copy's, which learns.
+training begins from; the last `tuned_steps` are a copy's, which learns. Of runs of diffusion-ql, dac and idql that is
+the network alone, without their choice among candidates.
 
 Beside the released code: chunks, there of four actions, are the environment's (`NAME@chunk=4`), a minibatch has all the
 denoising steps of its environment steps, the floor of the standard deviation is in the tuned steps only, and no round
@@ -20,11 +21,11 @@ import numpy as np
 
 from reverie.data import Spec
 from reverie.diffusion import draw_chain, log_density, posterior, steps_of_chain
-from reverie.errors import ReverieError, RunError
+from reverie.errors import ReverieError
 from reverie.learning import Optimised
 from reverie.networks import mish
 from reverie.rl import BackboneActor, OnPolicyActor, StateValue, clipped_surrogate
-from reverie.settings import Count, Fraction, LearningRate, Natural, NonNegative, Positive
+from reverie.settings import Count, Fraction, LearningRate, NonNegative, Positive
 
 LOG_DENSITY = (-5.0, 2.0)
 """Within which an entry's log density is kept (released code)."""
@@ -55,8 +56,8 @@ class DPPO(BackboneActor, OnPolicyActor):
 
     diffusion_steps: Count = 20
     """Noise levels, as many as of the run to begin from."""
-    tuned_steps: Natural = 10
-    """The last denoising steps, which learn; 0 acts as the run to begin from does."""
+    tuned_steps: Count = 10
+    """The last denoising steps, which learn."""
     least_std: NonNegative = 0.1
     """Smallest standard deviation of a tuned step while data are collected, and in their likelihood."""
     denoising_discount: Fraction = 0.99
@@ -88,8 +89,6 @@ class DPPO(BackboneActor, OnPolicyActor):
 
     def init_from(self, key, spec: Spec, other, state) -> State:
         """With the run's network, twice. Raises RunError for a run of another kind."""
-        if not self.tuned_steps:
-            raise RunError("tuned_steps=0 leaves nothing to learn; give 1 to diffusion_steps.")
         fresh, net = self.init(key, spec), self.cloned(other, state)
         return replace(fresh, actor=Optimised.create(net, self.optimiser), base=net)
 
@@ -102,7 +101,7 @@ class DPPO(BackboneActor, OnPolicyActor):
         base, own = (self.process.denoiser(net, observation) for net in (state.base, state.actor.params))
         if self.tuned_steps == self.diffusion_steps:
             return own
-        return base if self.tuned_steps == 0 else lambda x, t: jax.lax.cond(self.tuned(t), own, base, x, t)
+        return lambda x, t: jax.lax.cond(self.tuned(t), own, base, x, t)
 
     def kernel(self, row, x, x0):
         """A step of DDPM, which explores where it is tuned."""
