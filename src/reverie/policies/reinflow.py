@@ -6,6 +6,8 @@ Markov chain of Gaussians and PPO has a likelihood; it learns how much. Who acts
 Beside the released code: the chain and its likelihood share one grid of times; neither the steps' means nor the chain's
 end are kept within the bounds (a mean that is cut has no gradient, and early ones are noise still); one action is
 chosen at once; the noise's bounds stay as they are; and there is no pull towards the flow that training begins from.
+Noise is computed from x too, where the released network, of two hyperbolic tangent layers of 64, sees the observation
+and the time's embedding alone; and rates stay as they are, where there they fall and rise in cycles.
 """
 
 from dataclasses import dataclass, replace
