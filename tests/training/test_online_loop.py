@@ -1,6 +1,7 @@
 """What online training begins with, and what of a step it keeps."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import gymnasium
@@ -11,8 +12,9 @@ import pytest
 from tiny_algorithm import TinyExplorer
 
 from reverie.data import Dataset, Gaussian, Spec, transitions
+from reverie.data.replay import Replay, WindowReplay
 from reverie.errors import RunError
-from reverie.training import Synthesis, fit_online
+from reverie.training import Synthesis, fit_online, loop
 
 SHORT = {"warmup": 20, "update_interval": 10, "log_every": 10, "utd_ratio": 0.1, "progress": False}
 
@@ -102,6 +104,33 @@ def test_a_tuner_that_acts_in_a_way_of_its_own_before_it_has_learned_does_so_in_
     assert not acted[:20].any() and acted[20:].all()
     again = fit_online(Waiting(), Walk, steps=30, initial=run, **SHORT)
     assert again.histories[0].dataset().actions.all()
+
+
+@pytest.mark.parametrize("view", [Replay, partial(WindowReplay, length=2)])
+def test_a_seed_of_several_reads_its_rows_where_they_are_and_no_copy_of_them(view):
+    """The program for two has room for less than one's rows, and reads those of each."""
+    rows = {name: jnp.zeros((2, 4096, 8)) for name in ("observations", "actions", "next_observations")}
+    rows |= {name: jnp.zeros((2, 4096)) for name in ("rewards", "terminals", "timeouts")}
+    rows["actions"] = rows["actions"].at[1].set(1)
+    first = Replay({}, jnp.asarray(4096))
+    first = first if view is Replay else view(first)
+    each, numbers = loop.each_seed((0, 1)), np.uint32(0)
+    states = jnp.zeros((2, 8))
+    program = loop.advance.lower(Last(), states, each, numbers, first, rows, length=3).compile()
+    assert program.memory_analysis().temp_size_in_bytes < sum(x[0].nbytes for x in rows.values()) / 4
+    found, *_ = loop.advance(Last(), states, each, numbers, first, rows, length=3)
+    np.testing.assert_array_equal(found, np.repeat([[0], [1]], 8, 1))
+
+
+@dataclass(frozen=True)
+class Last(TinyExplorer):
+    """Its state is the last action that it was shown."""
+
+    name: ClassVar[str] = "last"
+
+    def update(self, state, batch, key):
+        action = batch["actions"].reshape(-1, 8)[0]
+        return action, {"drawn": action.mean()}
 
 
 def test_a_run_with_other_observations_is_not_begun_from(first):

@@ -2,7 +2,7 @@
 last of them (Li, Zhou & Levine 2025, "Reinforcement Learning with Action Chunking")."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -48,6 +48,8 @@ class ChunkTransitions(View):
 class ChunkReplay(View):
     """Batches as of `ChunkTransitions`, from a replay of environments' steps in their order, of which the rows have
     `timeouts` too (float32, 1 where an episode was cut)."""
+
+    by_number: ClassVar[bool] = True
 
     replay: Replay
     length: int = eqx.field(static=True)

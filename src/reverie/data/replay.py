@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +19,8 @@ from reverie.data.views import Rows, View, joined, taken, transition_rows, writt
 class Replay(View):
     """Transitions of which the first `count` are there, drawn uniformly with replacement; the newest replace the
     oldest where there is no more room."""
+
+    by_number: ClassVar[bool] = True
 
     rows: Rows
     """`[capacity, ...]` each, in network units."""
@@ -45,6 +47,8 @@ class Replay(View):
 class WindowReplay(View):
     """Several steps in a row, as of `windows(..., pad="edge")`, from a replay of environments' steps in their order, of
     which the rows have `timeouts` too (float32, 1 where an episode was cut)."""
+
+    by_number: ClassVar[bool] = True
 
     replay: Replay
     length: int = eqx.field(static=True)
@@ -97,6 +101,10 @@ class Mixed(View):
     second: Any
     """Another, or a view of a data set."""
     share: float = eqx.field(static=True)
+
+    @property
+    def by_number(self) -> bool:  # type: ignore[override]
+        return self.first.by_number
 
     def joined(self, rows: dict[str, Rows]) -> "Mixed":
         """With the further columns of each, by the names `first` and `second`."""

@@ -7,7 +7,7 @@ and a batch is gathered where the data lies. `reverie.data.host` keeps one in th
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,6 +26,9 @@ Rows = dict[str, Any]
 class View(eqx.Module):
     """What batches are drawn from."""
 
+    by_number: ClassVar[bool] = False
+    """Whether columns that are joined are read by the numbers of rows alone, and so may be `OfSeed`."""
+
     @abstractmethod
     def index(self, key: Array, batch_size: int) -> Array:
         """What a batch is to be made of, drawn uniformly with replacement: int32 `[batch_size]`."""
@@ -43,6 +46,20 @@ class View(eqx.Module):
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+
+
+class OfSeed:
+    """One seed's column of that of all, `[S, M, ...]`, of which only rows that are asked for are read: in a loop over
+    seeds an array of its own would be a copy of it. For jax.tree a leaf."""
+
+    def __init__(self, whole: Array, seed: Array):
+        self.whole, self.seed = whole, seed
+
+    def __len__(self) -> int:
+        return self.whole.shape[1]
+
+    def __getitem__(self, index: Array) -> Array:
+        return self.whole[self.seed, index]
 
 
 class Transitions(View):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from reverie.data.views import OfSeed
 from reverie.errors import RunError
 from reverie.learning.stages import Stage, stages_of
 from reverie.protocols import Copying, Writing
@@ -137,6 +138,14 @@ def advance(
             (state, changed), metrics = _some(update, first, done, count, length)
         return state, metrics, _finite(state), _columns(changed, writes)
 
+    if seeds_by == "map" and mesh is None and derived and view.by_number and not writes:
+
+        def alone(state: Any, own: Each, seed: jax.Array, shared: Any) -> tuple[Any, ...]:
+            view, derived = shared
+            return train(state, own, jax.tree.map(lambda x: OfSeed(x, seed), derived), view)
+
+        seeds = jnp.arange(each.key.shape[0])
+        return _over_seeds(alone, seeds_by, mesh)(states, each, seeds, (view, derived))
     return _over_seeds(train, seeds_by, mesh, specs_of(view))(states, each, derived or {}, view)
 
 
