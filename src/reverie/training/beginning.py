@@ -58,17 +58,17 @@ def prepared(
     others than the data's.
     """
 
-    def prepare(*spec: Spec) -> tuple[Any, Spec]:
+    def prepare(spec: Spec | None = None) -> tuple[Any, Spec]:
         if isinstance(data, Streamed):
-            return streaming.prepared(algorithm, data, *(spec or (None,)), mesh, shard)
-        return algorithm.prepare(data, *spec)
+            return streaming.prepared(algorithm, data, spec, mesh, shard)
+        return algorithm.prepare(data) if spec is None else algorithm.prepare(data, spec)
 
     if spec is None and run is not None and goes_on(algorithm, run):
         check_spaces(run, data.observation_space, data.action_space, "the data")
         # What needs no rewards has no units of them.
         own = tunes(algorithm, run) and "rewards" in algorithm.needs
         spec = with_rewards_of(run.spec, prepare()[1]) if own else run.spec
-    return prepare() if spec is None else prepare(spec)
+    return prepare(spec)
 
 
 def tunes(algorithm: Any, run: Run) -> bool:
