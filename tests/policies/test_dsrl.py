@@ -73,11 +73,13 @@ class Paying(gymnasium.Env):
 
 @dataclass(frozen=True)
 class Watching(DSRL):
-    """Tells the mean reward of a batch."""
+    """Tells the mean reward of a batch, in units of its own."""
+
+    unit: float = 1.0
 
     def update(self, state, batch, key):
         state, metrics = super().update(state, batch, key)
-        return state, metrics | {"reward": batch["rewards"].mean()}
+        return state, metrics | {"reward": batch["rewards"].mean() / self.unit}
 
 
 def test_rewards_are_on_the_scale_that_is_asked_for_and_observations_and_actions_as_the_policy_knows_them(cloned):

@@ -5,7 +5,7 @@ noise it begins from. Soft actor-critic chooses that noise. Q of actions is lear
 distilled from it (the paper's noise-aliased variant), so that the chain is never differentiated.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -74,7 +74,7 @@ class DSRL(BackboneActor, SoftActorCritic):
     @property
     def warming(self) -> "Unsteered":
         """How it acts before it has learned."""
-        return Unsteered(**vars(self))
+        return Unsteered(**{field.name: getattr(self, field.name) for field in fields(DSRL)})
 
     def init(self, key, spec: Spec) -> State:
         base_key, actor_key, critic_key, noise_key = jax.random.split(key, 4)
