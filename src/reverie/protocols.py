@@ -151,7 +151,7 @@ class Warming(Explorer, Protocol):
 
 
 @runtime_checkable
-class Choosy(Explorer, Protocol):
+class ChecksOnline(Explorer, Protocol):
     """An explorer that not all settings of online training suit."""
 
     def check_online(self, online: Any) -> None:

@@ -20,7 +20,7 @@ from reverie.data import Dataset
 from reverie.environments.collector import Collector
 from reverie.errors import RunError
 from reverie.learning import stages_of
-from reverie.protocols import Choosy, Explorer, InOrder, OnPolicy, Synthesizer
+from reverie.protocols import ChecksOnline, Explorer, InOrder, OnPolicy, Synthesizer
 from reverie.terminal import Interrupt, Progress, say
 from reverie.training import beginning, folder, hosts, release
 from reverie.training.callbacks import Callback
@@ -133,7 +133,7 @@ def _settings(algorithm: Any, steps: int, given: Mapping[str, Any]) -> Collectin
             f"capacity={capacity} steps do not divide among envs={settings.envs}, and {algorithm.name} learns from "
             "steps in a row; choose a multiple."
         )
-    if isinstance(algorithm, Choosy):
+    if isinstance(algorithm, ChecksOnline):
         algorithm.check_online(settings)
     return settings
 
