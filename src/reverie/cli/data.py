@@ -56,17 +56,23 @@ def _minutes(minutes: float) -> str:
 def data_info(source: tyro.conf.Positional[str], out: str | None = None) -> None:
     """Sizes, returns and attributes of a data set, and a picture of its states, returns, lengths and actions.
 
+    `order_by_discount` says how well discounted returns put the better half of the episodes in the order of their
+    returns (Spearman's correlation). Where it is low, values at the start do not tell the best way to act.
+
     Args:
         source: as `reverie data list` shows.
         out: the picture's file (.png, .svg or .pdf); in $REVERIE_CACHE/pictures if not given.
     """
     from reverie.evaluation.data_pictures import draw_data
+    from reverie.evaluation.discounts import order_by_discount
 
     path = _picture_file(source, out)
     data = reverie.load_dataset(source)
     summary = data.summary()
     # What is measured counts: an attribute may be of a larger set that these data are a part of.
     shown = summary | summary.pop("attributes") | summary
+    if order := order_by_discount(data):
+        shown["order_by_discount"] = ", ".join(f"{value:.2f} by {discount}" for discount, value in order.items())
     show(table((source, ""), [(key, in_words(value)) for key, value in shown.items()]))
     figure = draw_data(data, f"{source}: {len(data):,} steps")
     with replacing(str(path)) as unfinished:
