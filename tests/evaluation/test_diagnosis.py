@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie.baselines import BC
+from reverie.baselines import BC, IQL
 from reverie.data import Dataset
-from reverie.evaluation.diagnosis import check_data, check_run, replayed, two_means
+from reverie.evaluation.diagnosis import check_data, check_discount, check_run, replayed, two_means
 
 
 def data(**changed) -> Dataset:
@@ -98,3 +98,23 @@ def test_whether_one_demonstration_is_learned_by_heart(run):
     never = check_run(slow, data(), updates=10)[-1]
     assert never.level == "note"
     assert "raise the learning rate" in never.said
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "levels", "words"),
+    [
+        (IQL(discount=0.9), ["note"], "train with --discount 0.99"),
+        (IQL(discount=0.995), ["fine"], "to 1.00"),
+        (BC(), [], ""),
+    ],
+)
+def test_a_discount_that_does_not_see_the_end_is_told_of(algorithm, levels, words):
+    """Of episodes whose first reward falls by 5 where they have 20 more."""
+    lengths, first = [1, 1, 1, 20, 40, 60], [0, 0, 0, 15.0, 10.0, 5.0]
+    rewards = np.concatenate([[paid, *[1.0] * (n - 1)] for n, paid in zip(lengths, first, strict=True)])
+    ends = np.zeros(len(rewards))
+    ends[np.cumsum(lengths) - 1] = 1
+    column = np.zeros((len(rewards), 1))
+    found = check_discount(algorithm, Dataset.from_arrays(column, column, rewards, ends))
+    assert [each.level for each in found] == levels
+    assert all(words in each.said for each in found)

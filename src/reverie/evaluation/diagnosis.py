@@ -1,7 +1,7 @@
-"""What may be wrong with a training by imitation: of the data, and of a run beside its demonstrations."""
+"""What may be wrong with a training: of the data, and of a run beside its demonstrations."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from reverie.data import Dataset
 from reverie.data.fields import flatten
 from reverie.errors import ReverieError
 from reverie.evaluation.acting import RunPolicy
+from reverie.evaluation.discounts import DISCOUNTS, order_by_discount
 from reverie.training import Run, fit
 from reverie.training.inputs import takes_goal
 
@@ -21,6 +22,8 @@ SEVERAL = 0.85
 """Share of the variance that two means explain, from which on actions count as two ways; a Gaussian's is 0.64."""
 FAR = 5.0
 """How much wider than 99 % of the values a range may be, before it is told of."""
+ORDERED = 0.8
+"""Rank correlation with returns from which on discounted returns count as their order."""
 STILL = 1.0
 """Grey levels by which a camera's pixels vary at least."""
 
@@ -50,8 +53,22 @@ def check_run(run: Run, data: Dataset, episodes: int = 16, updates: int = 500, s
     """
     if takes_goal(run.algorithm, run.spec):
         raise ReverieError(f"{run.algorithm.name} acts towards goals, which no row of a data set says")
-    found = _open_loop(run, data, episodes, seed)
+    found = [*check_discount(run.algorithm, data), *_open_loop(run, data, episodes, seed)]
     return [*found, _by_heart(run, data, updates, seed)] if updates else found
+
+
+def check_discount(algorithm: Any, data: Dataset) -> list[Finding]:
+    """Whether the algorithm's discount, if it has one, tells the better episodes apart (`order_by_discount`)."""
+    own = getattr(algorithm, "discount", 1.0)
+    order = order_by_discount(data, sorted({own, *(each for each in DISCOUNTS if each > own)})) if own < 1 else {}
+    if not order:
+        return []
+    said = f"by {own:g} discounted returns order the better half of the episodes as returns do, to {order[own]:.2f}"
+    if order[own] >= ORDERED:
+        return [Finding("fine", "discount", said)]
+    better = next((each for each, value in order.items() if value >= ORDERED), max(order))
+    advice = f"values at the start do not tell the best way to act; train with --discount {better:g}"
+    return [Finding("note", "discount", f"{said} (1 is exactly so): {advice} ({order[better]:.2f})")]
 
 
 def _actions(data: Dataset) -> list[Finding]:
