@@ -22,11 +22,11 @@ from reverie.data.fields import field_of, space_of
 from reverie.data.readers import read
 from reverie.data.replay import History, Replay, in_network_units, in_turn, room, write
 from reverie.environments.collector import Collector
-from reverie.errors import DivergenceError, RunError
+from reverie.errors import DivergenceError
 from reverie.protocols import InOrder, OnPolicy, Warming, Wishing
 from reverie.terminal import Progress
 from reverie.training import beginning, folder, loop
-from reverie.training.beside import mixed, offline_view, roomy
+from reverie.training.beside import check_made, mixed, offline_view, synthesized
 from reverie.training.callbacks import add_columns, any_done
 from reverie.training.fitting import ADVICE
 from reverie.training.metrics import divergence, segment_rows
@@ -239,26 +239,10 @@ class OnlineLoop:
         return self.rows_of({name: np.stack([each[name] for each in made]) for name in made[0]})
 
     def synthesize_for(self, s: int) -> dict[str, np.ndarray]:
-        synthesizer, synthesis = self.training.synthesizer, self.training.synthesis
-        view, spec = synthesizer.prepare(self.histories[s].dataset())
-        view, rows = roomy(view, self.rows["actions"].shape[1])
-        # Two, as both number what they draw from 0 or 1 on.
-        key, made_key = jax.random.split(jax.random.fold_in(self.each.key[s], 2**31 + self.step))
-        each = loop.Each(key[None])
-        states = loop.initial_states(synthesizer, each, spec)
-        states, metrics, finite, _ = loop.advance(
-            synthesizer, states, each, np.uint32(0), view, rows, length=synthesis.updates, seeds_by="map"
-        )
-        metrics, finite = jax.device_get((metrics, finite))
-        if fault := divergence(metrics, finite, self.training.seeds[s : s + 1], 0):
-            raise DivergenceError(f"The synthesizer's {fault} {self.store.kept()} {ADVICE}")
-        state = jax.tree.map(lambda leaf: leaf[0], states)
-        made = concatenate(*synthesizer.chunks(state, spec, made_key, synthesis.rows)).arrays()
-        if lacking := (self.rows.keys() - made.keys()) & set(self.training.algorithm.needs):
-            raise RunError(
-                f"{synthesizer.name} makes no {min(lacking)}, from which {self.training.algorithm.name} learns; choose "
-                "another synthesizer, or none."
-            )
+        training, key = self.training, jax.random.fold_in(self.each.key[s], 2**31 + self.step)
+        told: Any = {"capacity": self.rows["actions"].shape[1], "seed": training.seeds[s], "kept": self.store.kept()}
+        made = synthesized(training.synthesizer, self.histories[s].dataset(), training.synthesis, key, **told)
+        check_made(training.synthesizer, made, training.algorithm, self.rows)
         return {name: made[name] for name in self.rows if name in made}
 
     @property
