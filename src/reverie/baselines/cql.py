@@ -33,7 +33,7 @@ class CQL(SoftActorCritic):
     """Widths of the critics' hidden layers."""
     actor_learning_rate: LearningRate = 3e-5
     """Adam's step size for the actor and its temperature: a tenth of the critics', so that it does not run after their
-    errors. The released code of others has 3e-5 or 1e-4 in locomotion."""
+    errors. CORL's, in locomotion."""
     conservative_weight: NonNegative = 5.0
     """Alpha of the paper; 5 to 10 in locomotion."""
     sampled_actions: Count = 10

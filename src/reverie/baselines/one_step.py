@@ -1,8 +1,8 @@
 """One-step RL (Brandfonbrener et al. 2021, "Offline RL Without Off-Policy Evaluation").
 
 Q of the behaviour, never of anything better, and one improvement of the policy upon it. The paper trains behaviour, Q
-and policy one after another, the policy from the behaviour on and for a tenth of the time; here each learns in every
-update. The paper's Q is one network; here it is the mean of several, each of which learns by itself.
+and policy one after another, the policy from the behaviour on and for a twentieth of Q's updates; here each learns in
+every update. The paper's Q is one network; here it is the mean of several, each of which learns by itself.
 """
 
 from dataclasses import dataclass
