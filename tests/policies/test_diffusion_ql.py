@@ -197,6 +197,17 @@ def test_the_ema_is_a_copy_until_its_start_and_then_decays(begun):
         assert np.abs(params - before).max() > 1e-3
 
 
+def test_actor_and_critics_stand_still_where_the_learning_rate_has_fallen_to_0():
+    falling = replace(SMALL, decay_updates=2)
+    state, batch, _ = start(falling, DATA)
+    for i in range(2):
+        moving, state = state, update(falling, state, batch, jax.random.key(i))[0]
+    still, _ = update(falling, state, batch, jax.random.key(2))
+    for part in (lambda s: s.actor.params, lambda s: s.critic.online.params):
+        assert np.abs(flat(part(state)) - flat(part(moving))).max() > 0
+        np.testing.assert_array_equal(flat(part(still)), flat(part(state)))
+
+
 def test_no_transfer_inside_a_segment(begun):
     keys, done = loop.each_seed((0,)), jax.device_put(np.uint32(0))
     states, view = jax.tree.map(lambda leaf: leaf[None], begun[0]), SMALL.prepare(DATA)[0]

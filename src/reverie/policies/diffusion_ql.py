@@ -57,6 +57,12 @@ class DiffusionQL(EMA, DiscreteDiffusionActor, ActorCritic):
     """How it is chosen: the best, or, as in the released code, in proportion to exp Q, which is nearly at random where
     the candidates differ in Q by less than 1."""
 
+    @property
+    def critic_optimiser(self):
+        """The actor's: where its learning rate falls (`decay_updates`) the critics' does, as in the released code. They
+        choose among the candidates, and do so by noise where their last updates are as large as the first."""
+        return self.optimiser
+
     def network(self, key, spec: Spec) -> DenoisingMLP:
         return DenoisingMLP(key, spec.action_dim, spec.observation_dim, hidden=self.hidden)
 
