@@ -1,7 +1,8 @@
 """SAC with and without a synthesizer, online: python recipes/online.py [--env NAME] [--steps N] [--seeds S] [--jobs J]
 
 Agents at the same number of environment steps: SAC with one update a step, with --ratio of them, and with as many of
-which half of each batch is SynthER's; REDQ, whose critics are many, with as many too. Writes OUT/online.md, .json and
+which half of each batch is SynthER's; the actor and temperature of both learn once a step, as in its released code.
+Beside them SAC that learns all of itself as often, and REDQ, whose critics are many. Writes OUT/online.md, .json and
 .png. A run is a folder, OUT/AGENT-RATIO: what is there goes on, or is left as it is when it has all its steps.
 """
 
@@ -18,10 +19,13 @@ from reverie.evaluation import bootstrap
 from reverie.evaluation.plots import compared_curves, save
 from reverie.training.metrics import Table
 
+TWIN = "--critics 2 --subset 2 --policy-delay {ratio}"
+"""REDQ as the SAC of SynthER's released code: two critics, and an actor that maximises their mean once a step."""
 AGENTS = {
     "sac": ("sac", "", False),
-    "sac-often": ("sac", "", True),
-    "synther-often": ("sac", "--synthesizer synther", True),
+    "sac-often": ("redq", TWIN, True),
+    "synther-often": ("redq", f"{TWIN} --synthesizer synther", True),
+    "sac-whole-often": ("sac", "", True),
     "redq-often": ("redq", "--policy-delay {ratio}", True),
 }
 """The algorithm, its further settings, and whether it learns --ratio times a step, or once."""

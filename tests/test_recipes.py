@@ -38,14 +38,19 @@ def test_the_recipe_is_parsed_up_to_its_data(name, capsys):
     assert RECIPES[name]["eval"].startswith("--env ")
 
 
-@pytest.mark.parametrize("agent", ["sac", "sac-often", "synther-often", "redq-often"])
+ONLINE = ["sac", "sac-often", "synther-often", "sac-whole-often", "redq-often"]
+
+
+@pytest.mark.parametrize("agent", ONLINE)
 def test_the_online_recipes_agent_is_parsed_up_to_its_environment(agent, monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     online, given = importlib.import_module("online"), []
     monkeypatch.setattr(online.subprocess, "run", lambda command, **_: given.extend(command[3:]))
     options = argparse.Namespace(env="Nowhere-v5", steps=1000, seeds=1, short=True, out=tmp_path, ratio=10)
     online.train(agent, options)
+    assert list(online.AGENTS) == ONLINE
     assert ("10" in given) == (agent != "sac") and given[-1].endswith(online.called(agent, options))
+    assert ("--policy-delay 10" in " ".join(given)) == (agent not in ("sac", "sac-whole-often"))
     assert cli.main(given) == 2
     assert "Nowhere-v5" in capsys.readouterr().err
 
