@@ -61,6 +61,7 @@ OWN: dict[str, dict[str, Any]] = {
         "ensemble_hidden": (16,),
         "shortest_bridge": 2,
         "longest_bridge": 5,
+        "rows_left": 0,
         "nearness": 1e3,
         "deviation": 1e9,
     },

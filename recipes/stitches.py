@@ -48,6 +48,7 @@ STITCHER = DiffStitch(
     units="minmax",
     hidden=(128, 128),
     ensemble_hidden=(64, 64),
+    rows_left=0,  # an episode has some thirty
     targets=0.4,
     shortest_bridge=4,
     longest_bridge=24,

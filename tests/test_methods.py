@@ -80,6 +80,7 @@ TINY = {
     "prompt_steps": 3,
     "shortest_bridge": 1,
     "longest_bridge": 2,
+    "rows_left": 0,
     "ensemble_hidden": (8,),
     "noise_hidden": (8,),
     "epochs": 1,

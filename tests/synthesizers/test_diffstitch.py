@@ -30,6 +30,7 @@ TINY = {
     "elites": 2,
     "ensemble_hidden": (),
     "held_out": 4,
+    "rows_left": 0,
     "targets": 0.5,
     "candidates": 12,
     "shortest_bridge": 2,
@@ -147,6 +148,17 @@ def test_episodes_are_left_where_little_is_to_come_and_led_to_where_much_is(foun
     assert 5 < near.sum() < 40
     assert (to_go[found["target"]][near] >= np.sort(to_go)[36]).all()
     assert len(set(found["start"])) > 10 and len(set(found["target"][near])) > 5
+
+
+def test_episodes_are_left_and_led_to_where_enough_of_them_is_left(known, real):
+    """Of nine rows an episode, the first five; shares are of these."""
+    spec, ready = known
+    again = replace(ALGORITHM, rows_left=4).ready(ALGORITHM.init(jax.random.key(0), spec), spec)
+    assert (again.starts, again.targets, len(again.order)) == (20, 20, 40)
+    found = stitched((spec, ready._replace(**{name: getattr(again, name) for name in ("order", "starts", "targets")})))
+    left = real["end"] - np.arange(72)
+    assert set(left[again.order]) == {5, 6, 7, 8, 9}
+    assert (left[found["start"]] > 4).all() and (left[found["target"]] > 4).all()
 
 
 def test_a_target_is_where_the_first_window_comes_nearest_to_it(found, real):
@@ -368,6 +380,12 @@ def test_data_that_cannot_do_are_refused_in_a_sentence():
         ALGORITHM.prepare(line(rewards=None))
     with pytest.raises(DataError, match="no terminals"):
         ALGORITHM.prepare(line(terminals=None, timeouts=np.arange(72) % 9 == 8))
+    short = replace(ALGORITHM, rows_left=9)
+    with pytest.raises(DataError, match=r"more than rows_left = 9 steps .* longest episode has 9; give less"):
+        short.prepare(line())
+    with pytest.raises(DataError, match=r"No row has more than rows_left = 9 steps"):
+        short.ready(None, ALGORITHM.prepare(line())[1])
+    assert DiffStitch().rows_left == 100
 
 
 @pytest.mark.parametrize(
@@ -425,6 +443,7 @@ LEARNER = Flat(
     batch_size=32,
     ema_start=200,
     ema_decay=0.9,
+    rows_left=0,
     targets=0.5,
     candidates=64,
     shortest_bridge=3,

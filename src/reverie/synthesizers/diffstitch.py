@@ -52,7 +52,7 @@ class Ready(NamedTuple):
     outcomes: Outcomes
     """With the elites alone."""
     order: jax.Array
-    """The data's rows by what is still to come, the least first: int32 `[N]`."""
+    """The data's rows with enough of their episode left, by what is still to come, the least first: int32 `[n]`."""
     starts: jax.Array
     """How many of them, the first, may be left; a scalar."""
     targets: jax.Array
@@ -87,10 +87,13 @@ class DiffStitch(Episodic, ToldStates):
     """Rows that the ensemble is not trained on, to choose the elites; at most a fifth of the data."""
     asked: Acting[Fraction] = 0.9
     """Return that windows are asked for, on the way from the data's lowest (0) to its highest (1)."""
+    rows_left: Acting[Natural] = 100
+    """Rows are left, and led to, where more steps than so many are left of their episode: at its end little is still to
+    come, however good it is. 0 for all rows, as short episodes need."""
     starts: Acting[Fraction] = 0.5
-    """Share of the data's rows at which episodes may be left: those with the least to come."""
+    """Share of these rows at which episodes may be left: those with the least to come."""
     targets: Acting[Fraction] = 0.02
-    """Share of the rows that may be led to: those with the most to come; whatever has as much as the last counts."""
+    """Share of them that may be led to: those with the most to come; whatever has as much as the last counts."""
     candidates: Acting[Count] = 512
     """Of which so many are looked at together."""
     shortest_bridge: Acting[Count] = 10
@@ -149,7 +152,7 @@ class DiffStitch(Episodic, ToldStates):
     def prepare(self, data: Dataset, spec: Spec | None = None):
         """Windows, and the ensemble's bootstraps beside them. All rows stay with the run.
 
-        Raises DataError where all episodes have one return, and as other learned dynamics do.
+        Raises DataError where all episodes have one return or none is long enough, and as other learned dynamics do.
         """
         returns = data.returns
         if returns.min() == returns.max():
@@ -157,12 +160,21 @@ class DiffStitch(Episodic, ToldStates):
                 f"All {len(returns)} episodes return {returns[0]:g}, so that none is better than another and nothing "
                 "is worth a bridge; give data of several returns, or choose synther."
             )
+        self.check_lengths(np.diff(data.episodes).max())
         steps, model_spec = self.model.prepare(data, of_dynamics(spec) if spec else None)
         data = data.with_next_observations()
         spec = spec or self.spec(data, model_spec)
         returned = (self.discount, self.termination_penalty)
         several = -(-self.model.batch_size // self.batch_size)
         return WindowsAndSteps(windows(data, spec, self.horizon, 1, "edge", *returned), steps, several), spec
+
+    def check_lengths(self, longest: int) -> None:
+        """Raise DataError where the longest episode, of so many rows, has too few."""
+        if longest <= self.rows_left:
+            raise DataError(
+                f"No row has more than rows_left = {self.rows_left} steps of its episode left, as the longest episode "
+                f"has {longest}; give less (--rows-left 0 for all rows) or longer episodes."
+            )
 
     def spec(self, data: Dataset, dynamics: Spec) -> Spec:
         """The units of both, the rows held out, and the data as it is stitched."""
@@ -198,16 +210,19 @@ class DiffStitch(Episodic, ToldStates):
 
     # Stitching.
 
-    @partial(jax.jit, static_argnums=0)
     def ready(self, state: State, spec: Spec) -> Ready:
-        to_go = spec.kept["real"]["to_go"]
-        order, count = jnp.argsort(to_go), len(to_go)
+        """Raises DataError where no row has enough of its episode left."""
+        to_go, end = (np.asarray(spec.kept["real"][name]) for name in ("to_go", "end"))
+        left = end - np.arange(len(end))
+        self.check_lengths(left.max())
+        rows = np.flatnonzero(left > self.rows_left)
+        order, count = rows[np.argsort(to_go[rows], kind="stable")], len(rows)
         ranked = to_go[order]
         last = max(0, round(self.starts * count) - 1)
         first = min(count - 1, count - round(self.targets * count))
-        starts, targets = (ranked <= ranked[last]).sum(), (ranked >= ranked[first]).sum()
+        counts = (jnp.int32(chosen.sum()) for chosen in (ranked <= ranked[last], ranked >= ranked[first]))
         best = self.model.best(state.outcomes)
-        return Ready(state.denoiser_ema, state.inverse_ema, best, order, starts, targets)
+        return Ready(state.denoiser_ema, state.inverse_ema, best, jnp.asarray(order, jnp.int32), *counts)
 
     def episodes(self, ready: Ready, spec: Spec, key) -> dict[str, np.ndarray]:
         found = self.stitches(ready, spec, key)
