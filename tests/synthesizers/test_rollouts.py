@@ -233,6 +233,8 @@ def test_data_that_cannot_do_are_refused_in_a_sentence():
         (MBPO, {"horizon": 0}, "horizon = 0, but it must be a whole number of at least 1"),
         (TATU, {"threshold": -1.0}, "threshold = -1.0, but it must be"),
         (MOReL, {"penalty": -1.0}, "penalty = -1.0, but it must be"),
+        (MOReL, {"elites": 1}, "elites = 1, but it must be a whole number of at least 2"),
+        (TATU, {"elites": 1}, "elites = 1, but it must be a whole number of at least 2"),
     ],
 )
 def test_fields_that_cannot_work_are_refused(kind, changed, sentence):

@@ -6,12 +6,12 @@ natural policy gradients; here it makes data, on which any method trains.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 
 from reverie.models.ensemble import disagreement
-from reverie.settings import Acting, NonNegative
+from reverie.settings import Acting, Limit, NonNegative
 from reverie.synthesizers.rollouts import ModelRollouts
 
 
@@ -22,6 +22,8 @@ class MOReL(ModelRollouts):
     name: ClassVar = "morel"
     paper: ClassVar = "Kidambi et al. 2020"
 
+    elites: Annotated[int, Limit(2)] = 5
+    """Of the members so many are used, those of the least error on held-out rows. One alone is never uncertain."""
     threshold: Acting[NonNegative] = 1.0
     """Disagreement above which a step is unknown, in units of the data's largest."""
     penalty: Acting[NonNegative] = 30.0

@@ -7,10 +7,10 @@ Gaussian.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from reverie.models.ensemble import distance_from_mean
-from reverie.settings import Acting, NonNegative
+from reverie.settings import Acting, Limit, NonNegative
 from reverie.synthesizers.rollouts import ModelRollouts
 
 
@@ -21,6 +21,8 @@ class TATU(ModelRollouts):
     name: ClassVar = "tatu"
     paper: ClassVar = "Zhang et al. 2023"
 
+    elites: Annotated[int, Limit(2)] = 5
+    """Of the members so many are used, those of the least error on held-out rows. One alone is never uncertain."""
     threshold: Acting[NonNegative] = 0.5
     """Uncertainty after which a rollout is cut, in units of the data's largest of one step: the inverse of the released
     code's coefficient of pessimism, 2 to 3.5."""
