@@ -132,6 +132,20 @@ def test_morel_halts_with_its_penalty_where_the_members_disagree(known):
     np.testing.assert_array_equal(rows["rewards"], np.where(unknown, np.float32(-7 - 30), plain["rewards"]))
 
 
+def test_predictions_are_the_elites_mean_and_want_no_bound(known):
+    """Which would be measured on all the rows kept."""
+
+    class Boundless(TATU):
+        def bound(self, ensemble, spec):
+            raise AssertionError("measured")
+
+    spec, state = known
+    states = np.float32([[1.0, -2.0], [0.5, 0.0]])
+    after, rewards = Boundless(**TINY).predict(state, spec, states, np.zeros((2, 1), np.float32))
+    np.testing.assert_allclose(after, states * (1 + np.mean(SLOPES)), atol=1e-5)
+    assert rewards.shape == (2,)
+
+
 @pytest.mark.parametrize("kind, factor", [(TATU, 0.1), (MOReL, 0.2)])
 def test_the_bound_is_the_threshold_times_the_datas_largest(known, kind, factor):
     spec, state = known

@@ -53,11 +53,11 @@ class ModelRollouts(Episodic, LearnedOutcomes):
 
     def predict(self, state: State, spec: Spec, observations, actions) -> tuple[np.ndarray, np.ndarray]:
         """What follows steps `[N, ...]`, by the elites' mean: next observations and rewards, in the data's units."""
-        models = self.ready(state, spec).models
+        ensemble = self.best(state).ensemble
 
         def piece(pairs, key):
             observed, acted = jnp.split(pairs, [spec.observation_dim], -1)
-            mean, _ = models.ensemble(spec.normalise("observations", observed), spec.normalise("actions", acted))
+            mean, _ = ensemble(spec.normalise("observations", observed), spec.normalise("actions", acted))
             after, reward = outcome(mean.mean(0), observed, spec)
             return concatenate(after, reward[:, None])
 
