@@ -162,11 +162,21 @@ def test_a_run_of_learned_dynamics_is_a_model():
     algorithm = MBPO(hidden=(8,), policy_hidden=(8,))
     spec = algorithm.prepare(given)[1]
     state = jax.tree.map(lambda x: jnp.zeros((1, *x.shape)), jax.eval_shape(algorithm.init, jax.random.key(0), spec))
-    after, rewards = _model(Run(algorithm, spec, state, 0, (0,)))(given.observations[:7], given.actions[:7])
+    after, rewards = _model(Run(algorithm, spec, state, 0, (0,)), spec)(given.observations[:7], given.actions[:7])
     complete = given.with_next_observations()
     change = (complete.next_observations - complete.observations).mean()
     np.testing.assert_allclose(after, given.observations[:7] + change, atol=1e-5)
     np.testing.assert_allclose(rewards, np.full(7, complete.rewards.mean()), atol=1e-5)
+
+
+def test_dynamics_of_other_observations_or_actions_are_refused():
+    rng, run = np.random.default_rng(0), fitted(1)
+    for sizes, what in (((2, 1), r"observations that are .*\[2\]"), ((1, 3), r"actions that are .*\[3\]")):
+        shaped = [rng.normal(size=(20, size)) for size in sizes]
+        other = Dataset.from_arrays(*shaped, np.zeros(20), np.zeros(20), np.arange(20) % 5 == 4)
+        dynamics = untrained(MBPO(hidden=(4,), policy_hidden=(4,)), other)
+        with pytest.raises(RunError, match=rf"run of the dynamics has {what}, and those of the planner's run are"):
+            reverie.adapt(run, data(), dynamics, steps=1, progress=False)
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.data import Dataset, concatenate
+from reverie.data import Dataset, Spec, concatenate
 from reverie.errors import RunError
 from reverie.protocols import GoalSizing
 from reverie.terminal import say
+from reverie.training.beginning import check_alike
 from reverie.training.fitting import fit
 from reverie.training.inputs import takes_goal
 from reverie.training.run import Run
@@ -96,7 +97,7 @@ def adapt(
     out: a folder, for a run a round: `OUT/round-1` and so on.
 
     Raises RunError for a method that does not plan actions and observations step by step, and for quantiles outside
-    [0, 1] and counts below 1; what `fit` raises besides.
+    [0, 1], counts below 1, and dynamics of other observations or actions; what `fit` raises besides.
     """
     check_plans(run)
     for name, value in {"quality_quantile": quality_quantile, "error_quantile": error_quantile}.items():
@@ -105,7 +106,7 @@ def adapt(
     for name, count in {"rounds": rounds, "plans": plans}.items():
         if count < 1:
             raise RunError(f"{name}={count} must be at least 1.")
-    model, rng = _model(dynamics), np.random.default_rng(seed)
+    model, rng = _model(dynamics, run.spec), np.random.default_rng(seed)
     for number in range(1, rounds + 1):
         imagined = judge(run, imagine(run, data, plans, rng), model)
         score = discounted(imagined, run) if quality is None else np.asarray(quality(imagined))
@@ -200,12 +201,14 @@ def chosen(error: np.ndarray, quality: np.ndarray, error_quantile: float, qualit
     return near & (quality >= np.quantile(quality[near], quality_quantile))
 
 
-def _model(dynamics: Run | Model) -> Model:
+def _model(dynamics: Run | Model, planner: Spec) -> Model:
     if not isinstance(dynamics, Run):
         return dynamics
     algorithm, state, spec = dynamics.algorithm, dynamics.state(), dynamics.spec
     if not hasattr(algorithm, "predict"):
         raise RunError(f"{algorithm.name} does not predict what follows a step; give a run of mbpo, or a function.")
+    known, planned = ((each.observation_space, each.action) for each in (spec, planner))
+    check_alike("run of the dynamics", *known, *planned, "the planner's run")
     return lambda observations, actions: algorithm.predict(state, spec, observations, actions)
 
 

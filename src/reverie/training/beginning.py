@@ -92,13 +92,13 @@ def goes_on(algorithm: Any, run: Run) -> bool:
 def check_spaces(run: Run, observations: Space, actions: Field, where: str) -> None:
     """Raise RunError where the run to begin from has other observations or actions than those `where` it would learn:
     those of a data set or of an environment."""
-    _check_alike("run to begin from", run.spec.observation_space, run.spec.action, observations, actions, where)
+    check_alike("run to begin from", run.spec.observation_space, run.spec.action, observations, actions, where)
 
 
 def check_data(data: Dataset, observations: Space, low: np.ndarray, high: np.ndarray, where: str) -> None:
     """Raise RunError where the data have other observations or actions than the environment, or others of their
     bounds."""
-    _check_alike("data set", data.observation_space, data.action_space, observations, field_of(low[None]), where)
+    check_alike("data set", data.observation_space, data.action_space, observations, field_of(low[None]), where)
     for what, known, found in (("least", data.action_low, low), ("largest", data.action_high, high)):
         if known is not None and not np.allclose(known, found):
             raise RunError(
@@ -107,7 +107,8 @@ def check_data(data: Dataset, observations: Space, low: np.ndarray, high: np.nda
             )
 
 
-def _check_alike(what: str, seen: Space, done: Field, observations: Space, actions: Field, where: str) -> None:
+def check_alike(what: str, seen: Space, done: Field, observations: Space, actions: Field, where: str) -> None:
+    """Raise RunError where a run or data set, `what`, has other observations or actions than those `where`."""
     for name, known, found in (("observations", seen, observations), ("actions", done, actions)):
         if known != found:
             raise RunError(
