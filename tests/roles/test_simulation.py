@@ -188,6 +188,23 @@ def test_episodes_start_as_proposed_and_are_remembered(mazes):
     assert env.won[:5].tolist() == [1, 1, 1, 1, 0]
 
 
+def test_no_configuration_is_proposed_twice_and_the_data_s_are_decoded_once(mazes):
+    sizes = []
+
+    def decode(x):
+        sizes.append(len(x))
+        return gridmaze.decode(x)
+
+    counted = SimpleNamespace(encode=gridmaze.encode, decode=decode, solvable=gridmaze.solvable)
+    env = Proposing(GridMaze(5), listed(mazes[:128], mazes[120:160]), counted, batch=30)
+    made = [env.next_configuration() for _ in range(120)]
+    assert len({each.tobytes() for each in made}) == 120 and len(env.proposals) == 4
+    assert not {each.tobytes() for each in made} & {each.tobytes() for each in mazes[120:160]}
+    assert sizes == [40] + [128] * 4
+    with pytest.raises(ReverieError, match="Of 640 configurations drawn 640 are solvable and 0 new"):
+        env.next_configuration()
+
+
 def directions(configuration):
     """Actions from the middle of a cell to that of the next, along a shortest way."""
     return [0.25 * step for step in np.diff(gridmaze.shortest_way(configuration), axis=0) for _ in range(4)]

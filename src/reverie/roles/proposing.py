@@ -11,7 +11,8 @@ from reverie.roles.simulation import GenerativeSimulation, Proposals, Space, Sta
 
 
 class Proposing(gymnasium.Wrapper):
-    """Every reset takes the next configuration that was proposed; every episode's end is remembered.
+    """Every reset takes the next configuration that was proposed; every episode's end is remembered. None is proposed
+    twice.
 
     After `refit_every` episodes the model of success learns from the last `memory` of them, and other configurations
     are proposed. `reset(options={"configuration": ...})` plays another, which is remembered as well.
@@ -53,6 +54,8 @@ class Proposing(gymnasium.Wrapper):
         self.configuration: np.ndarray | None = None
         self.proposals: list[Proposals] = []
         """All so far."""
+        self.seen = self.algorithm.known(run.spec, space)
+        """The data's configurations and all that were proposed, by their `tobytes`."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         options = dict(options or {})
@@ -71,7 +74,9 @@ class Proposing(gymnasium.Wrapper):
         """The next that was proposed; others are proposed where none waits."""
         if not self.waiting:
             self.key, now = jax.random.split(self.key)
-            made = self.algorithm.propose(self.state, self.model_spec, self.space, now, self.batch, self.target)
+            given = (self.state, self.model_spec, self.space, now, self.batch, self.target)
+            made = self.algorithm.propose(*given, self.seen)
+            self.seen |= {each.tobytes() for each in made.configurations}
             self.proposals.append(made)
             self.waiting = list(made.configurations)
         return self.waiting.pop(0)

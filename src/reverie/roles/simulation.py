@@ -55,7 +55,7 @@ class Proposals(NamedTuple):
     solvable: float
     """Share of the drawn."""
     novel: float
-    """Share of the drawn that are neither in the data nor drawn before."""
+    """Share of the drawn that are neither in the data nor proposed or drawn before."""
 
 
 def outcomes(space: Space, configurations: np.ndarray, success: Any) -> Dataset:
@@ -207,8 +207,23 @@ class GenerativeSimulation(EMA, Sampling, Adam):
         """Probabilities of success of vectors `[n, D]` in the data's units: `[n]`."""
         return jax.nn.sigmoid(self.logit(state)(spec.normalise("actions", x), jnp.float32(self.process.t_min)))
 
-    def propose(self, state: State, spec: Spec, space: Space, key, n: int, success: float | None = None) -> Proposals:
+    def known(self, spec: Spec, space: Space) -> set[bytes]:
+        """The data's configurations."""
+        return {each.tobytes() for each in space.decode(np.asarray(spec.kept["configurations"]))}
+
+    def propose(
+        self,
+        state: State,
+        spec: Spec,
+        space: Space,
+        key,
+        n: int,
+        success: float | None = None,
+        seen: set[bytes] | None = None,
+    ) -> Proposals:
         """n configurations that are solvable and new, drawn for a probability of success (as they come if None).
+
+        seen: those that are not new, by their `tobytes`; `known` if None.
 
         Raises ReverieError for a `success` outside 0..1 and for fewer than one configuration, and where hardly any of
         the draws can be kept.
@@ -217,7 +232,7 @@ class GenerativeSimulation(EMA, Sampling, Adam):
             raise ReverieError(f"success = {success} is no probability; give one from 0 to 1, or None for any.")
         if n < 1:
             raise ReverieError(f"{n} configurations cannot be proposed; ask for at least 1.")
-        seen = {each.tobytes() for each in space.decode(np.asarray(spec.kept["configurations"]))}
+        seen = self.known(spec, space) if seen is None else set(seen)
         kept: list[np.ndarray] = []
         drawn, solved, novel, wanted = 0, 0, 0, n if success is None else n * self.candidates
         while len(kept) < wanted:
