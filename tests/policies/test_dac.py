@@ -99,6 +99,16 @@ def test_no_gradient_leads_through_the_chain(begun):
     assert np.abs(flat(one.actor.params) - flat(state.actor.params)).max() > 1e-4
 
 
+def test_critics_go_on_learning_after_rewards_a_million_times_as_large(begun):
+    """Unclipped, Adam's mean of squares would hold them for thousands of updates."""
+    state, batch, _ = begun
+    state, _ = update(SMALL, state, batch | {"rewards": 1e6 * (1 + batch["rewards"])}, KEY)
+    for _ in range(100):
+        before = state.critic.online.params
+        state, _ = update(SMALL, state, batch, KEY)
+    assert np.abs(flat(state.critic.online.params) - flat(before)).max() > 1e-5
+
+
 def test_it_finds_the_best_of_four_ways_and_stays_near_the_data():
     """One sample of two in three is near it, where behaviour cloning has one of four (a critic that is flat about the
     other ways has no gradient that leads away), and the best of ten always is."""

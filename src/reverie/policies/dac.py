@@ -59,6 +59,8 @@ class DAC(EMA, BackboneActor, ActorCritic):
     """Next actions of td_target."""
     backup: Literal["mean", "max"] = "mean"
     """What is taken of each critic's values of them; the paper's in AntMaze is the largest."""
+    gradient_clip: NonNegative = 1.0
+    """Largest norm of the actor's gradient, and of the critics'; 0 for any."""
     ema_every: Count = 5
     """Updates between two steps of the average."""
     ema_start: Natural = 1000
