@@ -113,6 +113,22 @@ def test_the_base_led_by_the_exact_reward_plans_as_the_expert_does(scale):
     np.testing.assert_allclose(plans(led), plans(windows(scale * MU)), atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(), (LEVELS,)], ids=["a level for all", "a level each"])
+def test_below_the_stop_the_led_network_is_the_base_s_bit_for_bit(shape):
+    base, x = windows(0 * MU, MU), jax.random.normal(jax.random.key(0), (LEVELS, H, 2))
+    led = Led(base, Linear(exact(MU)), MASK, PROCESS, 1.0, 2)
+    for level in range(LEVELS) if shape == () else [np.arange(LEVELS)]:
+        feature = jnp.asarray(level, jnp.float32)
+        same = np.asarray(led(x, feature) == base(x, feature)).all((1, 2))
+        np.testing.assert_array_equal(same, np.broadcast_to(np.asarray(level) < 2, LEVELS))
+    assert steer_run(BASE, reward_run(2)).acting(reward_stop=3).algorithm.reward_stop == 3
+
+
+def reward_run(seeds) -> Run:
+    state = begun(None, None, Linear(exact(MU)))
+    return Run(REWARD, BASE.spec, jax.tree.map(lambda x: jnp.stack([x] * seeds), state), 0, tuple(range(seeds)))
+
+
 def data(size=1, seed=0, episodes=20, **arrays) -> Dataset:
     rng, n = np.random.default_rng(seed), episodes * 6
     given = {
@@ -195,7 +211,7 @@ def test_runs_that_have_no_windows_in_common_are_refused(expert, sentence):
 
 
 def test_a_reward_of_other_windows_leads_nothing():
-    reward = Run(REWARD, BASE.spec, jax.tree.map(lambda x: x[None], begun(None, None, Linear(exact(MU)))), 0, (0,))
+    reward = reward_run(1)
     one = run_of(0 * MU, seeds=(0,))
     assert steer_run(one, reward).algorithm.reward_scale == 1
     for base, other, sentence in (

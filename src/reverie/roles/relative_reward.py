@@ -26,7 +26,7 @@ from reverie.learning import Optimised
 from reverie.networks import NoisyValue, TemporalUNet
 from reverie.planning.windows import UNetWindows, WindowDiffusion
 from reverie.protocols import Feedback
-from reverie.settings import Acting, Count, NonNegative
+from reverie.settings import Acting, Count, Natural, NonNegative
 from reverie.wishes import Wish, Wishes
 
 ALIKE = ("parts", "horizon", "stride", "diffusion_steps", "width", "multipliers", "attention")
@@ -165,7 +165,8 @@ def reward_and_gradient(process: Process, net, x, t) -> tuple[jax.Array, jax.Arr
 
 
 class Led(eqx.Module):
-    """A base's network whose posterior mean is moved by `scale` times the reward's gradient there."""
+    """A base's network whose posterior mean is moved by `scale` times the reward's gradient there, but for the last
+    `stop` levels."""
 
     base: Any
     reward: Any
@@ -173,6 +174,7 @@ class Led(eqx.Module):
     """Of what is in-painted, and stays: bool `[H, D]`."""
     process: Process = eqx.field(static=True)
     scale: float = eqx.field(static=True)
+    stop: int = eqx.field(static=True, default=0)
 
     def __call__(self, x, feature, cond=None):
         # The network predicts x0. What moves it by 1 / drawn moves the mean by 1.
@@ -181,7 +183,8 @@ class Led(eqx.Module):
         kept, drawn = (expand(each, x) for each in posterior(self.process, t))
         mean = jnp.where(self.mask, x, kept * x + drawn * x0)
         _, gradient = reward_and_gradient(self.process, self.reward, mean, t)
-        return x0 + jnp.where(self.mask, 0, self.scale * gradient / drawn)
+        still = self.mask | (expand(feature, x) < self.stop - 0.5)
+        return jnp.where(still, x0, x0 + self.scale * gradient / drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,13 +212,16 @@ class Steered:
     planner: Any
     reward_scale: Acting[NonNegative] = 1.0
     """Of the reward's gradient: 0 is the base, 1 the expert, as far as the reward tells."""
+    reward_stop: Acting[Natural] = 0
+    """Noise levels at the end of the chain that are not led, as Diffuser's `guidance_stop`; the released code's 5 or 10
+    of 20 in locomotion."""
 
     def led(self, state: tuple[Any, Any], spec: Spec) -> Any:
         """The planner's state, with the network that is led."""
         own, reward = state
         planner = self.planner
         mask = planner.inpaint_mask(planner.horizon, planner.blocks(spec))
-        led = Led(own.denoiser_ema, reward, mask, planner.process, self.reward_scale)
+        led = Led(own.denoiser_ema, reward, mask, planner.process, self.reward_scale, self.reward_stop)
         return replace(own, denoiser_ema=led)
 
     def wishes(self, spec: Spec) -> Mapping[str, Wish]:
@@ -249,7 +255,8 @@ def pair_runs(base: Any, expert: Any) -> Any:
 
 
 def steer_run(base: Any, reward: Any, scale: float = 1.0) -> Any:
-    """The base's run, led by a relative reward's: `policy`, `evaluate` and `acting(reward_scale=...)` take it.
+    """The base's run, led by a relative reward's: `policy`, `evaluate` and `acting(reward_scale=...)` take it, and
+    `acting(reward_stop=...)`.
 
     What the base itself is led by, its own value, remains: `base.acting(guidance_scale=0.0)` leaves that out. Raises
     RunError where the reward is of other windows, units or numbers of seeds.
