@@ -51,7 +51,8 @@ class LearnedOutcomes(Adam):
     learning_rate: LearningRate = 1e-3
     """Adam's step size."""
     weight_decay: NonNegative = 5e-5
-    """Weight of the squares of the ensemble's weights; PETS has 2.5e-5 in the first layer to 1e-4 in the last."""
+    """Weight of the squares of the ensemble's weights, beside half of PETS's loss: by PETS's count it is 1e-4, as there
+    in the last layer, from 2.5e-5 in the first."""
     held_out: Count = 1000
     """Rows that are not trained on, to choose by; at most a fifth of the data."""
     check_every: Count = 50
