@@ -8,7 +8,8 @@ The policy is learned from nothing here, in running units as PPO's is. Evaluatio
 
 Beside the released code: gradients are clipped, the flow sees the time as it is (there by eight sines and cosines),
 weights begin as PyTorch's (there uniform by LeCun's variance), and a minibatch is of single steps (there of 1024 pieces
-of 30 steps each).
+of 30 steps each). Advantages are GAE's, once a round; there each minibatch has its own, by V as it is then, of another
+recursion: an advantage is the reward and the lambda-return after it, less V.
 """
 
 from dataclasses import dataclass
