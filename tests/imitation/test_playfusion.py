@@ -13,6 +13,7 @@ from reverie.data import Dataset
 from reverie.errors import ReverieWarning
 from reverie.evaluation import RunPolicy
 from reverie.imitation import PlayFusion
+from reverie.planning.chunks import ChunkCarry
 from reverie.planning.sentences import SENTENCES
 from reverie.realtime import RealTimeLoop
 from reverie.wishes import resolve
@@ -128,6 +129,14 @@ def test_a_policy_is_told_in_reset_and_in_the_middle_of_an_episode(learned):
     with pytest.warns(ReverieWarning, match="'quickly' of 'go left quickly', left out"):
         hurried = policy.reset(sentence="go left quickly")
     np.testing.assert_array_equal(hurried[1].told, policy.reset(sentence="go left")[1].told)
+
+
+def test_another_sentence_is_followed_at_once():
+    """What is left of a chunk for the one before is not executed."""
+    carry = ChunkCarry(None, None, None, jnp.array([0, 1]), jnp.zeros((2, 3)))
+    turned = PlayFusion(**SMALL).rewish(carry, {"sentence": np.ones((2, 3), np.float32)})
+    np.testing.assert_array_equal(turned.step, [0, 4])
+    np.testing.assert_array_equal(turned.told, np.ones((2, 3)))
 
 
 @pytest.mark.slow

@@ -153,6 +153,10 @@ def test_the_task_and_the_return_may_change_in_an_episode(run):
     np.testing.assert_array_equal(one, again)
     assert abs(one - other) > 1e-4
     assert abs(one - policy.act(seen, policy.rewish(carry, target_return=0.0))[0]) > 1e-5
+    key, own = policy.act(seen, carry)[1]
+    for wish in ({"task": "right"}, {"target_return": 0.0}):
+        # Of a chunk as long as all its actions nothing is left to be executed.
+        np.testing.assert_array_equal(policy.rewish((key, own), **wish)[1].step, [TINY.horizon])
 
 
 def test_what_it_cannot_be_told_is_said(run):

@@ -80,6 +80,46 @@ def test_temporal_ensembling_is_the_weighted_mean_of_all_chunks_that_reach_a_ste
         np.testing.assert_allclose(actions[step, 1], (weights * made).sum() / weights.sum(), atol=1e-3)
 
 
+@dataclass(frozen=True)
+class Told(Clock):
+    """Every row is what it was told."""
+
+    action_horizon: int = 4
+
+    def reset(self, spec, n, wishes):
+        return super().reset(spec, n, wishes)._replace(told=jnp.asarray(wishes["value"]))
+
+    def rewish(self, carry, wishes):
+        return self.anew(carry)._replace(told=jnp.asarray(wishes["value"]))
+
+    def next_chunk(self, state, spec, carry, key):
+        return super().next_chunk(carry.told, spec, carry, key)
+
+    def choose(self, state, spec, observations, overlap, key):
+        return jnp.broadcast_to(state[:, None, None], overlap.rows.shape)
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize("chunking", ["replace", "ensemble"])
+def test_a_chunk_that_was_chosen_for_another_wish_is_given_up(chunking, delay):
+    """At once and whole, in the environments where one is executed; the observations seen remain."""
+    told = Told(inference_delay=delay, chunking=chunking)
+    carry = told.reset(SPEC, 1, {"value": jnp.float32([0.25])})
+    for step, value in enumerate([0.25, 0.25, -0.5, -0.5, -0.5, -0.5, 0.75]):
+        if step in (2, 6):
+            before = carry.observations
+            carry = told.rewish(carry, {"value": jnp.float32([value])})
+            np.testing.assert_array_equal(carry.observations, before)
+            overlap, chosen = told.overlap(carry)
+            assert not overlap.frozen.any() and not overlap.weight.any() and not chosen.any()
+        seen = jnp.full((1, 1), step / 100)
+        action, carry = told.act(None, SPEC, seen, carry, {}, jax.random.key(step))
+        np.testing.assert_array_equal(action, np.full((1, 2), value))
+        np.testing.assert_allclose(carry.observations[:, :, 0], [[max(step - 1, 0) / 100, step / 100]])
+    fresh = told.reset(SPEC, 1, {"value": jnp.float32([0.25])})
+    np.testing.assert_array_equal(told.anew(fresh).step, 0)  # before the first observation nothing was seen
+
+
 def test_environments_at_different_steps_act_as_each_would_alone():
     algorithm = Clock(inference_delay=1, chunking="ensemble")
     mixed, alone, _ = mixed_and_in_lockstep(algorithm, None, SPEC, lambda step: jnp.full((3, 1), step / 100), (0, 4, 5))

@@ -206,7 +206,7 @@ class PlayFusion(ChunkDenoising):
         return super().reset(spec, n, wishes)._replace(told=jnp.asarray(wishes["sentence"]))
 
     def rewish(self, carry: ChunkCarry, wishes: Wishes) -> ChunkCarry:
-        return carry._replace(told=jnp.asarray(wishes["sentence"]))
+        return self.anew(carry)._replace(told=jnp.asarray(wishes["sentence"]))
 
     def next_chunk(self, state, spec: Spec, carry: ChunkCarry, key) -> ChunkCarry:
         net: Network = state.denoiser_ema

@@ -119,7 +119,7 @@ class MTDiffPlanner(ChunkActor, PromptDiffusion):
 
     def rewish(self, carry: ChunkCarry, wishes: Wishes) -> ChunkCarry:
         asked = {"prompt": wishes.get(TASK, carry.told.prompt), "returns": wishes.get(RETURN, carry.told.returns)}
-        return carry._replace(told=Asked(**jax.tree.map(jnp.asarray, asked)))
+        return self.anew(carry)._replace(told=Asked(**jax.tree.map(jnp.asarray, asked)))
 
     def next_chunk(self, state: PromptState, spec: Spec, carry: ChunkCarry, key) -> ChunkCarry:
         net: Any = state.denoiser_ema

@@ -141,6 +141,11 @@ class ChunkActor(Settings, Actor):
 
         return carry._replace(observations=jax.tree.map(history, carry.observations, filled))
 
+    def anew(self, carry: ChunkCarry) -> ChunkCarry:
+        """As if all of each chunk were executed, for another wish: the next action is of a new chunk, of which none of
+        the old one is a part. What was seen remains."""
+        return carry._replace(step=jnp.where(carry.step > 0, self.horizon, 0))
+
     def next_chunk(self, state, spec: Spec, carry: ChunkCarry, key) -> ChunkCarry:
         """The chunks chosen anew, and what becomes of those before."""
         overlap, chosen = self.overlap(carry)
