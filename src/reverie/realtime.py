@@ -1,6 +1,6 @@
 """A control loop at a fixed rate: actions are served while the next chunk is being chosen.
 
-The policy is one of chunks (`reverie.planning.ChunkPolicy`), trained or loaded; with `chunking="real-time"` a chunk
+The policy is one of chunks (`reverie.planning.ChunkActor`), trained or loaded; with `chunking="real-time"` a chunk
 goes on from the one that is executed meanwhile (Black et al. 2025).
 """
 
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from reverie.errors import ReverieError
-from reverie.planning.chunks import ChunkCarry, ChunkPolicy
+from reverie.planning.chunks import ChunkActor, ChunkCarry
 from reverie.training.inputs import as_input
 from reverie.training.run import Policy
 
@@ -63,7 +63,7 @@ class RealTimeLoop:
     def __init__(
         self, policy: Policy, observe: Callable[[], Any], send: Callable[[np.ndarray], Any], rate: float, seed: int = 0
     ):
-        if not isinstance(policy.algorithm, ChunkPolicy):
+        if not isinstance(policy.algorithm, ChunkActor):
             raise ReverieError(f"{policy.algorithm.name} is no policy of chunks; there is nothing to serve ahead")
         if not rate > 0:
             raise ReverieError(f"rate = {rate!r}, but it must be a positive number of actions a second")

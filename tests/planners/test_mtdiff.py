@@ -19,6 +19,7 @@ from reverie.planners import MTDiffPlanner
 from reverie.planners.mtdiff import Told, returns_told
 from reverie.planning.chunks import Overlap
 from reverie.planning.tasks import RANGES, mean_rewards_to_go, step_tasks
+from reverie.realtime import RealTimeLoop
 from reverie.wishes import resolve
 
 TINY = MTDiffPlanner(
@@ -157,6 +158,13 @@ def test_the_task_and_the_return_may_change_in_an_episode(run):
     for wish in ({"task": "right"}, {"target_return": 0.0}):
         # Of a chunk as long as all its actions nothing is left to be executed.
         np.testing.assert_array_equal(policy.rewish((key, own), **wish)[1].step, [TINY.horizon])
+
+
+def test_a_loop_at_a_fixed_rate_serves_the_chunks_of_the_task_that_was_asked_for(run):
+    policy = run.acting(task="left", action_horizon=2).policy()
+    loop = RealTimeLoop(policy, lambda: np.zeros(1, np.float32), print, rate=10)
+    assert loop.tick() < 0
+    np.testing.assert_array_equal(loop._carry.told.prompt[0], TINY.first_prompts(run.spec)[0])
 
 
 def test_what_it_cannot_be_told_is_said(run):
