@@ -14,7 +14,7 @@ from reverie.data import Spec
 from reverie.learning import Optimised
 from reverie.policies.fql import FQL
 from reverie.rl import ChunkedActions, Critic, FlowActor, SamplingExplorer, select
-from reverie.settings import Acting, Count
+from reverie.settings import Acting, Count, NonNegative
 
 
 class State(eqx.Module):
@@ -64,3 +64,6 @@ class QCFQL(ChunkedActions, FQL):
 
     name: ClassVar = "qc-fql"
     paper: ClassVar = "Li et al. 2025"
+
+    alpha: NonNegative = 100.0
+    """Weight of the distillation loss; the authors choose it by task, and 100 in their code."""
