@@ -38,6 +38,19 @@ def test_the_recipe_is_parsed_up_to_its_data(name, capsys):
     assert RECIPES[name]["eval"].startswith("--env ")
 
 
+def words_of(name):
+    """Of a recipe's training, each with the one after it."""
+    words = RECIPES[name]["train"].split()
+    return dict(zip(words, [*words[1:], None], strict=True))
+
+
+def test_diffusion_policy_s_rate_falls_over_the_whole_training_and_its_transformer_drops_little():
+    full = [name for name in RECIPES if name.startswith("diffusion-policy")]
+    assert len(full) == 3
+    assert all(int(words_of(name)["--decay-updates"]) == RECIPES[name]["steps"] for name in full)
+    assert words_of("diffusion-policy-transformer-pusht")["--dropout"] == "0.01"
+
+
 ONLINE = ["sac", "sac-often", "synther-often", "sac-whole-often", "redq-often"]
 
 
