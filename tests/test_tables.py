@@ -96,8 +96,12 @@ def test_the_help_lists_the_tables(capsys):
         assert f"{name} " in shown and plan.title in shown and f"({len(plan.cells())} cells" in shown
 
 
-@pytest.mark.parametrize("cell", PLANS["imitation"].cells(), ids=lambda cell: cell.label)
-def test_in_imitation_a_learning_rate_falls_to_0_at_the_end_of_its_cell(cell):
+@pytest.mark.parametrize(
+    "cell",
+    [cell for name in ("imitation", "tasks") for cell in PLANS[name].cells()],
+    ids=lambda cell: f"{cell.plan.name}: {cell.label}",
+)
+def test_in_imitation_and_of_several_tasks_a_learning_rate_falls_to_0_at_the_end_of_its_cell(cell):
     words = cell.train()
     given = [int(words[at + 1]) for at, word in enumerate(words) if word == "--decay-updates"]
     assert given[-1:] == [cell.steps]
