@@ -51,6 +51,14 @@ def test_diffusion_policy_s_rate_falls_over_the_whole_training_and_its_transform
     assert words_of("diffusion-policy-transformer-pusht")["--dropout"] == "0.01"
 
 
+def test_mtdiff_learns_from_as_many_windows_as_its_released_code_and_plans_at_every_step():
+    """16 of each of 50 tasks, of which two make an update."""
+    recipe = RECIPES["mtdiff-p-mt50"]
+    assert int(words_of("mtdiff-p-mt50")["--batch-size"]) == 2 * 16 * 50
+    assert recipe["steps"] == 2_000_000
+    assert "action_horizon=1" in recipe["eval"].partition("--acting ")[2].split()
+
+
 ONLINE = ["sac", "sac-often", "synther-often", "sac-whole-often", "redq-often"]
 
 
