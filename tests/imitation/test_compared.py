@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +123,22 @@ def test_the_recurrent_policy_s_steps_see_no_later_observation_and_its_horizons_
         assert not np.allclose(one[:, 3], other[:, 3], atol=1e-3)
     with pytest.raises(ReverieError, match="horizon = 12, but LSTM-GMM has one action for each of its obs"):
         LSTMGMM(horizon=12)
+
+
+def test_the_recurrent_policy_s_mixture_has_means_within_the_actions_range_and_robomimic_s_spread():
+    net = LSTMGMM(observation_horizon=4, horizon=4, width=8).network(jax.random.key(0), SPEC)
+    seen = jax.random.normal(jax.random.key(1), (2, 4, 1))
+    far = jax.tree.map(lambda weight: 100 * weight, net)(seen)
+    assert 0.9 < jnp.abs(far.mean).max() <= 1
+    assert far.std.min() >= 1e-4
+    biases, action = np.linspace(-2, 2, 15).astype(np.float32), 0.3
+    flat = eqx.tree_at(lambda net: net.head.net.layers[-1].bias, jax.tree.map(jnp.zeros_like, net), jnp.array(biases))
+    (mean, raw), logits = biases[5:].reshape(5, 2).T, biases[:5]
+    std = np.log1p(np.exp(raw)) + 1e-4
+    each = np.exp(-(((action - np.tanh(mean)) / std) ** 2) / 2) / std / math.sqrt(2 * math.pi)
+    density = (np.exp(logits) / np.exp(logits).sum() * each).sum()
+    likelihood = flat(seen).log_prob(jnp.full((2, 4, 1, 1), action))
+    np.testing.assert_allclose(likelihood, np.full((2, 4), np.log(density)), rtol=1e-5)
 
 
 def test_act_s_style_does_not_see_what_is_beyond_the_episode_s_end():

@@ -2,7 +2,8 @@
 mixture of Gaussians.
 
 In acting the network reads the last observations anew at every step, where robomimic keeps its state and empties it
-every `observation_horizon` steps; so each action is chosen from equally much of the past.
+every `observation_horizon` steps; so each action is chosen from equally much of the past. Settings and the mixture are
+those of robomimic for demonstrations by people, seen as vectors.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from reverie.imitation.mdn import MixtureHead
 from reverie.networks import LSTM, ObservationEncoder
 from reverie.planning.chunks import Fitted, FittedChunks, Overlap
 from reverie.rl import NormalMixture
-from reverie.settings import Acting, Count, NonNegative, Positive
+from reverie.settings import Acting, Count, LearningRate, NonNegative, Positive
 
 
 class Network(eqx.Module):
@@ -49,13 +50,17 @@ class LSTMGMM(FittedChunks):
     """Actions that are executed of a chunk: the newest observation's."""
     mask_padding: bool = True
     """Whether actions beyond an episode's ends are left out of the loss."""
-    width: Count = 256
+    batch_size: Count = 100
+    """Rows an update."""
+    learning_rate: LearningRate = 1e-4
+    """Adam's step size."""
+    width: Count = 400
     """Of the recurrent layers."""
     depth: Count = 2
     """Recurrent layers."""
     components: Count = 5
     """Gaussians of the mixture."""
-    smallest_std: Positive = 0.01
+    smallest_std: Positive = 1e-4
     """Of a component, in units of half the actions' range."""
     noise: Acting[NonNegative] = 0.0
     """In acting, of a component's standard deviation; with 0 its mean acts, as in robomimic."""
@@ -73,7 +78,7 @@ class LSTMGMM(FittedChunks):
         encoder = self.encoder(encoder_key, spec)
         inputs = [encoder.dim, *[self.width] * (self.depth - 1)]
         layers = tuple(LSTM(each, n_in, self.width) for each, n_in in zip(keys, inputs, strict=True))
-        options: Any = {"components": self.components, "hidden": (), "smallest": self.smallest_std}
+        options: Any = {"components": self.components, "hidden": (), "smallest": self.smallest_std, "bounded": True}
         return Network(encoder, layers, MixtureHead(head_key, self.width, 1, spec.action_dim, **options))
 
     def loss(self, net: Network, batch, key) -> jax.Array:

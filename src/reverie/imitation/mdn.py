@@ -18,23 +18,41 @@ LARGEST_LOG_STD = 2.0
 
 
 class MixtureHead(eqx.Module):
-    """Features `[..., F]` to a mixture of K Gaussians over `[..., rows, action]`."""
+    """Features `[..., F]` to a mixture of K Gaussians over `[..., rows, action]`.
+
+    Standard deviations are exponentials, at least `smallest`. Of a `bounded` one they are softplus, and the means are
+    in [-1, 1], by the hyperbolic tangent: both as in robomimic (Mandlekar et al. 2021).
+    """
 
     net: MLP
     components: int = eqx.field(static=True)
     rows: int = eqx.field(static=True)
     smallest: float = eqx.field(static=True)
+    bounded: bool = eqx.field(static=True)
 
-    def __init__(self, key, features: int, rows: int, action_dim: int, *, components: int, hidden, smallest: float):
+    def __init__(
+        self,
+        key,
+        features: int,
+        rows: int,
+        action_dim: int,
+        *,
+        components: int,
+        hidden,
+        smallest: float,
+        bounded: bool = False,
+    ):
         out = components * (1 + 2 * rows * action_dim)
         self.net = MLP(key, features, out, hidden=hidden, activation=jax.nn.relu)
-        self.components, self.rows, self.smallest = components, rows, smallest
+        self.components, self.rows, self.smallest, self.bounded = components, rows, smallest, bounded
 
     def __call__(self, features) -> NormalMixture:
         out = self.net(features)
         logits, rest = out[..., : self.components], out[..., self.components :]
-        mean, log_std = jnp.split(rest.reshape(*rest.shape[:-1], self.components, self.rows, -1), 2, -1)
-        return NormalMixture(logits, mean, self.smallest + jnp.exp(jnp.minimum(log_std, LARGEST_LOG_STD)))
+        mean, spread = jnp.split(rest.reshape(*rest.shape[:-1], self.components, self.rows, -1), 2, -1)
+        if self.bounded:
+            return NormalMixture(logits, jnp.tanh(mean), self.smallest + jax.nn.softplus(spread))
+        return NormalMixture(logits, mean, self.smallest + jnp.exp(jnp.minimum(spread, LARGEST_LOG_STD)))
 
 
 class Network(eqx.Module):
