@@ -68,6 +68,7 @@ TINY = {
     "flow_steps": 2,
     "context": 3,
     "depth": 1,
+    "encoder_depth": 1,
     "critic_depth": 1,
     "heads": 1,
     "stride": 1,

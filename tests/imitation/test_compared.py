@@ -142,7 +142,7 @@ def test_the_recurrent_policy_s_mixture_has_means_within_the_actions_range_and_r
 
 
 def test_act_s_style_does_not_see_what_is_beyond_the_episode_s_end():
-    policy = ACT(**SHORT, width=8, heads=1, depth=1, latent=2, dropout=0.0)
+    policy = ACT(**SHORT, width=8, heads=1, depth=1, encoder_depth=1, latent=2, dropout=0.0)
     net = policy.network(jax.random.key(0), SPEC)
     seen, inside = jnp.ones((1, 1, 1)), jnp.array([[1.0, 1, 0, 0]])
     actions = jnp.ones((1, 4, 1))
@@ -150,6 +150,22 @@ def test_act_s_style_does_not_see_what_is_beyond_the_episode_s_end():
     np.testing.assert_allclose(styles[0].mean, styles[1].mean, rtol=1e-5)
     changed = net.style(seen, actions.at[:, 1].set(9.0), inside)
     assert not np.allclose(changed.mean, styles[0].mean, atol=1e-3)
+
+
+def test_act_s_decoder_sees_what_the_encoder_made_of_the_observation_and_the_style_together():
+    """Here it says the first of the encoder's tokens, that of the observation, which knows the style by then."""
+    policy = ACT(**SHORT, width=8, heads=1, depth=1, latent=2)
+    net = policy.network(jax.random.key(0), SPEC)
+    said = eqx.tree_at(
+        lambda net: (net.decoder, net.out),
+        net,
+        (lambda queries, context, key=None: jnp.broadcast_to(context[..., :1, :], queries.shape), lambda x: x),
+    )
+    one, other = (said.decode(jnp.ones((1, 1, 1)), jnp.full((1, 2), z)) for z in (0.0, 3.0))
+    assert jnp.abs(one - other).max() > 1e-2
+    assert len(net.context.layers) == 4  # the released code's
+    shallow = replace(policy, encoder_depth=2).network(jax.random.key(0), SPEC)
+    assert len(shallow.context.layers) == 2 and len(shallow.decoder.layers) == 1
 
 
 FORK = {
