@@ -70,6 +70,16 @@ def test_derivative_free_optimisation_finds_the_minimum_of_an_energy():
     assert errors[0] < errors[1] / 3
 
 
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_a_chunk_beyond_what_is_executed_is_never_chosen(iterations):
+    """However low its energy: here the minimum is at 1.05 to 1.5, and the best inside at the end of the range, 1."""
+    policy = IBC(observation_horizon=1, horizon=1, action_horizon=1, iterations=iterations)
+    seen = jnp.linspace(2.1, 3, 9).reshape(9, 1, 1)
+    found = policy.choose(Fitted(_Holder(Bowl())), SPEC, seen, none(9, 1), jax.random.key(0))
+    assert jnp.abs(found).max() <= 1
+    np.testing.assert_allclose(found, 1, atol=0.02)
+
+
 class _Holder:
     def __init__(self, params):
         self.params = params

@@ -1,7 +1,8 @@
 """Implicit behavioural cloning (Florence et al. 2021): an energy of observations and chunks, whose minimum acts.
 
 The energy sees a chunk's rows from the newest observation's on. Those before it are executed already: what they say of
-the next action is nothing that acting could use, as there they would be searched for as well.
+the next action is nothing that acting could use, as there they would be searched for as well. What is searched is the
+range of the data's actions, beyond which none is executed; the authors' code ends at the environment's bounds alike.
 """
 
 from dataclasses import dataclass
@@ -52,13 +53,13 @@ class IBC(Hidden, FittedChunks):
     hidden: tuple[int, ...] = (512, 512, 512)
     """Widths of the hidden layers."""
     negatives: Count = 64
-    """Uniform chunks that each demonstrated one is told from."""
+    """Uniform chunks that each demonstrated one is told from; 256 in the authors' code."""
     margin: NonNegative = 0.1
-    """How far beyond the data's range chunks are drawn, as a share of half the range."""
+    """How far beyond the data's range chunks are drawn in training, as a share of half the range."""
     iterations: Acting[Natural] = 3
     """Of resampling by the energy, with ever less noise."""
     candidates: Acting[Count] = 1024
-    """Chunks among which the energy chooses."""
+    """Chunks among which the energy chooses; 16,384 in the authors' code."""
 
     def network(self, key, spec: Spec) -> Energy:
         encoder_key, key = jax.random.split(key)
@@ -83,14 +84,15 @@ class IBC(Hidden, FittedChunks):
         executed, ahead = jnp.split(overlap.rows, [self.current], 1)
         net, (n, *rest) = state.net.params, ahead.shape
         features, (first_key, key) = net.read(observations), jax.random.split(key)
-        chunks, limit = self.uniform(first_key, (n, self.candidates, *rest)), 1 + self.margin
+        # Within the range that is executed: of a chunk beyond it the energy would not be that of what is done.
+        chunks = jax.random.uniform(first_key, (n, self.candidates, *rest), minval=-1, maxval=1)
 
         def resampled(iteration, chunks):
             which_key, noise_key = jax.random.split(jax.random.fold_in(key, iteration))
             which = jax.random.categorical(which_key, -net(features, chunks)[:, None], shape=(n, self.candidates))
             kept = jnp.take_along_axis(chunks, which[..., None, None], 1)
             noise = SPREAD * SHRINK**iteration * jax.random.normal(noise_key, kept.shape)
-            return jnp.clip(kept + noise, -limit, limit)
+            return jnp.clip(kept + noise, -1, 1)
 
         chunks = jax.lax.fori_loop(0, self.iterations, resampled, chunks)
         best = jnp.argmin(net(features, chunks), 1)
