@@ -3,7 +3,8 @@ Pre-Training").
 
 Three trainings, one after another: codes of a video's patches; the future video's tokens, by discrete diffusion, given
 what was seen; and the tokens of actions beside them, by the same diffusion, from what the video's network makes of the
-future. The first two need no actions: rows whose info `has_actions` is 0 are for them alone.
+future. What one of them has learned the later ones leave alone. The first two need no actions: rows whose info
+`has_actions` is 0 are for them alone.
 """
 
 from collections.abc import Mapping
@@ -27,35 +28,49 @@ from reverie.planning.demonstrated import COLUMN, Demonstrated, fitted, rows_wit
 from reverie.settings import Acting, Count, Fraction, LearningRate, Natural, NonNegative
 
 
-class Network(eqx.Module):
-    """Reads what was seen, and says of masked tokens what they were: of a video alone, or of actions beside it."""
+class Part(eqx.Module):
+    """Reads what was seen, and says of masked tokens of one kind, a video's or actions', what they were."""
 
     frame: Linear
     others: ObservationEncoder | None
     other: Linear | None
     positions: jax.Array
-    video: TokenTransformer
-    actions: TokenTransformer
+    tokens: TokenTransformer
 
-    def read(self, features, others) -> jax.Array:
+    def read(self, features, others, key=None) -> jax.Array:
         """The context `[..., M, width]`: a token for each patch `[..., T, P, dim]` of the frames seen, and one for all
-        else that was seen with each of them."""
+        else that was seen with each of them. `key` is for random crops of other images."""
         patches = self.frame(features)
         tokens = patches.reshape(*patches.shape[:-3], -1, patches.shape[-1])
         if self.others is not None and self.other is not None:
-            tokens = jnp.concatenate([tokens, self.other(self.others(others))], -2)
+            tokens = jnp.concatenate([tokens, self.other(self.others(others, key=key))], -2)
         return tokens + self.positions
 
-    def __call__(self, x, t, context) -> jax.Array:
-        """Logits `[..., L, K]` of a video's tokens and, where there are more, of actions' `[..., L]`."""
-        future, logits = self.video(x[..., : self.video.length], t, context)
-        if x.shape[-1] == self.video.length:
-            return logits
-        seen = jnp.concatenate([future, jnp.broadcast_to(context, (*future.shape[:-2], *context.shape[-2:]))], -2)
-        both = logits, self.actions(x[..., self.video.length :], t, seen)[1]
+
+class Network(eqx.Module):
+    """A video's tokens, and beside them those of actions, told what the video's part makes of the future."""
+
+    video: Part
+    actions: Part
+
+    def __call__(self, x, t, contexts) -> jax.Array:
+        """Logits `[..., L, K]` of tokens `[..., L]`, the video's first, from what both parts read."""
+        of_video, of_actions = contexts
+        length = self.video.tokens.length
+        future, logits = self.video.tokens(x[..., :length], t, of_video)
+        seen = jnp.broadcast_to(of_actions, (*future.shape[:-2], *of_actions.shape[-2:]))
+        both = logits, self.actions.tokens(x[..., length:], t, jnp.concatenate([future, seen], -2))[1]
         largest = max(each.shape[-1] for each in both)
         padded = [jnp.pad(each, [(0, 0)] * (x.ndim) + [(0, largest - each.shape[-1])]) for each in both]
         return jnp.concatenate(padded, -2)
+
+
+class Learned(eqx.Module):
+    net: Optimised
+    ema: Part
+    """Which acts."""
+    step: jax.Array
+    """Its own updates, int32 `[]`."""
 
 
 class State(eqx.Module):
@@ -63,10 +78,8 @@ class State(eqx.Module):
     """Of frames to tokens."""
     share: jax.Array
     """Of all tokens that each code has had lately, `[codes]`."""
-    net: Optimised
-    ema: Network
-    """Which acts."""
-    step: jax.Array
+    video: Learned
+    actions: Learned
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
     auxiliary: NonNegative = 5e-4
     """Weight of the cross-entropy beside the divergence of the steps."""
     condition_drop: Fraction = 0.1
-    """How often what was seen is left out in training, for guidance."""
+    """How often what was seen is left out in training, so that `guidance_scale` has something to guide from."""
     width: Count = 256
     """Of the transformers and the autoencoder."""
     heads: Count = 8
@@ -112,8 +125,9 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
     """Adam's step size."""
     nfe: Acting[Natural] = 0
     """Network function evaluations (NFE) for one chunk; 0 for one a step of the diffusion."""
-    guidance_scale: Acting[NonNegative] = 1.2
-    """Of what was seen, in log-probabilities: 1 is the model itself, more goes further from what it says unseeing."""
+    guidance_scale: Acting[NonNegative] = 1.0
+    """Of what was seen, in log-probabilities: 1 is the model itself, as in the released sampling; more goes further
+    from what it says unseeing, by twice the evaluations."""
     temperature: Acting[Fraction] = 1.0
     """Of tokens: 1 draws from the model, 0 takes the likeliest."""
 
@@ -149,10 +163,21 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
         """Of so many tokens; both kinds are masked alike, and each is replaced by its own kind (section 3.2)."""
         return mask_and_replace(np.repeat([self.codes, self.bins], [videos, actions]), self.diffusion_steps)
 
+    def others(self, spec: Spec) -> dict[str, Field]:
+        """All that is observed beside the video. Raises ReverieError for a crop where no image is among it."""
+        space = spec.observation_space
+        rest = {} if isinstance(space, Field) else {name: x for name, x in space.items() if name != self.image}
+        if self.crop and not any(each.kind == "image" for each in rest.values()):
+            raise ReverieError(
+                f"crop = {self.crop}, but the observations have no image beside the video, which is read whole; leave "
+                "crop at 0"
+            )
+        return rest
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
         known = rows_with_actions(data)
         spec = spec or fitted(data, known)
-        self.field(spec)
+        self.field(spec), self.others(spec)
         columns = ("observations", "actions", *([COLUMN] if COLUMN in data.infos else []))
         ahead = max(self.horizon - self.current, 1 + self.frames * self.frame_stride)
         options: Any = {"history": self.current, "pad": "edge", "past": ("observations",)}
@@ -160,23 +185,24 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
         return (view if known.all() or not known.any() else Demonstrated.of(view, known)), spec
 
     def init(self, key, spec: Spec) -> State:
-        coder_key, other_key, key = jax.random.split(key, 3)
-        keys = jax.random.split(key, 5)
+        coder_key, video_key, action_key = jax.random.split(key, 3)
         coder = FrameCoder(coder_key, self.field(spec), patch=self.patch, codes=self.codes, width=self.width)
-        space = spec.observation_space
-        rest = {} if isinstance(space, Field) else {name: x for name, x in space.items() if name != self.image}
-        others = ObservationEncoder(other_key, rest, self.encoding) if rest else None
+        video = self.part(video_key, coder, spec, self.codes, self.frames * coder.tokens)
+        actions = self.part(action_key, coder, spec, self.bins, self.horizon * spec.action_dim)
+        begun = (Learned(Optimised.create(x, self.optimiser), x, jnp.zeros((), jnp.int32)) for x in (video, actions))
+        return State(Optimised.create(coder, self.optimiser), jnp.zeros(self.codes), *begun)
+
+    def part(self, key, coder: FrameCoder, spec: Spec, count: int, length: int) -> Part:
+        """Of `length` tokens of `count`."""
+        keys, rest = jax.random.split(key, 5), self.others(spec)
+        others = ObservationEncoder(keys[0], rest, self.encoding) if rest else None
         seen = self.observation_horizon * (coder.tokens + bool(rest))
-        sizes: Any = {"width": self.width, "heads": self.heads, "depth": self.depth}
-        net = Network(
-            *(Linear(keys[0], coder.codebook.codes.shape[-1], self.width), others),
-            None if others is None else Linear(keys[1], others.dim, self.width),
-            0.02 * jax.random.normal(keys[2], (seen, self.width)),
-            TokenTransformer(keys[3], self.codes, self.frames * coder.tokens, **sizes),
-            TokenTransformer(keys[4], self.bins, self.horizon * spec.action_dim, **sizes),
+        return Part(
+            *(Linear(keys[1], coder.codebook.codes.shape[-1], self.width), others),
+            None if others is None else Linear(keys[2], others.dim, self.width),
+            0.02 * jax.random.normal(keys[3], (seen, self.width)),
+            TokenTransformer(keys[4], count, length, width=self.width, heads=self.heads, depth=self.depth),
         )
-        learned = [Optimised.create(each, self.optimiser) for each in (coder, net)]
-        return State(learned[0], jnp.zeros(self.codes), learned[1], net, jnp.zeros((), jnp.int32))
 
     def learn_codes(self, state: State, batch, key):
         frames = self.split(batch["observations"])[0]
@@ -198,53 +224,60 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
         rows = self.current + self.frame_stride * np.arange(1, self.frames + 1)
         return batch["tokens"][:, rows].reshape(len(batch["tokens"]), -1)
 
-    def context(self, state: State, net: Network, observations) -> jax.Array:
+    def context(self, state: State, part: Part, observations, key=None) -> jax.Array:
         frames, others = self.split(observations)
-        return net.read(jax.lax.stop_gradient(state.coder.params.features(frames)), others)
+        return part.read(jax.lax.stop_gradient(state.coder.params.features(frames)), others, key)
 
-    def learned(self, state: State, observations, key, loss):
-        """After a step down `loss(denoiser)`, which gives the scalar and its metrics; without context now and then."""
-        told = jax.random.bernoulli(key, 1 - self.condition_drop, (len(jax.tree.leaves(observations)[0]), 1, 1))
+    def shown(self, observations, key) -> jax.Array:
+        """Whether a row is shown what was seen, `[B, 1, 1]`; now and then it is not."""
+        return jax.random.bernoulli(key, 1 - self.condition_drop, (len(jax.tree.leaves(observations)[0]), 1, 1))
 
-        def total(net: Network):
-            context = told * self.context(state, net, observations)
-            return loss(lambda x, t: net(x, t, context))
-
-        gradient, metrics = jax.grad(total, has_aux=True)(state.net.params)
-        net = state.net.apply(gradient, self.optimiser)
-        ema = self.averaged(state.ema, net.params, state.step)
-        return replace(state, net=net, ema=ema, step=state.step + 1), metrics
+    def moved(self, part: Learned, loss) -> tuple[Learned, dict[str, jax.Array]]:
+        """A step down `loss(part)`, which gives the scalar and its metrics."""
+        gradient, metrics = jax.grad(loss, has_aux=True)(part.net.params)
+        net = part.net.apply(gradient, self.optimiser)
+        return Learned(net, self.averaged(part.ema, net.params, part.step), part.step + 1), metrics
 
     def learn_video(self, state: State, batch, key):
-        drop_key, key = jax.random.split(key)
-        tokens = self.future(batch)
+        drop_key, crop_key, key = jax.random.split(key, 3)
+        tokens, shown = self.future(batch), self.shown(batch["observations"], drop_key)
+        process = self.process(tokens.shape[-1])
 
-        def loss(denoiser):
-            process = self.process(tokens.shape[-1])
-            value = process.loss(denoiser, tokens, key, auxiliary=self.auxiliary).mean()
-            return value, {"video_loss": value}
+        def loss(part: Part):
+            context = shown * self.context(state, part, batch["observations"], crop_key)
+            each = process.loss(lambda x, t: part.tokens(x, t, context)[1], tokens, key, auxiliary=self.auxiliary)
+            return each.mean(), {"video_loss": each.mean()}
 
-        return self.learned(state, batch["observations"], drop_key, loss)
+        video, metrics = self.moved(state.video, loss)
+        return replace(state, video=video), metrics
 
     def learn_actions(self, state: State, batch, key):
-        """Where a row has no action its tokens are masked, and nothing is learned of them."""
-        drop_key, key = jax.random.split(key)
+        """The video's part stays as it acts. Where a row has no action its tokens are masked, and nothing is learned of
+        them."""
+        drop_key, crop_key, key = jax.random.split(key, 3)
         videos, actions = self.future(batch), self.tokens(batch["actions"][:, : self.horizon])
-        mask = batch["mask"][:, : self.horizon]
+        mask, shown = batch["mask"][:, : self.horizon], self.shown(batch["observations"], drop_key)
         known = batch.get(COLUMN, jnp.ones_like(batch["mask"]))[:, : self.horizon] * (mask if self.mask_padding else 1)
         process = self.process(videos.shape[-1], actions[0].size)
         each_known = jnp.repeat(known, actions.shape[-1], -1)
         unknown = jnp.concatenate([jnp.zeros(videos.shape), 1 - each_known], -1) > 0
+        x0 = jnp.concatenate([videos, actions.reshape(len(actions), -1)], -1)
 
-        def loss(denoiser):
-            x0 = jnp.concatenate([videos, actions.reshape(len(actions), -1)], -1)
-            hold = inpaint(unknown, process.mask)
-            costs = process.token_losses(denoiser, x0, key, auxiliary=self.auxiliary, project=hold)
-            video, action = costs[:, : videos.shape[-1]].mean(), costs[:, videos.shape[-1] :]
-            action = (each_known * action).sum() / jnp.maximum(each_known.sum(), 1)
-            return video + action, {"video_loss": video, "action_loss": action}
+        def loss(part: Part):
+            net = Network(state.video.ema, part)
+            contexts = [shown * x for x in self.contexts(state, net, batch["observations"], crop_key)]
+            how: Any = {"auxiliary": self.auxiliary, "project": inpaint(unknown, process.mask)}
+            costs = process.token_losses(lambda x, t: net(x, t, contexts), x0, key, **how)
+            value = (each_known * costs[:, videos.shape[-1] :]).sum() / jnp.maximum(each_known.sum(), 1)
+            return value, {"action_loss": value}
 
-        return self.learned(state, batch["observations"], drop_key, loss)
+        learned, metrics = self.moved(state.actions, loss)
+        return replace(state, actions=learned), metrics
+
+    def contexts(self, state: State, net: Network, observations, key=None) -> tuple[jax.Array, jax.Array]:
+        """What both parts read; other images are cropped alike for both."""
+        video, actions = (self.context(state, part, observations, key) for part in (net.video, net.actions))
+        return video, actions
 
     def tokens(self, actions) -> jax.Array:
         """Of actions in network units, int of their shape."""
@@ -256,11 +289,9 @@ class VPDD(RisingEMA, Adam, ChunkPolicy):
 
     def choose(self, state: State, spec: Spec, observations, overlap: Overlap, key):
         """Actions that are executed meanwhile are held, so that the others agree with them."""
-        net, chunks = state.ema, overlap.rows
-        n, videos, context = len(chunks), net.video.length, self.context(state, net, observations)
-        denoiser = classifier_free(net, context, jnp.zeros(()), self.guidance_scale)
-        if self.guidance_scale == 1:
-            denoiser = lambda x, t: net(x, t, context)  # noqa: E731
+        net, chunks = Network(state.video.ema, state.actions.ema), overlap.rows
+        n, videos, contexts = len(chunks), net.video.tokens.length, self.contexts(state, net, observations)
+        denoiser = classifier_free(net, contexts, (jnp.zeros(()), jnp.zeros(())), self.guidance_scale)
         before = jnp.concatenate([jnp.zeros((n, videos), jnp.int32), self.tokens(chunks).reshape(n, -1)], -1)
         frozen = jnp.repeat(overlap.frozen, chunks.shape[-1], -1)
         hold = inpaint(jnp.pad(frozen, ((0, 0), (videos, 0))), before)
