@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Lock
 
 from reverie.engines import Engine
-from reverie.sweeps.running import USER, Sweep, run_reverie, waited
+from reverie.sweeps.running import USER, Sweep, free_cores, run_reverie, waited
 from tabling import results
 from tabling.plans import Cell, Making, Plan
 
@@ -81,8 +81,7 @@ class Worker:
 
     def work(self, plan: Plan, out: Path, jobs: int) -> None:
         """First the sets that the library makes, then what synthesizers make of them, then the cells."""
-        for each in shares(jobs):
-            self.cores.put(each)
+        self.cores = free_cores(jobs)
         cells = [cell for cell in plan.cells(out) if not self.finished(cell)]
         makings = dict.fromkeys(cell.making for cell in cells if cell.making)
         self.make_data(plan, list(dict.fromkeys(cell.set for cell in cells)), out)
@@ -171,11 +170,3 @@ class Worker:
         assert self.engine is not None
         log.parent.mkdir(parents=True, exist_ok=True)
         return self.engine.submit(run_reverie(1), words, str(log.absolute()), seconds).result()
-
-
-def shares(jobs: int) -> list[list[int] | None]:
-    """The cores of each job: two programs on a core each do more than one program on two, for networks this small."""
-    if jobs == 1 or not hasattr(os, "sched_getaffinity"):
-        return [None] * jobs
-    cores = sorted(os.sched_getaffinity(0))
-    return [cores[i :: min(jobs, len(cores))] for i in (j % len(cores) for j in range(jobs))]

@@ -1,6 +1,10 @@
 """Sweeps: what is tried, that nothing done is done again, what dies is started again, and what is said of the best."""
 
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +17,7 @@ from reverie.cli import main, sweeping
 from reverie.data import Dataset
 from reverie.errors import ReverieError, RunError
 from reverie.sweeps import Choices, Range, Sweep, Trial, best, parse, results, running, sweep
+from reverie.sweeps.running import free_cores, run_reverie
 from reverie.sweeps.space import propose
 from reverie.sweeps.trials import Work, read
 from reverie.training.metrics import Table
@@ -220,6 +225,20 @@ def test_the_command_line_trains(tmp_path, capsys):
     assert "1 of 1: 000 hidden=(4,)" in said and "Best, by the lowest mean negative_log_likelihood of 1 trials" in said
     config = json.loads((tmp_path / "sweep/runs/000/config.json").read_text())["algorithm"]
     assert (config["hidden"], config["batch_size"]) == ([4], 8)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes have no cores of their own here")
+def test_processes_beside_each_other_run_on_cores_of_their_own(tmp_path, monkeypatch):
+    """As the processes themselves say; a machine of one core has it for both."""
+    script = "import os, time; time.sleep(0.3); print(sorted(os.sched_getaffinity(0)))"
+    started = subprocess.Popen
+    monkeypatch.setattr(running.subprocess, "Popen", lambda _, **how: started([sys.executable, "-c", script], **how))
+    attempt, log, cores = run_reverie(2, free_cores(2)), tmp_path / "log", sorted(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: attempt([], str(log)), range(2))) == [0, 0]
+    assert sorted(log.read_text().split("\n")) == sorted(["", *(str(cores[i::2] or cores) for i in range(2))])
+    run_reverie(2)([], str(tmp_path / "all"))
+    assert (tmp_path / "all").read_text() == f"{cores}\n"
 
 
 def test_the_best_is_evaluated_again_from_other_starts(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from reverie.engines import Engine, Kind
@@ -77,9 +78,9 @@ def sweep(
     total, out = count(asked.search, asked.space, asked.trials), Path(out).expanduser().resolve()
     with folder.locked(out):
         _settle(asked, out)
-        chosen = engine_of(engine, jobs)
+        chosen, free = engine_of(engine, jobs), free_cores(jobs) if engine == "local" else None
         try:
-            return _Sweeping(asked, out, total, chosen, attempt or run_reverie(jobs), say).run(jobs)
+            return _Sweeping(asked, out, total, chosen, attempt or run_reverie(jobs, free), say).run(jobs)
         except KeyboardInterrupt:
             say("Stopped; the same command goes on.")
             raise
@@ -214,16 +215,34 @@ def _attempt(attempt: Attempt, work: Work, trials: Sequence[Trial], out: Path) -
     return found
 
 
-def run_reverie(jobs: int) -> Attempt:
-    """Processes that share the cores."""
+def free_cores(jobs: int) -> SimpleQueue[list[int] | None]:
+    """The cores of each job; None where they cannot be told apart. Two programs of small networks on a core each do
+    half as much again as two that take turns on both: each has as many threads as cores that it may use."""
+    cores: list[int] = sorted(os.sched_getaffinity(0)) if jobs > 1 and hasattr(os, "sched_getaffinity") else []
+    free: SimpleQueue[list[int] | None] = SimpleQueue()
+    for job in range(jobs):
+        free.put(cores[job % len(cores) :: min(jobs, len(cores))] if cores else None)
+    return free
+
+
+def run_reverie(jobs: int, free: SimpleQueue[list[int] | None] | None = None) -> Attempt:
+    """Processes that share the cores. While one runs, it has those that it takes from `free`, if that is given."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     shared = {"XLA_FLAGS": flags.strip(), "OMP_NUM_THREADS": str(threads)} if jobs > 1 else {}
 
     def attempt(words: list[str], log: str, seconds: float | None = None) -> int:
-        with open(log, "a") as file:
-            command = [sys.executable, "-m", "reverie.cli", *words]
-            return waited(subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | shared), seconds)
+        cores = free.get() if free else None
+        try:
+            with open(log, "a") as file:
+                command = [sys.executable, "-m", "reverie.cli", *words]
+                process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | shared)
+                if cores:
+                    os.sched_setaffinity(process.pid, cores)
+                return waited(process, seconds)
+        finally:
+            if free:
+                free.put(cores)
 
     return attempt
 
