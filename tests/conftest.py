@@ -21,6 +21,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Before a test's command line can have it begin with a device for each core.
+jax.devices()
 for helpers in ("diffusion", "training"):
     sys.path.insert(0, str(Path(__file__).parent / helpers))
 

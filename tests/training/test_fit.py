@@ -310,7 +310,7 @@ def test_several_devices_give_the_same_parameters():
 
         assert len(jax.devices()) == 4
         fit = partial(reverie.fit, TinyBC(), synthetic(), steps=20, segment=20, seeds=2, progress=False)
-        one, *more = fit(), fit(devices=2), fit(devices=4), fit(devices=4, seeds_by="vmap")
+        one, *more = fit(devices=1), fit(), fit(devices=2), fit(devices=4), fit(devices=4, seeds_by="vmap")
         for run in more:
             assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(run.states))
             # Adam may turn a rounding error in a gradient near 0 into a small part of the rate, 3e-3.
@@ -329,6 +329,23 @@ def test_several_devices_give_the_same_parameters():
         done.stdout.strip()
         == "batch_size=30 does not divide among the 4 of devices=4 that share it; choose a multiple."
     )
+
+
+def test_seeds_are_divided_among_cores_as_far_as_they_divide_equally_and_the_data_are_few():
+    done = python(
+        """
+        import os
+        os.sched_getaffinity = lambda _: set(range(6))
+        from reverie.training import placing
+        placing.use_every_core()
+        print(*(getattr(placing.device_mesh(None, seeds, 10), "size", 1) for seeds in (1, 2, 4, 5, 7, 8, 12)))
+        print(placing.device_mesh(None, 4, 10, copied=2**31), placing.device_mesh(3, 12, 10).size)
+        placing.use_every_core()  # too late, and no matter
+        """,
+        JAX_PLATFORMS="cpu",
+        XLA_FLAGS="",
+    )
+    assert done.stdout.split("\n")[:2] == ["1 2 4 5 1 4 6", "None 3"], done.stderr
 
 
 def test_devices_exchange_gradients_of_a_batch_and_nothing_between_seeds():

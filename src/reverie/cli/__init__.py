@@ -120,6 +120,10 @@ def _run(arguments: Sequence[str]) -> None:
         from reverie.compilation import use_compilation_cache
 
         use_compilation_cache()
+    if arguments and arguments[0] == "train" and "--distributed" not in arguments:
+        from reverie.training.placing import use_every_core
+
+        use_every_core()
     _dispatch(VERBS, arguments, "reverie")
 
 

@@ -67,7 +67,8 @@ class TrainOptions:
     checkpoint_every: int | None = None
     """Updates between two checkpoints; one a minute if not given."""
     devices: int | None = None
-    """Devices that train; all with --distributed, otherwise one if not given."""
+    """Devices that train; if not given all with --distributed, as many cores as the seeds divide among equally, or one
+    accelerator."""
     distributed: bool = False
     """This is one of several processes that a launcher started to train the run together: srun, mpirun, torchrun, or
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment."""

@@ -76,9 +76,11 @@ def fit(
         first segment and then one a minute. The last state is always kept, the newest `keep` in all.
     seeds_by: "vmap" trains all seeds at once, "map" one after another inside the same program. "auto" is vmap
         on an accelerator, map on a CPU.
-    devices: how many of JAX's devices train; all if several processes train together (`hosts.join`), otherwise one.
-        The seeds are divided among them as far as they go, and each batch among those that share a seed; parameters
-        and data are on all of them, but for `shard_data`. Another number rounds otherwise; a run may go on with it.
+    devices: how many of JAX's devices train. If not given, all where several processes train together (`hosts.join`),
+        as many CPU devices as the seeds divide among equally (`placing.use_every_core` makes one of each core) if the
+        data have less than 1 GB, and one accelerator. The seeds are divided among them as far as they go, and each
+        batch among those that share a seed; parameters and data are on all of them, but for `shard_data`. Another
+        number rounds otherwise; a run may go on with it.
     host_data: keep the data in the host's memory, where the device lacks the room: batches are gathered there in the
         background. The updates are the same, bit for bit. Not for methods that derive columns of the data.
     shard_data: divide the rows of the data among the devices: each has an equal part of them in place of all, and only
@@ -226,7 +228,10 @@ class Fitting:
         return beginning.prepared(self.algorithm, self.data, spec, self.initial, self.mesh(), self.training.shard_data)
 
     def mesh(self) -> Any:
-        return device_mesh(self.training.devices, len(self.training.seeds), self.algorithm.batch_size)
+        training, data = self.training, self.data
+        rows = () if training.host_data or isinstance(data, Streamed) else (data.observations, data.actions, data.infos)
+        copied = sum(each.nbytes for each in jax.tree.leaves(rows))
+        return device_mesh(training.devices, len(training.seeds), self.algorithm.batch_size, copied)
 
     def each(self) -> loop.Each:
         return loop.each_seed(self.training.seeds)

@@ -6,6 +6,8 @@ of the gradients in every update. Either rounds otherwise than a single device.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from math import gcd
 from typing import Any
 
@@ -19,16 +21,37 @@ from reverie.errors import RunError
 SEEDS, BATCH = "seeds", "batch"
 """The mesh's axes."""
 
+MOST_COPIED = 2**30
+"""Bytes of data of which every CPU device has a copy of its own, where nobody asked for several."""
 
-def device_mesh(devices: int | None, seeds: int, batch_size: int) -> Mesh | None:
+
+def use_every_core() -> None:
+    """Have JAX see a CPU device for each core, among which `device_mesh` divides the seeds.
+
+    Seeds on a core each need not wait for each other; cores that share the small products of one program mostly do. The
+    command line's `train` calls this; a program that uses Reverie as a library may, before anything is computed. Does
+    nothing once JAX has begun, or where XLA_FLAGS or `jax_num_cpu_devices` say how many there are.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags, config = os.environ.get("XLA_FLAGS", ""), jax.config.values
+    if "host_platform_device_count" in flags or config["jax_num_cpu_devices"] > 0:
+        return
+    with suppress(RuntimeError):  # it has begun
+        jax.config.update("jax_num_cpu_devices", cores)
+
+
+def device_mesh(devices: int | None, seeds: int, batch_size: int, copied: int = 0) -> Mesh | None:
     """The devices of a training, as a mesh `[SEEDS, BATCH]`; None for a single one.
 
-    None of `devices` is all where several processes train together, otherwise one. Raises RunError when there are
-    fewer devices, when processes would be left without, or when the batch does not divide among them.
+    None of `devices` is all where several processes train together. Of one process's CPU devices it is as many as
+    seeds divide among equally, if the bytes `copied` to each are not many, and of accelerators one. Raises RunError
+    when there are fewer devices, when processes would be left without, or when the batch does not divide among them.
     """
     present, together = jax.devices(), jax.process_count() > 1
     if devices is None:
-        devices = len(present) if together else 1
+        alone = present[0].platform != "cpu" or copied > MOST_COPIED
+        shared = 1 if alone else next(n for n in range(min(len(present), seeds), 0, -1) if seeds % n == 0)
+        devices = len(present) if together else shared
     if not 1 <= devices <= len(present):
         raise RunError(
             f"devices={devices} was asked for, and JAX sees {len(present)} ({present[0].platform}); give devices= "
