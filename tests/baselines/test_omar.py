@@ -124,8 +124,7 @@ class Always(OMAR):
     def update(self, state, batch, key):
         uniform_key, search_key, key = jax.random.split(key, 3)
         rows = each_agent(batch, state.team)
-        shape = (self.sampled_actions, *rows["actions"].shape)
-        rows["uniform"] = rows["own"] * jax.random.uniform(uniform_key, shape, minval=-1, maxval=1)
+        rows |= self.candidates(rows, uniform_key)
         rows["best"] = self.rectified(state, rows, search_key)
         algorithm = OMAR(**vars(self))
         learned, _ = super(OMAR, algorithm).update(state, rows, key)
@@ -156,6 +155,22 @@ def test_columns_beyond_an_agents_actions_are_neither_searched_nor_drawn():
     assert (found[:, 1] == 0).all() and (np.asarray(found[:, 0]) > 0.3).all()
 
 
+def test_its_losses_do_not_depend_on_the_arrays_width():
+    """The actor's distance to the best action, and the conservatism with its uniform density."""
+
+    def losses(width):
+        rng = np.random.default_rng(0)
+        own = jnp.eye(width)[0] * jnp.ones((4, 1))
+        made, best, drawn = (own * rng.uniform(-1, 1, (*n, 4, 1)) for n in ((), (), (3,)))
+        batch = {"observations": jnp.zeros((4, 2)), "actions": 0.5 * own, "own": own, "best": best}
+        q = Q(lambda observation, action: action.sum(-1)[None])
+        loss = SMALL.actor_loss(lambda _: made, Critic(SimpleNamespace(params=q), None), batch)
+        density = SMALL.candidates(batch, KEY)["log_density"][:3]
+        return [float(loss), float(SMALL.penalty(q.first, batch | {"candidates": drawn, "log_density": density}))]
+
+    np.testing.assert_allclose(losses(2), losses(1), rtol=1e-6)
+
+
 def test_each_agent_learns_from_the_teams_reward_with_a_critic_of_its_own():
     """A batch of B transitions is one of 2 B, of one agent's 2 columns, its number of 2, and 2 actions."""
     state, batch = begun()
@@ -167,11 +182,11 @@ def test_each_agent_learns_from_the_teams_reward_with_a_critic_of_its_own():
             return critic, {}
 
     jax.eval_shape(Spied(hidden=(16,), critic_hidden=(8,)).update, state, batch, KEY)
-    assert {name: taught[name].shape for name in ("rewards", "observations", "actions", "uniform", "best")} == {
+    assert {name: taught[name].shape for name in ("rewards", "observations", "actions", "candidates", "best")} == {
         "rewards": (32,),
         "observations": (32, 4),
         "actions": (32, 2),
-        "uniform": (10, 32, 2),
+        "candidates": (10, 32, 2),
         "best": (32, 2),
     }
     rows = each_agent(batch, state.team)
@@ -183,12 +198,13 @@ def test_each_agent_learns_from_the_teams_reward_with_a_critic_of_its_own():
 
 
 def test_the_critics_loss_has_alpha_times_the_conservatism_of_uniform_actions():
-    """log sum exp Q(s, u) - log density of u, less Q(s, a), by hand; the td_target's error is beside it."""
+    """log sum exp Q(s, u) - log density of u in an agent's own columns, less Q(s, a), by hand; the td_target's error is
+    beside it."""
     state, batch = begun()
     rows = each_agent(batch, state.team)
-    rows["uniform"] = jax.random.uniform(KEY, (10, *rows["actions"].shape), minval=-1, maxval=1)
-    q = state.critic.online.params
-    everywhere = jax.nn.logsumexp(q(rows["observations"], rows["uniform"]) + 2 * jnp.log(2.0), axis=1)
+    rows |= SMALL.candidates(rows, KEY)
+    q, sizes = state.critic.online.params, np.tile(SIZES["action_sizes"], 16)
+    everywhere = jax.nn.logsumexp(q(rows["observations"], rows["candidates"]) + sizes * jnp.log(2.0), axis=1)
     expected = 5 * (everywhere - q(rows["observations"], rows["actions"])).mean(1).sum()
     algorithm = replace(SMALL, alpha=5.0)
     _, metrics = jax.jit(algorithm.learn_q)(state.critic, rows, jnp.zeros(32))

@@ -33,3 +33,10 @@ class MATD3BC(TD3BC, TeamPolicy):
     def q_network(self, key, spec: Spec) -> QNetwork:
         team = team_of_spec(spec)
         return self.q_network_of(key, team.size * sum(team.widths))
+
+    def next_actions(self, state: DelayedState, batch, key):
+        return state.target.own(super().next_actions(state, batch, key))
+
+    def distance(self, net: TeamActor, action, wanted):
+        """The mean over the agents' own columns; beyond them both are 0."""
+        return jnp.square(action - wanted).sum(-1).mean() / sum(net.team.actions)

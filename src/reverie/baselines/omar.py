@@ -80,9 +80,7 @@ class OMAR(TD3BC, TeamPolicy):
         """
         uniform_key, search_key, key = jax.random.split(key, 3)
         batch = each_agent(batch, state.team)
-        batch["uniform"] = batch["own"] * jax.random.uniform(
-            uniform_key, (self.sampled_actions, *batch["actions"].shape), minval=-1, maxval=1
-        )
+        batch |= self.candidates(batch, uniform_key)
         due, nothing = self.due(state), jnp.zeros_like(batch["actions"])
         # What is found is for the actor alone.
         batch["best"] = jax.lax.cond(due, lambda: self.rectified(state, batch, search_key), lambda: nothing)
@@ -91,12 +89,18 @@ class OMAR(TD3BC, TeamPolicy):
         return replace(learned, actor_loss=loss), metrics | {"actor_loss": loss}
 
     def learn_q(self, critic: Critic, batch, next_value, penalty=None):
-        density = jnp.full(batch["uniform"].shape[:-1], -math.log(2) * batch["uniform"].shape[-1])
+        return super().learn_q(critic, batch, next_value, lambda q: self.penalty(q, batch))
 
-        def conservative(q: QNetwork):
-            return self.alpha * conservatism(q, batch, batch["uniform"], density)
+    def penalty(self, q: QNetwork, batch) -> jax.Array:
+        """The conservatism, by the `candidates` `[K, B, action]` of the batch and their `log_density` `[K, B]`."""
+        return self.alpha * conservatism(q, batch, batch["candidates"], batch["log_density"])
 
-        return super().learn_q(critic, batch, next_value, conservative)
+    def candidates(self, batch, key) -> dict[str, jax.Array]:
+        """For the conservatism: uniform actions, and their log density in an agent's own columns."""
+        shape = (self.sampled_actions, *batch["actions"].shape)
+        uniform = batch["own"] * jax.random.uniform(key, shape, minval=-1, maxval=1)
+        density = jnp.broadcast_to(-math.log(2) * batch["own"].sum(-1), shape[:-1])
+        return {"candidates": uniform, "log_density": density}
 
     def rectified(self, state: DelayedState, batch, key) -> jax.Array:
         """Of the actor's action and those of the last search step, that of the largest Q (section 4): `[B, action]`."""
@@ -124,7 +128,9 @@ class OMAR(TD3BC, TeamPolicy):
     def actor_loss(self, net, critic: Critic, batch) -> jax.Array:
         action = batch["own"] * net(batch["observations"])
         q = critic.online.params.first(batch["observations"], action).mean()
-        return self.rectification * jnp.square(action - batch["best"]).mean() - (1 - self.rectification) * q
+        # Of each agent's own columns the mean, so that an agent of few counts as much as one of many.
+        distance = (jnp.square(action - batch["best"]).sum(-1) / batch["own"].sum(-1)).mean()
+        return self.rectification * distance - (1 - self.rectification) * q
 
     def choose(self, state: Agents, spec, observation, key):
         return TeamActor(state.actor.params, state.team, joint=False)(observation)

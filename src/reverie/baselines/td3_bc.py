@@ -29,4 +29,8 @@ class TD3BC(DelayedActorCritic):
         action = net(batch["observations"])
         q = critic.online.params.first(batch["observations"], action)[0]
         weight = self.alpha / magnitude(q)
-        return jnp.square(action - batch["actions"]).mean() - weight * q.mean()
+        return self.distance(net, action, batch["actions"]) - weight * q.mean()
+
+    def distance(self, net, action, wanted) -> jax.Array:
+        """The behaviour cloning loss, of the actions `[B, action]` that `net` made."""
+        return jnp.square(action - wanted).mean()

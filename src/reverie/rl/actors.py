@@ -30,6 +30,11 @@ class Normal(NamedTuple):
         z = (action - self.mean) / self.std
         return -(jnp.square(z) / 2 + jnp.log(self.std) + math.log(2 * math.pi) / 2).sum(-1)
 
+    def only(self, which) -> "Normal":
+        """With the entries that are not in `which`, bool `[..., action]`, of mean 0 and density 1 there: an action that
+        is 0 in them is as likely as without them."""
+        return Normal(jnp.where(which, self.mean, 0), jnp.where(which, self.std, 1 / math.sqrt(2 * math.pi)))
+
     def kl_divergence(self, other: "Normal") -> jax.Array:
         """KL(self | other): `[...]`, summed over the entries."""
         ratio = jnp.square(self.std / other.std)
