@@ -124,6 +124,25 @@ def test_guidance_through_the_denoiser_leads_rows_clear_before_the_shield_does()
     assert (guided < 0).mean() < 0.5 * (plain < 0).mean()
 
 
+@pytest.mark.parametrize(("kind", "clip"), [(planners.Diffuser, None), (planners.DiffuserMaze, (-1, 1))])
+def test_guidance_by_what_is_far_changes_nothing_of_a_plan(kind, clip):
+    """A planner in Gaussian units, which clips nothing, plans beyond 1 with it as without; one that clips does not."""
+    sizes = {**TINY, "horizon": 8, "width": 8}
+    algorithm = shielded(kind)(**sizes, barriers=("disc",), barrier_guidance=10.0, shield="gradient")
+    guard = Guard(algorithm, SPEC, {"disc": jnp.full((4, 1, 3), 99.0).at[..., 2].set(1.0)})
+    mask, values = algorithm.inpaint_mask(8, algorithm.blocks(SPEC)), jnp.zeros((4, 8, 6))
+
+    @jax.jit
+    def made():
+        key, denoiser = jax.random.key(0), lambda x, t: jnp.full_like(x, 2.0)
+        plain, guided = (replace(algorithm, guard=each) for each in (None, guard))
+        return [each.denoise(denoiser, key, values, mask, clip_x0=clip) for each in (plain, guided)]
+
+    plain, guided = made()
+    np.testing.assert_allclose(guided, plain, atol=1e-5)
+    assert plain[:, 1:].max() > 1.9 if clip is None else plain[:, 1:].max() < 1.1
+
+
 def test_plain_gradients_are_not_enough():
     start, goal = ends()
     margins = planned(replace(MAZE, shield="gradient"), lines(start, goal), {"disc": across(start, goal)})[1]

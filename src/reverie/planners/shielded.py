@@ -100,9 +100,10 @@ class Guard:
         start = jnp.zeros((), jnp.int32), rows, *self.measured(rows, held)
         return jax.lax.while_loop(wrong, correct, start)[1]
 
-    def guided(self, denoiser, held):
+    def guided(self, denoiser, held, clip: tuple | None):
         """The denoiser with x0_hat led, through its gradient, to where barriers hold on the lines between rows as well:
-        pseudoinverse guidance to the nearest such places."""
+        pseudoinverse guidance to the nearest such places. `clip` is the planner's own of x0_hat, if any: guidance is of
+        what the planner would make of it."""
         shield = self.shield
 
         def clear(x0):
@@ -112,9 +113,10 @@ class Guard:
             step, _ = nearest_point(points, normals, shield.barrier_margin - values)
             return x0 + jnp.where(held, 0, jnp.einsum("ph,...pd->...hd", weights, step))
 
-        return soft_inpaint(
-            shield.process, lambda x, t: jnp.clip(denoiser(x, t), -1, 1), clear, shield.barrier_guidance
-        )
+        def own(x, t):
+            return jnp.clip(denoiser(x, t), *clip) if clip else denoiser(x, t)
+
+        return soft_inpaint(shield.process, own, clear, shield.barrier_guidance)
 
     def bent(self, rows, held):
         """Plans moved as a whole until barriers hold on the lines between rows as well, but for rows with anything that
@@ -266,7 +268,7 @@ class Shield(Settings):
         if not shields or self.shield == "none":
             return planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
         if self.barrier_guidance:
-            denoiser = guard.guided(denoiser, inpaint_mask)
+            denoiser = guard.guided(denoiser, inpaint_mask, options.get("clip_x0"))
         if self.shield not in ("afterwards", "smooth"):
             options["shield"] = partial(guard.step, inpaint_mask)
         made = planner.denoise(denoiser, key, values, inpaint_mask, history=history, **options)
