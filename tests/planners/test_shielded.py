@@ -33,6 +33,7 @@ DATA = Dataset.from_arrays(
     np.concatenate([[[-1.5, -1, -2, -2], [1.5, 1.2, 2, 2]], np.zeros((6, 4))]),
     np.eye(8)[:, :2],
     rewards=np.arange(8.0),
+    costs=np.arange(8) % 2,
     timeouts=np.arange(8) == 7,
 )
 """Its columns have other units and another middle each."""
@@ -284,6 +285,17 @@ def test_obstacles_are_each_environments_own_and_may_move():
     np.testing.assert_array_equal(a.own.rows[0], b.own.rows[0])
     assert np.abs(a.own.rows[1] - b.own.rows[1]).max() > 0.01
     assert a.margin.min() >= -1e-6
+
+
+def test_an_obstacle_that_moves_leaves_the_planners_own_wishes():
+    """A budget that was asked for stays, and what is spent of it."""
+    policy = shield_run(run_of("trebi"), ["disc"]).policy()
+    key, carry = policy.reset(disc=[[0.0, 0.0, 0.3]], budget=3.0)
+    _, moved = policy.rewish((key, carry), disc=[[0.5, 0.5, 0.2]])
+    for mine, other in zip(*(jax.tree.leaves(each.own) for each in (moved, carry)), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    np.testing.assert_allclose(moved.told["disc"], [[[0.5, 0.5, 0.2]]])
+    assert float(policy.rewish((key, carry), budget=1.0)[1].own[1].budget[0]) == 1.0
 
 
 def test_barriers_without_room_are_refused_where_they_are_told():

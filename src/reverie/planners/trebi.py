@@ -15,7 +15,7 @@ from reverie.data import Dataset, Gaussian, Spec, costs_to_go
 from reverie.learning import Optimised
 from reverie.networks import WindowValue
 from reverie.planning import Plan
-from reverie.planning.budgets import Ledger, budget_wish, evenly, longest_episode, with_episode_costs
+from reverie.planning.budgets import BUDGET, Ledger, budget_wish, evenly, longest_episode, with_episode_costs
 from reverie.protocols import Feedback
 from reverie.settings import Acting, NonNegative
 from reverie.wishes import Wishes
@@ -82,8 +82,9 @@ class TREBI(diffuser.Diffuser):
         return super().reset(spec, n, wishes), Ledger.opened(wishes, n)
 
     def rewish(self, carry: Carry, wishes: Wishes) -> Carry:
-        """Another budget of the whole episode; what was spent already counts."""
-        return carry[0], carry[1].asked(wishes)
+        """Another budget of the whole episode, if one is asked for; what was spent already counts."""
+        plan, ledger = carry
+        return plan, ledger.asked(wishes) if BUDGET in wishes else ledger
 
     def act(self, state: State, spec: Spec, observation, carry: Carry, feedback: Feedback, key):  # type: ignore[override]
         """The first action of the best of several plans, once the last step's cost is paid."""
