@@ -124,7 +124,7 @@ class Always(OMAR):
     def update(self, state, batch, key):
         uniform_key, search_key, key = jax.random.split(key, 3)
         rows = each_agent(batch, state.team)
-        rows |= self.candidates(rows, uniform_key)
+        rows |= self.candidates(state, rows, uniform_key)
         rows["best"] = self.rectified(state, rows, search_key)
         algorithm = OMAR(**vars(self))
         learned, _ = super(OMAR, algorithm).update(state, rows, key)
@@ -155,6 +155,39 @@ def test_columns_beyond_an_agents_actions_are_neither_searched_nor_drawn():
     assert (found[:, 1] == 0).all() and (np.asarray(found[:, 0]) > 0.3).all()
 
 
+def near(action, n=3):
+    """The conservatism's actions about an actor that gives `action` at s and its opposite at s', at 1."""
+    algorithm = replace(SMALL, sampled_actions=2, policy_actions=n, policy_delay=1)
+    batch = batch_of(2) | {"next_observations": jnp.ones((2, 3)), "own": jnp.array([[1.0, 0.0], [1.0, 1.0]])}
+    batch["actions"] = jnp.zeros((2, 2))
+    actor = SimpleNamespace(params=lambda s: action * (1 - 2 * s[:, :1]) * jnp.ones((1, 2)))
+    return algorithm, batch | algorithm.candidates(SimpleNamespace(actor=actor), batch, KEY)
+
+
+def test_the_conservatism_of_halfcheetah_has_actions_about_the_actors_weighted_by_their_density():
+    """Of Q = 0 and an agent of one column and one of two: log of the sum of 1 / density, 2^d for a uniform action, and
+    sqrt(2 pi) 0.2 exp(z² / 2) a column for one at distance 0.2 z from the actor's at s, and at s'."""
+    algorithm, batch = near(0.3)
+    assert batch["candidates"].shape == (2 + 2 * 3, 2, 2)
+    assert (batch["candidates"][:, 0, 1] == 0).all()
+    z = (np.asarray(batch["candidates"][2:]) - np.repeat([0.3, -0.3], 3)[:, None, None]) / 0.2
+    normal = np.sqrt(2 * np.pi) * 0.2 * np.exp(np.square(z) / 2)
+    assert np.abs(z[:, 1]).max() < 3  # so that none is at a bound
+    expected = np.log([2 * 2 + normal[:, 0, 0].sum(), 2 * 4 + normal[:, 1].prod(-1).sum()]).mean()
+    found = algorithm.penalty(lambda observation, action: jnp.zeros((1, *action.shape[:-1])), batch)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_conservatism_follows_the_actor_where_actions_are_drawn_about_its_own():
+    def penalty(action, n):
+        algorithm, batch = near(action, n)
+        return float(algorithm.penalty(hills.first, batch))
+
+    assert penalty(0.3, 0) == penalty(0.8, 0)
+    assert abs(penalty(0.3, 3) - penalty(0.8, 3)) > 1e-2
+    assert near(0.99)[1]["candidates"].max() == 1.0
+
+
 def test_its_losses_do_not_depend_on_the_arrays_width():
     """The actor's distance to the best action, and the conservatism with its uniform density."""
 
@@ -165,7 +198,7 @@ def test_its_losses_do_not_depend_on_the_arrays_width():
         batch = {"observations": jnp.zeros((4, 2)), "actions": 0.5 * own, "own": own, "best": best}
         q = Q(lambda observation, action: action.sum(-1)[None])
         loss = SMALL.actor_loss(lambda _: made, Critic(SimpleNamespace(params=q), None), batch)
-        density = SMALL.candidates(batch, KEY)["log_density"][:3]
+        density = SMALL.candidates(None, batch, KEY)["log_density"][:3]
         return [float(loss), float(SMALL.penalty(q.first, batch | {"candidates": drawn, "log_density": density}))]
 
     np.testing.assert_allclose(losses(2), losses(1), rtol=1e-6)
@@ -202,7 +235,7 @@ def test_the_critics_loss_has_alpha_times_the_conservatism_of_uniform_actions():
     beside it."""
     state, batch = begun()
     rows = each_agent(batch, state.team)
-    rows |= SMALL.candidates(rows, KEY)
+    rows |= SMALL.candidates(state, rows, KEY)
     q, sizes = state.critic.online.params, np.tile(SIZES["action_sizes"], 16)
     everywhere = jax.nn.logsumexp(q(rows["observations"], rows["candidates"]) + sizes * jnp.log(2.0), axis=1)
     expected = 5 * (everywhere - q(rows["observations"], rows["actions"])).mean(1).sum()

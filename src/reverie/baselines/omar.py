@@ -22,13 +22,17 @@ from reverie.rl import (
     Critic,
     DelayedState,
     DeterministicActor,
+    Normal,
     QNetwork,
     TeamActor,
     TeamPolicy,
     conservatism,
     each_agent,
 )
-from reverie.settings import Count, Fraction, NonNegative, Positive
+from reverie.settings import Count, Fraction, Natural, NonNegative, Positive
+
+NEAR = 0.2
+"""Standard deviation of the noise about the actor's actions for the conservatism."""
 
 
 class Agents(DelayedState):
@@ -50,6 +54,9 @@ class OMAR(TD3BC, TeamPolicy):
     ones in spread and tag, 0.5 to 5 else."""
     sampled_actions: Count = 10
     """Uniform actions for the conservatism's log-sum-exp."""
+    policy_actions: Natural = 0
+    """Actions beside them about the actor's own at s, with noise of standard deviation 0.2, and as many about its own
+    at s', all weighted by their density. The released code has none in the particle worlds, and 10 in HalfCheetah."""
     rectification: Fraction = 0.9
     """Weight of the distance to the best action found, against that of Q (the paper's tau). The released code's, chosen
     for each set, is 0.1 to 1, and 1 in all of spread's: there the actor follows no gradient of Q at all."""
@@ -80,7 +87,7 @@ class OMAR(TD3BC, TeamPolicy):
         """
         uniform_key, search_key, key = jax.random.split(key, 3)
         batch = each_agent(batch, state.team)
-        batch |= self.candidates(batch, uniform_key)
+        batch |= self.candidates(state, batch, uniform_key)
         due, nothing = self.due(state), jnp.zeros_like(batch["actions"])
         # What is found is for the actor alone.
         batch["best"] = jax.lax.cond(due, lambda: self.rectified(state, batch, search_key), lambda: nothing)
@@ -95,12 +102,19 @@ class OMAR(TD3BC, TeamPolicy):
         """The conservatism, by the `candidates` `[K, B, action]` of the batch and their `log_density` `[K, B]`."""
         return self.alpha * conservatism(q, batch, batch["candidates"], batch["log_density"])
 
-    def candidates(self, batch, key) -> dict[str, jax.Array]:
-        """For the conservatism: uniform actions, and their log density in an agent's own columns."""
-        shape = (self.sampled_actions, *batch["actions"].shape)
-        uniform = batch["own"] * jax.random.uniform(key, shape, minval=-1, maxval=1)
-        density = jnp.broadcast_to(-math.log(2) * batch["own"].sum(-1), shape[:-1])
-        return {"candidates": uniform, "log_density": density}
+    def candidates(self, state: DelayedState, batch, key) -> dict[str, jax.Array]:
+        """For the conservatism: uniform actions, and such about the actor's; their log densities in an agent's own
+        columns, of the latter before they are cut at the bounds."""
+        own, shape = batch["own"], (self.sampled_actions, *batch["actions"].shape)
+        actions = [own * jax.random.uniform(key, shape, minval=-1, maxval=1)]
+        densities = [jnp.broadcast_to(-math.log(2) * own.sum(-1), shape[:-1])]
+        for i, name in enumerate(("observations", "next_observations") if self.policy_actions else ()):
+            mean = state.actor.params(batch[name])
+            about = Normal(mean, jnp.full_like(mean, NEAR)).only(own > 0)
+            drawn = own * about.sample(jax.random.fold_in(key, i), (self.policy_actions,))
+            actions.append(jnp.clip(drawn, -1, 1))
+            densities.append(about.log_prob(drawn))
+        return {"candidates": jnp.concatenate(actions), "log_density": jnp.concatenate(densities)}
 
     def rectified(self, state: DelayedState, batch, key) -> jax.Array:
         """Of the actor's action and those of the last search step, that of the largest Q (section 4): `[B, action]`."""
