@@ -63,6 +63,7 @@ def test_teams_learn_by_the_released_settings_of_omar_and_alike():
         assert f"{worlds} --rectification {coefficient} --alpha {alpha} " in cells["omar", name]
         assert f"{worlds} --data" in cells["ma-td3-bc", name]
     assert "--rectification 0.7 --alpha 1 --policy-actions 10 --search-steps 2 " in cells["omar", "halfcheetah-medium"]
+    assert all("--rewards raw " in words for (method, _), words in cells.items() if method == "omar")  # as alpha is of
     alike = "--standardise --batch-size 64 --learning-rate 1e-3 --decay-updates 30000 --hidden 128 128"
     for (method, name), words in cells.items():
         planner = words.split()[1] == "madiff"
