@@ -70,6 +70,7 @@ def test_teams_learn_by_the_released_settings_of_omar_and_alike():
         assert ("--decay-updates 18000 " if planner else alike) in words, method
         slow = "--nfe 5 --solver ddim --no-return-to-go" in words
         assert slow == (planner and name == "halfcheetah-medium")
+        assert ("--history 8 --horizon 16 " in words) == slow  # as many rows to come as in MPE, and the past beside
 
 
 def test_a_task_alone_is_learned_from_as_many_steps_as_among_others_and_prompts_are_shorter_than_episodes():
