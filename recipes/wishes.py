@@ -120,29 +120,43 @@ def discount(run) -> float:
 
 
 def got(run, asked: float, options: argparse.Namespace) -> dict:
-    # Without its folder, so that its `evaluation.json` is not added to: these returns may be discounted.
-    env, wanted = discounted(options.env, discount(run)), replace(run.acting(target_return=asked), path=None)
+    # Without its folder, so that its `evaluation.json` is not added to by what is asked here.
+    factor, wanted = discount(run), replace(run.acting(target_return=asked), path=None)
+    made: list = []
+
+    def env():
+        made.append(discounted(options.env, factor))
+        return made[-1]
+
+    told = env if factor < 1 else options.env
     with warnings.catch_warnings(action="ignore", category=ReverieWarning):  # outside the range is asked on purpose
-        scores = reverie.evaluate(wanted, env, options.episodes, max_steps=options.max_steps)
-    return {"got": np.round(scores.returns, 4).tolist()}
+        scores = reverie.evaluate(wanted, told, options.episodes, max_steps=options.max_steps)
+    returns = np.reshape([each.returns[0] for each in made], scores.returns.shape) if made else scores.returns
+    return {"got": np.round(returns, 4).tolist()}
 
 
 def discounted(name: str, factor: float):
-    """The environment with every step's reward discounted from the episode's start; itself where there is no discount,
-    so that a method which counts what it has received counts the environment's rewards."""
+    """The environment, which pays as ever, as a run that counts what is still to come discounts the rewards itself; its
+    `returns` are its episodes' from their starts, discounted, the first first."""
     from gymnasium import Wrapper
 
     class Discounted(Wrapper):
+        def __init__(self, env):
+            super().__init__(env)
+            self.returns: list[float] = []
+
         def reset(self, **options):
             self.weight = 1.0
+            self.returns.append(0.0)
             return super().reset(**options)
 
         def step(self, action):
             seen, reward, *rest = super().step(action)
-            reward, self.weight = self.weight * float(reward), factor * self.weight
+            self.returns[-1] += self.weight * float(reward)
+            self.weight *= factor
             return seen, reward, *rest
 
-    return name if factor == 1 else lambda: Discounted(make(name))
+    return Discounted(make(name))
 
 
 def draw_returns(found: dict, wish, options: argparse.Namespace) -> None:

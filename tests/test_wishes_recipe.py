@@ -2,8 +2,9 @@
 
 import importlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import jax
@@ -13,6 +14,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from reverie.baselines import BC
+from reverie.evaluation import evaluate
 from reverie.planners import DecisionDiffuser
 from reverie.training import Run
 
@@ -53,13 +55,26 @@ class Rewarded(gymnasium.Env):
         return np.zeros(2, np.float32), 1.0, False, self.steps == 3, {}
 
 
-def test_returns_are_discounted_from_the_episode_s_start(recipe, monkeypatch):
+@pytest.mark.parametrize(("discount", "got"), [(0.5, 1.75), (1.0, 3.0)])
+def test_returns_are_discounted_from_the_episode_s_start_and_the_run_is_fed_rewards_as_they_come(
+    recipe, monkeypatch, discount, got
+):
+    """What counts its return to go discounts the rewards itself."""
+    fed = []
+    spy = SimpleNamespace(name="spy", reset=lambda n: None)
+    spy.act = lambda seen, feedback: fed.append(feedback["reward"].tolist()) or np.zeros((4, 2))
     monkeypatch.setattr(recipe, "make", lambda name: Rewarded())
-    env = recipe.discounted("rewarded", 0.5)()
-    for _ in range(2):
-        env.reset()
-        assert [env.step(np.zeros(2))[1] for _ in range(3)] == [1, 0.5, 0.25]
-    assert recipe.discounted("rewarded", 1.0) == "rewarded"
+    monkeypatch.setattr(recipe.reverie, "evaluate", lambda run, env, *rest, **options: evaluate(spy, env, 4))
+    run = SimpleNamespace(algorithm=SimpleNamespace(discount=discount), acting=lambda **asked: Spied())
+    env = "rewarded" if discount < 1 else Rewarded
+    found = recipe.got(run, 1.0, SimpleNamespace(env=env, episodes=4, max_steps=None))
+    assert fed == [[0] * 4, [1] * 4, [1] * 4]
+    assert found == {"got": [[got] * 4]}
+
+
+@dataclass(frozen=True)
+class Spied:
+    path: Path | None = None
 
 
 def untrained(algorithm, data, seeds=2, **_) -> Run:
