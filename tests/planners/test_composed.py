@@ -12,6 +12,7 @@ from reverie.baselines import BC
 from reverie.data import Dataset
 from reverie.errors import RunError
 from reverie.evaluation.rollout import RunPolicy
+from reverie.planners import MADiff
 from reverie.planners.composed import compose_runs
 from reverie.training import Run
 
@@ -104,6 +105,34 @@ def test_each_planner_is_asked_for_what_is_still_to_come():
 def test_what_has_no_windows_in_common_is_refused(other, sentence):
     with pytest.raises(RunError, match=sentence):
         compose_runs([RUN, other()])
+
+
+TEAM = MADiff(horizon=4, width=8, multipliers=(4,), diffusion_steps=2, hidden=(8,))
+
+
+def of_team(algorithm=TEAM, sizes=(2, 1)):
+    """A run that was never begun, of agents with so many columns of observations."""
+    observations = np.zeros((80, 2, 2))
+    for agent, size in enumerate(sizes):
+        observations[:, agent, :size] = np.random.default_rng(0).uniform(-1, 1, (80, 1))
+    arrays = {"observations": observations, "actions": np.zeros((80, 2, 1))}
+    made = data(**arrays, attributes={"observation_sizes": list(sizes)})
+    return Run(algorithm, algorithm.prepare(made)[1], {}, 0, (0,))
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (lambda: of_team(replace(TEAM, history=1)), "history = 0 and 1"),
+        (lambda: of_team(replace(TEAM, execution="decentralised")), "execution = 'centralised' and 'decentralised'"),
+        (lambda: of_team(sizes=(2, 2)), r"observations of \[2, 1\] and \[2, 2\] columns"),
+    ],
+)
+def test_teams_that_see_or_plan_differently_are_refused(other, sentence):
+    first = of_team()
+    assert compose_runs([first, first]).algorithm.scales == (0.5, 0.5)
+    with pytest.raises(RunError, match=sentence):
+        compose_runs([first, other()])
 
 
 def test_a_run_alone_and_a_scale_too_many_are_refused():

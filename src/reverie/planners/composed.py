@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 
 from reverie.data import Spec
+from reverie.data.agents import WHAT, team_of_spec
 from reverie.data.fields import describe
 from reverie.data.normalisers import first_apart
 from reverie.diffusion import combine
@@ -21,6 +22,8 @@ from reverie.wishes import Wish, Wishes
 
 ALIKE = ("parts", "horizon", "stride", "diffusion_steps")
 """What planners that denoise one window together must have in common."""
+OF_TEAMS: dict[str, Any] = {"history": 0, "execution": "centralised"}
+"""Likewise, and what it is of planners that have no such field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def compose_runs(runs: Sequence[Any], scales: Sequence[float] | None = None) -> 
     place. scales: of the scores; equal ones that sum to 1 if None, which is the geometric mean of the densities.
 
     Raises RunError for less than two runs, for planners that cannot be composed, and where observations, actions, their
-    units, windows or numbers of seeds differ.
+    units, agents, windows or numbers of seeds differ.
     """
     runs = list(runs)
     if len(runs) < 2:
@@ -102,6 +105,12 @@ def _of(wishes: Wishes, number: int, names: Mapping[str, Wish]) -> dict[str, Any
     return {name: wishes[f"{name}_{number}"] for name in names if f"{name}_{number}" in wishes}
 
 
+def _sizes(run: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Columns of each agent's observations and actions; none of planners that know no agents."""
+    team = team_of_spec(run.spec) if hasattr(run.algorithm, "execution") else None
+    return (team.observations, team.actions) if team else ((), ())
+
+
 def _check(run: Any, first: Any) -> None:
     name, spec, known = run.algorithm.name, run.spec, first.spec
     if hasattr(run.algorithm, "barriers"):
@@ -116,17 +125,22 @@ def _check(run: Any, first: Any) -> None:
             raise RunError(
                 f"The runs have {what} that are {describe(other)} and {describe(mine)}; compose runs of one space."
             )
+    for what, sizes, known_sizes in zip(WHAT, *(_sizes(each) for each in (run, first)), strict=True):
+        if sizes != known_sizes:
+            raise RunError(
+                f"The runs' agents have {what} of {[*known_sizes]} and {[*sizes]} columns; compose runs of one team."
+            )
     column = first_apart(*(each.normalisers.get("observations") for each in (known, spec)))
     if column is not None:
         raise RunError(
             f"The runs' observations are in other units (column {column} is), where scores do not add; train them on "
             "one data set, or the second with initial= the first."
         )
-    for field in ALIKE:
-        mine, other = getattr(run.algorithm, field), getattr(first.algorithm, field)
+    for field in (*ALIKE, *OF_TEAMS):
+        mine, other = (getattr(each.algorithm, field, OF_TEAMS.get(field)) for each in (run, first))
         if mine != other:
             raise RunError(
-                f"The runs have {field} = {other} and {mine}, and no windows in common; train them with the same."
+                f"The runs have {field} = {other!r} and {mine!r}, and no windows in common; train them with the same."
             )
     if len(run.seeds) != len(first.seeds):
         raise RunError(f"The runs have {len(first.seeds)} and {len(run.seeds)} seeds; compose runs of equally many.")
