@@ -121,8 +121,9 @@ def obstacles(plans: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def longest_step(data: Any, stride: int) -> float:
     """The furthest that two states of an episode are apart, `stride` steps after each other, in m."""
-    ends = np.cumsum(data.timeouts | data.terminals) if data.terminals is not None else np.cumsum(data.timeouts)
-    together = ends[:-stride] == ends[stride:]
+    ends = data.timeouts if data.terminals is None else data.timeouts | data.terminals
+    episode = np.cumsum(ends) - ends  # a last row is of the episode that it ends
+    together = episode[:-stride] == episode[stride:]
     places = data.observations[:, :2]
     return float(np.linalg.norm(places[stride:] - places[:-stride], axis=1)[together].max())
 

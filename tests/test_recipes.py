@@ -86,6 +86,15 @@ def test_the_goals_of_a_seeds_episodes_are_counted(monkeypatch):
         assert cli.main([*words, *goals.AGENTS[agent].split()]) == 2
 
 
+@pytest.mark.parametrize("ends", ["terminals", "timeouts"])
+def test_the_longest_step_is_within_an_episode(monkeypatch, ends):
+    """Of two episodes a metre apart, in which a step is 0.1 m, but for the last one's last of 0.2."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    places = np.array([0, 0.1, 0.2, 1.2, 1.3, 1.5])[:, None] * [1, 0]
+    data = Dataset.from_arrays(places, np.zeros((6, 1)), **{ends: np.arange(6) % 3 == 2})
+    assert importlib.import_module("shields").longest_step(data, 1) == pytest.approx(0.2, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_demonstrations_of_both_ways_are_drawn(monkeypatch, tmp_path, capsys):
     pytest.importorskip("pymunk")
