@@ -3,6 +3,9 @@ of Liu et al. 2023, "Datasets and Benchmarks for Offline Safe Reinforcement Lear
 
 The actor maximises Q - lambda Qc, where the critic Qc is of the costs. Lambda rises while Qc of the actor's actions is
 above what the budget allows, and falls below, to no less than 0. The budget is one of the training.
+
+Qc is what is still to come of an episode's costs: beyond a terminal, such as a fall, there are none. The benchmark's
+code stops the rewards there alone, and bootstraps the costs beyond it.
 """
 
 from dataclasses import dataclass, replace
