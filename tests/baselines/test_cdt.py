@@ -8,6 +8,7 @@ import pytest
 from reverie.baselines import CDT
 from reverie.data import Dataset
 from reverie.errors import DataError, ReverieError
+from reverie.training import Run
 
 SMALL = CDT(context=4, width=8, depth=1, timesteps=5)
 
@@ -88,3 +89,12 @@ def test_data_without_costs_and_budgets_below_0_are_refused(learned):
         SMALL.prepare(data(costs=None))
     with pytest.raises(ReverieError, match="budget = -1 is less than nothing"):
         SMALL.reset(learned[1], 1, {"target_return": np.float32([1]), "budget": np.float32([-1])})
+
+
+def test_a_budget_without_end_is_refused(learned):
+    """The network reads what is left of it, and would act by no number."""
+    policy = Run(SMALL, learned[1], jax.tree.map(lambda x: x[None], learned[0]), 0, (0,)).policy()
+    with pytest.raises(ReverieError, match="budget = inf is nothing that cdt can read; give a number, such as"):
+        policy.reset(budget=np.inf)
+    with pytest.raises(ReverieError, match="budget = inf is nothing"):
+        policy.rewish(policy.reset(), budget=np.inf)

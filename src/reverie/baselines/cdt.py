@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from reverie.data import Dataset, Gaussian, Spec, costs_to_go
+from reverie.errors import ReverieError
 from reverie.planning.budgets import BUDGET, asked_budget, budget_wish, with_episode_costs
 from reverie.wishes import Wishes
 
@@ -43,8 +44,16 @@ class CDT(DecisionTransformer):
         return wishes | {"target_return": replace(wishes["target_return"], default=default)}
 
     def targets(self, wishes: Wishes):
-        """Raises ReverieError for a budget below 0."""
-        return super().targets({**wishes, BUDGET: asked_budget(wishes)} if BUDGET in wishes else wishes)
+        """Raises ReverieError for a budget that is below 0 or infinite."""
+        if BUDGET not in wishes:
+            return super().targets(wishes)
+        budget = asked_budget(wishes)
+        if not np.isfinite(budget).all():
+            raise ReverieError(
+                f"{BUDGET} = {float(np.max(budget)):g} is nothing that {self.name} can read; give a number, such as "
+                "what the data's dearest episode cost where there is no limit."
+            )
+        return super().targets({**wishes, BUDGET: budget})
 
 
 def cheapest_return(data: Dataset) -> np.ndarray:
