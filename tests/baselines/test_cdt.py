@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reverie.baselines import CDT
-from reverie.data import Dataset
+from reverie.baselines import CDT, decision_transformer
+from reverie.data import Dataset, views
 from reverie.errors import DataError, ReverieError
 from reverie.training import Run
 
@@ -72,6 +72,22 @@ def test_costs_to_go_are_undiscounted_sums_of_the_data(learned):
     view, spec = SMALL.prepare(data())
     rows = spec.denormalise("costs_to_go", view.rows["costs_to_go"][:, None])[:5, 0]
     np.testing.assert_allclose(rows, [10, 10, 9, 7, 4], atol=1e-5)
+
+
+def test_preparing_builds_windows_once_and_sums_costs_once_for_units_and_once_for_windows(monkeypatch):
+    """Sums are a loop of the host's over all steps."""
+    built, summed = [], []
+
+    def count(module, name, into):
+        own = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, **options: into.append(1) or own(*given, **options))
+
+    count(decision_transformer, "windows", built)
+    count(views, "_to_go", summed)
+    spec = SMALL.prepare(data())[1]
+    assert (len(built), len(summed)) == (1, 4)  # of which two are of rewards
+    SMALL.prepare(data(), spec)
+    assert (len(built), len(summed)) == (2, 6)
 
 
 def test_where_nothing_is_asked_for_return_and_budget_are_of_the_cheapest_episodes():

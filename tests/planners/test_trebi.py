@@ -161,6 +161,12 @@ def test_the_cost_value_learns_discounted_costs_with_what_a_terminal_costs():
     np.testing.assert_allclose(found[8:], found[:4] + 10 * 0.5 ** np.array([3, 2, 1, 0]), atol=1e-5)
 
 
+def test_the_budget_that_is_asked_for_is_what_episodes_cost_in_its_unit():
+    for discounted, cost in ((False, 6.0), (True, 1.375)):
+        (wish,) = replace(SMALL, discounted_budget=discounted).wishes(SPEC).values()
+        assert (wish.default, wish.low, wish.high) == pytest.approx((cost, cost, cost))
+
+
 def test_an_update_is_diffuser_s_and_moves_the_cost_value_beside_it():
     view, _ = SMALL.prepare(data())
     state, batch, key = known()[0], view.draw(jax.random.key(0), 8), jax.random.key(1)

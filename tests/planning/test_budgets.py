@@ -51,10 +51,9 @@ def test_an_episode_beyond_the_longest_spends_as_in_its_last_step():
 
 
 def test_the_wish_has_the_range_of_what_episodes_cost():
-    """Episodes of two steps that cost 1 + 2 and 0 + 4; with a discount of 0.5 that is 2 each."""
-    ends = np.arange(4) % 2 == 1
-    data = Dataset.from_arrays(np.zeros((4, 1)), np.zeros((4, 1)), timeouts=ends, costs=[1, 2, 0, 4])
-    spec = with_episode_costs(Spec.fit(data), data, 0.5)
+    """Of episodes that cost 3 and 4, and discounted 2 each."""
+    data = Dataset.from_arrays(np.zeros((4, 1)), np.zeros((4, 1)), timeouts=np.arange(4) % 2 == 1)
+    spec = with_episode_costs(Spec.fit(data), np.array([3, 4]), np.array([2, 2]))
     (wish,) = budget_wish(spec).values()
     assert (wish.default, wish.low, wish.high, wish.unit) == (3, 3, 4, "cost")
     (wish,) = budget_wish(spec, discounted=True).values()

@@ -27,13 +27,17 @@ class CDT(DecisionTransformer):
     needs: ClassVar = ("rewards", "costs")
     counted: ClassVar = {**DecisionTransformer.counted, "costs_to_go": (BUDGET, "cost")}
 
+    def spec(self, data: Dataset) -> Spec:
+        spec, to_go = super().spec(data), costs_to_go(data)
+        costs = to_go[data.episodes[:, 0]]
+        units = spec.normalisers | {"costs_to_go": Gaussian.fit(to_go[:, None])}
+        # The highest return of the episodes that cost least.
+        best = data.returns[costs == costs.min()].max(keepdims=True).astype(np.float32)
+        spec = replace(spec, normalisers=units, kept=spec.kept | {"cheapest_return": best})
+        return with_episode_costs(spec, costs, costs)
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
         data.require_costs()
-        if spec is None:
-            _, spec = super().prepare(data)
-            units = spec.normalisers | {"costs_to_go": Gaussian.fit(costs_to_go(data)[:, None])}
-            kept = spec.kept | {"cheapest_return": cheapest_return(data)}
-            spec = with_episode_costs(replace(spec, normalisers=units, kept=kept), data, 1.0)
         return super().prepare(data, spec)
 
     def wishes(self, spec: Spec):
@@ -54,9 +58,3 @@ class CDT(DecisionTransformer):
                 "what the data's dearest episode cost where there is no limit."
             )
         return super().targets({**wishes, BUDGET: budget})
-
-
-def cheapest_return(data: Dataset) -> np.ndarray:
-    """The highest return of the episodes that cost least, `[1]`."""
-    costs = costs_to_go(data)[data.episodes[:, 0]]
-    return data.returns[costs == costs.min()].max(keepdims=True).astype(np.float32)

@@ -16,7 +16,6 @@ from reverie.configs import AdamW
 from reverie.data import Dataset, Gaussian, MinMax, Spec, rewards_to_go, windows
 from reverie.learning import Optimised
 from reverie.networks import Linear, StepTransformer
-from reverie.planning import return_units
 from reverie.protocols import Actor, Feedback
 from reverie.settings import Count, LearningRate, Limit, NonNegative
 from reverie.wishes import Wish, Wishes
@@ -86,13 +85,15 @@ class DecisionTransformer(AdamW, Actor):
     gradient_clip: NonNegative = 0.25
     """Largest norm of a gradient; 0 for any."""
 
+    def spec(self, data: Dataset) -> Spec:
+        """Sizes, bounds and units, of what is still to come too."""
+        spec, to_go = Spec.fit(data, observations=Gaussian), rewards_to_go(data)[:, None]
+        units = {"returns_to_go": Gaussian.fit(to_go), "episode_returns": MinMax.fit(to_go[data.episodes[:, 0]])}
+        units |= {"actions": MinMax(spec.action_low, spec.action_high)}
+        return replace(spec, normalisers=spec.normalisers | units)
+
     def prepare(self, data: Dataset, spec: Spec | None = None):
-        if spec is None:
-            spec = Spec.fit(data, observations=Gaussian)
-            episodes = rewards_to_go(data)[data.episodes[:, 0]]
-            units = {"returns_to_go": return_units(data, 1.0, 0.0), "episode_returns": MinMax.fit(episodes[:, None])}
-            units |= {"actions": MinMax(spec.action_low, spec.action_high)}
-            spec = replace(spec, normalisers=spec.normalisers | units)
+        spec = spec or self.spec(data)
         columns = (*self.counted, "observations", "actions", "timesteps")
         return windows(data, spec, self.context, pad=True, columns=columns), spec
 

@@ -57,7 +57,8 @@ class TREBI(diffuser.Diffuser):
         known = spec
         view, spec = super().prepare(data, spec)
         if known is None:
-            spec = with_episode_costs(spec, data, self.discount)
+            first = data.episodes[:, 0]
+            spec = with_episode_costs(spec, *(costs_to_go(data, each)[first] for each in (1.0, self.discount)))
             units = spec.normalisers | {"costs_to_go": Gaussian.fit(costs)}
             spec = replace(spec, normalisers=units, kept=spec.kept | {"episode_steps": longest_episode(data)})
         to_go = spec.normalise("costs_to_go", costs[view.starts])[:, 0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reverie.data import Dataset, MinMax, Spec, costs_to_go
+from reverie.data import Dataset, MinMax, Spec
 from reverie.errors import ReverieError
 from reverie.wishes import Wish, Wishes
 
@@ -61,11 +61,10 @@ def longest_episode(data: Dataset) -> jax.Array:
     return jnp.asarray([int(np.diff(data.episodes).max())])
 
 
-def with_episode_costs(spec: Spec, data: Dataset, discount: float) -> Spec:
-    """With the range of what the data's episodes cost, from which the wish is declared."""
-    first = data.episodes[:, 0]
-    costs = np.stack([costs_to_go(data, each)[first] for each in (1.0, discount)], 1)
-    return replace(spec, normalisers=spec.normalisers | {COSTS: MinMax.fit(costs)})
+def with_episode_costs(spec: Spec, costs: np.ndarray, discounted: np.ndarray) -> Spec:
+    """With the range of what the data's episodes cost, `[E]` as they are and discounted from the episode's start, from
+    which the wish is declared."""
+    return replace(spec, normalisers=spec.normalisers | {COSTS: MinMax.fit(np.stack([costs, discounted], 1))})
 
 
 def budget_wish(spec: Spec, discounted: bool = False) -> dict[str, Wish]:
