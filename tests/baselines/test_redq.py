@@ -11,6 +11,7 @@ from bandit import bandit, start, update
 from reverie.baselines import REDQ
 from reverie.errors import ReverieError, RunError
 from reverie.training import fit_online
+from traced import always, marked
 
 SMALL = REDQ(hidden=(8,), critic_hidden=(8,), critics=5, policy_delay=3, learning_rate=1e-2)
 BANDIT = bandit(64)
@@ -31,6 +32,21 @@ def test_the_actor_moves_once_in_so_many_updates(begun):
         pairs = zip(jax.tree.leaves(before), jax.tree.leaves(state.actor.policy.params), strict=True)
         moved.append(not all(np.array_equal(a, b) for a, b in pairs))
     assert moved == [False, False, True, False, False, True]
+
+
+def test_seeds_side_by_side_compute_nothing_of_the_actor_where_none_learns(begun, monkeypatch):
+    """And learn what they learn alone."""
+    state, batch, _ = begun
+    both = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    together = jax.jit(jax.vmap(SMALL.update, (0, None, 0)))
+    for number in range(3):
+        keys = jax.random.split(jax.random.key(number), 2)
+        both, _ = together(both, batch, keys)
+        state, _ = update(SMALL, state, batch, keys[1])
+    for mine, alone in zip(jax.tree.leaves(both), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(mine[1], alone, rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(REDQ, "learn_actor", marked(REDQ.learn_actor))
+    assert not always(jax.vmap(lambda *given: SMALL.update(*given), (0, None, 0)), both, batch, keys)
 
 
 def test_td_target_is_of_the_smallest_of_a_few_critics_drawn_anew(begun):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from reverie.baselines.sac import SAC
 from reverie.data import Spec
 from reverie.errors import ReverieError, RunError
+from reverie.learning import where_due
 from reverie.rl import Critic, SoftActor
 from reverie.settings import Count, Limit
 
@@ -68,8 +69,7 @@ class REDQ(SAC):
         def learn(actor):
             return self.learn_actor(actor, critic.online.params, batch, actor_key)[0]
 
-        due = (state.step + 1) % self.policy_delay == 0
-        actor = jax.lax.cond(due, learn, lambda actor: actor, state.actor)
+        actor = where_due((state.step + 1) % self.policy_delay == 0, learn, state.actor)
         return State(actor, critic, state.step + 1), metrics | {"temperature": actor.temperature}
 
     def actor_value(self, values) -> jax.Array:
