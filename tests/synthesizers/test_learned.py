@@ -10,7 +10,9 @@ import pytest
 import reverie
 from reverie.data import Dataset
 from reverie.errors import ReverieError
+from reverie.models import Outcomes
 from reverie.synthesizers import MBPO
+from traced import always, marked
 
 SMALL = MBPO(
     members=2,
@@ -77,6 +79,18 @@ def test_networks_are_measured_every_so_many_updates_on_rows_that_none_learns_fr
     seen = {tuple(row) for row in np.asarray(view.rows.rows["observations"]).tolist()}
     assert len(state.held_out["actions"]) == 40
     assert not seen & {tuple(row) for row in np.asarray(state.held_out["observations"]).tolist()}
+
+
+def test_seeds_side_by_side_measure_nothing_where_none_is_due(monkeypatch):
+    view, spec = SMALL.prepare(noise())
+    states = jax.eval_shape(jax.vmap(lambda key: SMALL.init(key, spec)), jax.random.split(jax.random.key(0), 2))
+    given, update = (
+        (states, view.draw(jax.random.key(0), 32), jax.random.key(0)),
+        jax.vmap(SMALL.update, (0, None, None)),
+    )
+    monkeypatch.setattr(Outcomes, "errors", marked(Outcomes.errors))
+    assert not always(update, *given)
+    assert always(jax.vmap(lambda state: state.best.model.errors(state.held_out)), states)
 
 
 def test_a_run_of_an_earlier_version_is_refused_in_a_sentence():

@@ -15,7 +15,7 @@ from reverie.configs import Adam
 from reverie.data import Dataset, Gaussian, MinMax, Normaliser, Spec, Transitions
 from reverie.data.views import Rows, transition_rows
 from reverie.errors import DataError, ReverieError
-from reverie.learning import Optimised, Snapshots
+from reverie.learning import Optimised, Snapshots, where_due
 from reverie.models import Bootstraps, Outcomes
 from reverie.settings import Count, LearningRate, NonNegative
 from reverie.synthesizers import transition
@@ -123,14 +123,13 @@ class LearnedOutcomes(Adam):
             state.models.params
         )
         models, step = state.models.apply(gradient, self.optimiser), state.step + 1
-        best = jax.lax.cond(
-            step % self.check_every == 0, self.measured, lambda models, state: state.best, models, state
-        )
+
+        def measured(best: Snapshots) -> Snapshots:
+            return best.offered(models.params, models.params.errors(state.held_out))
+
+        best = where_due(step % self.check_every == 0, measured, state.best)
         held_out = {f"held_out_{name}_error": error.mean() for name, error in best.last.items()}
         return State(models, best, state.held_out, step), metrics | held_out
-
-    def measured(self, models: Optimised, state: State) -> Snapshots:
-        return state.best.offered(models.params, models.params.errors(state.held_out))
 
     def best(self, state: State) -> Any:
         """The networks as they erred least on the held-out rows, of the ensemble the elites alone."""
