@@ -7,7 +7,7 @@ It stands in TD3's frame, with its two critics. The released code has neither no
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from reverie.baselines.td3_bc import TD3BC
 from reverie.data import Spec
 from reverie.data.agents import Team, team_of_spec
-from reverie.learning import Optimised
+from reverie.learning import Optimised, where_due
 from reverie.rl import (
     Critic,
     DelayedState,
@@ -36,10 +36,9 @@ NEAR = 0.2
 
 
 class Agents(DelayedState):
-    """With the team, as batches do not tell it, and the actor's loss at its last update."""
+    """With the team, as batches do not tell it."""
 
     team: Team = eqx.field(static=True)
-    actor_loss: jax.Array
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class OMAR(TD3BC, TeamPolicy):
         team = team_of_spec(spec)
         actor = DeterministicActor(actor_key, *TeamActor.sizes(team, joint=False), hidden=self.hidden)
         critic = self.init_critic(critic_key, spec)
-        step, loss = jnp.zeros((), jnp.int32), jnp.zeros(())
-        return Agents(Optimised.create(actor, self.optimiser), actor, critic, step, team, loss)
+        return Agents(Optimised.create(actor, self.optimiser), actor, critic, jnp.zeros((), jnp.int32), team)
 
     def q_network(self, key, spec: Spec) -> QNetwork:
         return self.q_network_of(key, sum(TeamActor.sizes(team_of_spec(spec), joint=False)))
@@ -88,12 +86,10 @@ class OMAR(TD3BC, TeamPolicy):
         uniform_key, search_key, key = jax.random.split(key, 3)
         batch = each_agent(batch, state.team)
         batch |= self.candidates(state, batch, uniform_key)
-        due, nothing = self.due(state), jnp.zeros_like(batch["actions"])
+        nothing = jnp.zeros_like(batch["actions"])
         # What is found is for the actor alone.
-        batch["best"] = jax.lax.cond(due, lambda: self.rectified(state, batch, search_key), lambda: nothing)
-        learned, metrics = super().update(state, batch, key)
-        loss = jnp.where(due, metrics["actor_loss"], state.actor_loss)
-        return replace(learned, actor_loss=loss), metrics | {"actor_loss": loss}
+        found = where_due(self.due(state), lambda _: self.rectified(state, batch, search_key), nothing)
+        return super().update(state, batch | {"best": found}, key)
 
     def learn_q(self, critic: Critic, batch, next_value, penalty=None):
         return super().learn_q(critic, batch, next_value, lambda q: self.penalty(q, batch))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from reverie.configs import Hidden
 from reverie.data import Spec
-from reverie.learning import Optimised, ema
+from reverie.learning import Optimised, ema, where_due
 from reverie.settings import Count, NonNegative
 
 from .actors import DeterministicActor
@@ -47,15 +47,15 @@ class DelayedActorCritic(Hidden, ActorCritic):
     def update(self, state: DelayedState, batch, key):
         critic, metrics = self.learn_q(state.critic, batch, self.next_value(state, batch, key))
 
-        def learn(actor, target):
+        def learn(kept):
+            actor, target, _, _ = kept
             actor, error = actor.minimise(lambda net: self.loss_in(state, net, critic, batch), self.optimiser)
-            return actor, ema(target, actor.params, 1 - self.tau), critic.target, error
-
-        def keep(actor, target):
-            return actor, target, state.critic.target, self.loss_in(state, actor.params, critic, batch)
+            # Of a row of the metrics, a mean over updates, this makes the mean over those in which the actor learns.
+            return actor, ema(target, actor.params, 1 - self.tau), critic.target, self.policy_delay * error
 
         # All targets move when the actor does, as in the papers' code.
-        actor, target, slow, error = jax.lax.cond(self.due(state), learn, keep, state.actor, state.target)
+        kept = state.actor, state.target, state.critic.target, jnp.zeros(())
+        actor, target, slow, error = where_due(self.due(state), learn, kept)
         learned = {"actor": actor, "target": target, "critic": replace(critic, target=slow)}
         return replace(state, step=state.step + 1, **learned), metrics | {"actor_loss": error}
 
