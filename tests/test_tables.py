@@ -67,7 +67,7 @@ def test_teams_learn_by_the_released_settings_of_omar_and_alike():
     alike = "--standardise --batch-size 64 --learning-rate 1e-3 --decay-updates 30000 --hidden 128 128"
     for (method, name), words in cells.items():
         planner = words.split()[1] == "madiff"
-        assert ("--decay-updates 18000 " if planner else alike) in words, method
+        assert ("--decay-updates 10000 " if planner else alike) in words, method
         slow = "--nfe 5 --solver ddim --no-return-to-go" in words
         assert slow == (planner and name == "halfcheetah-medium")
         assert ("--history 8 --horizon 16 " in words) == slow  # as many rows to come as in MPE, and the past beside
