@@ -18,6 +18,7 @@ _EXPORTS = {
     "resume": "reverie.loading",
     "stream": "reverie.loading",
     "use_compilation_cache": "reverie.compilation",
+    "use_every_core": "reverie.training.placing",
 }
 _MODULES = (
     *("baselines", "collection", "configs", "control", "data", "diffusion", "environments", "errors", "evaluation"),

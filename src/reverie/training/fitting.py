@@ -77,7 +77,7 @@ def fit(
     seeds_by: "vmap" trains all seeds at once, "map" one after another inside the same program. "auto" is vmap
         on an accelerator, map on a CPU.
     devices: how many of JAX's devices train. If not given, all where several processes train together (`hosts.join`),
-        as many CPU devices as the seeds divide among equally (`placing.use_every_core` makes one of each core) if the
+        as many CPU devices as the seeds divide among equally (`reverie.use_every_core` makes one of each core) if the
         data have less than 1 GB, and one accelerator. The seeds are divided among them as far as they go, and each
         batch among those that share a seed; parameters and data are on all of them, but for `shard_data`. Another
         number rounds otherwise; a run may go on with it.
