@@ -44,7 +44,7 @@ def crossing(optimised):
         learning_rate=1e-3, plan_horizon=36,
     )  # fmt: skip
     with optimised():
-        return reverie.fit(algorithm, double_integrator(), steps=1500, progress=False)
+        return reverie.fit(algorithm, double_integrator(), steps=1200, progress=False)
 
 
 def west_to_east(n):
