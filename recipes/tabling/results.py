@@ -5,7 +5,6 @@
 
 import csv
 import json
-import os
 import platform
 import re
 import statistics
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from reverie.compilation import cores
 from reverie.evaluation.during import read_episodes
 from reverie.paths import replacing
 from tabling.plans import OUT, Cell, Plan
@@ -135,8 +135,7 @@ def hardware() -> str:
     """In words."""
     info = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {named[1].strip() if named else platform.machine()}"
+    return f"{cores()} cores, {named[1].strip() if named else platform.machine()}"
 
 
 def _rounded(values: np.ndarray) -> list:

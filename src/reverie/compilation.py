@@ -48,18 +48,22 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     return path
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_folder() -> Path:
     return cache_folder() / "xla"
 
 
 def machine_kind() -> str:
     """A name for processors that can run each other's programs: their instructions, and the cores one may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.exists() else [platform.processor()]
     telling = {line for line in lines if line.startswith(TELLING)} or set(lines)
     words = sorted({word for line in telling for word in line.split()})
-    return f"{platform.machine()}-{cores}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}"
+    return f"{platform.machine()}-{cores()}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}"
 
 
 def mend(path: Path) -> None:

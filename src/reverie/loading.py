@@ -66,7 +66,8 @@ def generated(name: str) -> Dataset:
 
 def _kept(name: str, asked: str) -> Dataset:
     from reverie.collection.datasets import DATASETS, VALIDATION, making, nearest
-    from reverie.collection.parts import cores, digest
+    from reverie.collection.parts import digest
+    from reverie.compilation import cores
 
     if name not in DATASETS and name not in VALIDATION:
         examples = ", ".join(f"'{scheme}:{what}'" for scheme, what in EXAMPLES.items())

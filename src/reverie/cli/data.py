@@ -9,7 +9,7 @@ import tyro
 import reverie
 from reverie.cli.show import in_words, show, table
 from reverie.collection.datasets import SUITES, VALIDATION, making
-from reverie.collection.parts import cores
+from reverie.compilation import cores
 from reverie.data.writers import check_target
 from reverie.errors import ReverieError
 from reverie.paths import cache_folder, replacing

@@ -7,7 +7,6 @@ process and by many, and a part that is written is never collected again.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import threading
@@ -26,11 +25,6 @@ from reverie.errors import DataError, ReverieError
 from reverie.paths import cache_folder, replacing
 from reverie.terminal import Progress
 from reverie.version import __version__
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

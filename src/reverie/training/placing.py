@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from reverie.compilation import cores
 from reverie.errors import RunError
 
 SEEDS, BATCH = "seeds", "batch"
@@ -32,12 +33,11 @@ def use_every_core() -> None:
     command line's `train` calls this; a program that uses Reverie as a library may, before anything is computed. Does
     nothing once JAX has begun, or where XLA_FLAGS or `jax_num_cpu_devices` say how many there are.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags, config = os.environ.get("XLA_FLAGS", ""), jax.config.values
     if "host_platform_device_count" in flags or config["jax_num_cpu_devices"] > 0:
         return
     with suppress(RuntimeError):  # it has begun
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 def device_mesh(devices: int | None, seeds: int, batch_size: int, copied: int = 0) -> Mesh | None:
